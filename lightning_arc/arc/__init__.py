@@ -1,0 +1,31 @@
+"""The ground floor: grids, tasks, candidates and their files."""
+
+from lightning_arc.arc.candidate_files import CandidateWarning, read_candidates, read_pool, write_candidates, write_pool
+from lightning_arc.arc.candidates import Candidate, CandidatePool
+from lightning_arc.arc.grid import DataError, Grid, as_grid, same_grid
+from lightning_arc.arc.submission import read_submission, write_submission
+from lightning_arc.arc.task import Answer, Episode, Pair, PairKey, Task
+from lightning_arc.arc.tasks import read_tasks, write_tasks
+
+__all__ = [
+    "Answer",
+    "Candidate",
+    "CandidatePool",
+    "CandidateWarning",
+    "DataError",
+    "Episode",
+    "Grid",
+    "Pair",
+    "PairKey",
+    "Task",
+    "as_grid",
+    "read_candidates",
+    "read_pool",
+    "read_submission",
+    "read_tasks",
+    "same_grid",
+    "write_candidates",
+    "write_pool",
+    "write_submission",
+    "write_tasks",
+]

@@ -1,0 +1,126 @@
+"""Reading JSON with errors that name the place, and writing files whole or not at all.
+
+Knows paths and JSON. Knows nothing of tasks or candidates.
+"""
+
+import gc
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning_arc.arc.grid import DataError
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
+
+
+def expand(path: str | Path) -> Path:
+    """Expand ``~``, ``$NAME`` and ``${NAME}`` in a path.
+
+    Raises:
+        DataError: names a variable that is not set.
+    """
+
+    def value(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise DataError(f"{path}: the environment variable {name} is not set")
+        return os.environ[name]
+
+    return Path(os.path.expanduser(_VARIABLE.sub(value, str(path))))
+
+
+def parse_json(data: bytes, name: str) -> Any:
+    """Parse JSON; a key that stands twice in one object is an error.
+
+    Args:
+        data: UTF-8 text, with or without a byte order mark.
+        name: what messages call it.
+
+    Raises:
+        DataError: names the line and column where it is not JSON.
+    """
+    try:
+        return json.loads(data.decode("utf-8-sig"), object_pairs_hook=lambda pairs: _unique(pairs, name))
+    except DataError:
+        raise
+    except json.JSONDecodeError as error:
+        raise DataError(f"{name}: not JSON: line {error.lineno} column {error.colno}: {error.msg}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name}: not JSON: byte {error.start} is not UTF-8 text") from error
+    except ValueError as error:  # Python's limit of the digits of an integer
+        raise DataError(f"{name}: not JSON of this kind: it holds an integer of thousands of digits") from error
+    except RecursionError as error:
+        raise DataError(f"{name}: not JSON of this kind: nested too deeply") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: if it cannot be read or is not JSON.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_json(data, str(path))
+
+
+@contextmanager
+def no_cycle_search() -> Iterator[None]:
+    """Pause Python's search for reference cycles, which takes a third of the time of parsing a million small lists."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` to write to; it takes the place of ``path`` only if nothing failed.
+
+    Folders that are missing are made.
+
+    Raises:
+        DataError: if the file cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        # Without the folder there is no temporary file to remove.
+        if path.parent.is_dir():
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a value as JSON, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n")
+
+
+def dump_line(value: Any) -> str:
+    """Return a value as one line of a JSON Lines file."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n"
+
+
+def _unique(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise DataError(f"{name}: {twice!r} stands twice in one object")
+    return value

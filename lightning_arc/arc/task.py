@@ -1,0 +1,102 @@
+"""Tasks as they come from files, and episodes as they are shown to a model.
+
+Knows pairs, tasks, answers and episodes as plain immutable data. Knows nothing of files, prompts or models.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from lightning_arc.arc.grid import Grid
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """An input grid and its output grid; the output is ``None`` where it is not known."""
+
+    input: Grid
+    output: Grid | None
+
+
+class PairKey(NamedTuple):
+    """Which pair of which task: ``split`` is ``"train"`` for demonstration pairs and ``"test"`` for test pairs."""
+
+    task_id: str
+    split: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.task_id}/{self.split}[{self.index}]"
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One ARC task.
+
+    Args:
+        id: the task's name, unique within its source.
+        demonstrations: pairs whose outputs are shown.
+        tests: pairs to be solved.
+        is_pool: whether ``demonstrations`` is a large pool of interchangeable pairs (RE-ARC), from which an
+            episode draws a few, rather than the few that belong together.
+    """
+
+    id: str
+    demonstrations: tuple[Pair, ...]
+    tests: tuple[Pair, ...]
+    is_pool: bool = False
+
+    def pair(self, key: PairKey) -> Pair:
+        """Return the pair that ``key`` names."""
+        return (self.demonstrations if key.split == "train" else self.tests)[key.index]
+
+    def keys(self) -> Iterator[PairKey]:
+        """Iterate over the keys of all pairs, demonstrations first."""
+        yield from (PairKey(self.id, "train", i) for i in range(len(self.demonstrations)))
+        yield from (PairKey(self.id, "test", i) for i in range(len(self.tests)))
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """A proposed output for an episode's query.
+
+    Args:
+        grid: the proposed output.
+        correct: whether it is the right output; ``None`` where that is not known.
+        index: its place in the list it was taken from, kept through every augmentation.
+        votes: how often it was proposed.
+    """
+
+    grid: Grid
+    correct: bool | None
+    index: int = 0
+    votes: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Episode:
+    """What one prompt shows: demonstrations, one query input, and the answers to write, judge or compare.
+
+    Args:
+        key: the pair that the query is.
+        demonstrations: the pairs shown before it, outputs known.
+        query: the input whose output is asked for.
+        output: its right output, ``None`` where it is not known.
+        answers: proposed outputs.
+    """
+
+    key: PairKey
+    demonstrations: tuple[Pair, ...]
+    query: Grid
+    output: Grid | None
+    answers: tuple[Answer, ...] = ()
+
+    def map(self, on_input: Callable[[Grid], Grid], on_output: Callable[[Grid], Grid]) -> "Episode":
+        """Apply one function to every input grid and another to every output grid, answers included."""
+        return replace(
+            self,
+            demonstrations=tuple(Pair(on_input(p.input), on_output(p.output)) for p in self.demonstrations),
+            query=on_input(self.query),
+            output=None if self.output is None else on_output(self.output),
+            answers=tuple(replace(a, grid=on_output(a.grid)) for a in self.answers),
+        )

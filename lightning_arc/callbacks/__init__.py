@@ -1,0 +1,1 @@
+"""Callbacks: what is written while a model is trained, and after a ranking."""

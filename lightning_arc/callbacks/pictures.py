@@ -1,0 +1,55 @@
+"""Pictures of validation episodes in TensorBoard: candidates in the verifier's order, the right one marked.
+
+Knows episodes, verdicts and the logger. Knows nothing of prompts or tensors of tokens.
+"""
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from lightning_arc.drawing import draw_episode, figure_to_array
+from lightning_arc.ranking.rankers import probability
+
+
+class EpisodePictures(L.Callback):
+    """Logs pictures of the first validation episodes after every validation.
+
+    Args:
+        n: how many.
+    """
+
+    def __init__(self, n: int = 4) -> None:
+        self.n = n
+        self._verdicts: dict[int, np.ndarray] = {}
+
+    def on_validation_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Begin with no verdicts."""
+        self._verdicts = {}
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
+    ) -> None:
+        """Keep the verdicts of the first episodes.
+
+        ``outputs`` has a dict per tree: ``episode``, the place in ``val_episodes``; ``log_odds``, a float per branch;
+        and ``answers``, which answer of the episode each branch is about.
+        """
+        for output in outputs or ():
+            if len(self._verdicts) < self.n:
+                log_odds = np.full(len(trainer.datamodule.val_episodes[output["episode"]].answers), np.nan)
+                log_odds[output["answers"].numpy()] = output["log_odds"].numpy()
+                self._verdicts[output["episode"]] = probability(log_odds)
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Draw and log them."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        for i, p_correct in self._verdicts.items() if loggers else ():
+            episode = trainer.datamodule.val_episodes[i]
+            picture = figure_to_array(draw_episode(episode, p_correct))
+            name = f"episodes/{episode.key.task_id}-{episode.key.index}"
+            for logger in loggers:
+                logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")

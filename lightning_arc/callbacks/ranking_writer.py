@@ -1,0 +1,164 @@
+"""Writes what a ranking gives: the submission, every candidate's evidence, the accuracies, and a report to look at.
+
+Knows predictions, rankers and the four files. Knows nothing of how a model makes evidence.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.utilities import rank_zero_info
+from rich.console import Console
+from rich.table import Table
+
+from lightning_arc.arc import Grid, Task
+from lightning_arc.arc.candidate_files import dump_line
+from lightning_arc.arc.files import whole_file, write_json
+from lightning_arc.arc.submission import write_submission
+from lightning_arc.callbacks.report import write_report
+from lightning_arc.ranking.evidence import Evidence, EvidenceLog, ViewEvidence, gather, read_log
+from lightning_arc.ranking.metrics import score_methods
+from lightning_arc.ranking.rankers import RANKERS, Ranking
+
+
+class RankingWriter(L.Callback):
+    """Writes ``submission.json``, ``ranking.jsonl``, ``metrics.json`` and ``report.html`` in ``default_root_dir``.
+
+    Evidence goes to ``evidence-RANK.jsonl`` there as it comes and stays there: the same command goes on from it after
+    an interruption, with any number of processes, and only ranks again where nothing is left to be judged.
+
+    Args:
+        ranker: the method that the submission and the order of ``ranking.jsonl`` follow.
+    """
+
+    def __init__(self, ranker: Literal["verifier", "likelihood", "vote"] = "verifier") -> None:
+        self.ranker = ranker
+        self._log: EvidenceLog | None = None
+        self._signature: str | None = None
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let the data module pass over what earlier runs of the same command have finished."""
+        if stage == "predict":
+            self._log = self._signature = None
+            # Called when the loader is made, which is after the weights, and so their fingerprint, are there.
+            trainer.datamodule.find_finished = lambda: {(r.key, r.view) for r in self._said(trainer)}
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Open this process's evidence log."""
+        path = Path(trainer.default_root_dir) / f"evidence-{trainer.global_rank}.jsonl"
+        if found := len(self._said(trainer)):
+            rank_zero_info(f"{path.parent}: goes on from {found} views of test inputs that were judged before")
+        trainer.strategy.barrier()  # nobody writes while another still reads
+        self._log = EvidenceLog(path, self._name(trainer))
+
+    def on_predict_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
+    ) -> None:
+        """Keep the evidence of a step."""
+        for record in outputs or ():
+            self._log.append(ViewEvidence(**record))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Rank and write, in the first process; also where no test input had a candidate to be judged."""
+        if stage != "predict":
+            return
+        if self._log is not None:
+            self._log.close()
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            data = trainer.datamodule
+            said = [record for record in self._said(trainer) if record.view < data.n_views]
+            evidence = gather(data.predict_tasks, data.predict_candidates, said)
+            write_ranking(Path(trainer.default_root_dir), data.predict_tasks, evidence, self.ranker)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
+        """Close the log; what it holds is continued from."""
+        if self._log is not None:
+            self._log.close()
+
+    def _said(self, trainer: L.Trainer) -> list[ViewEvidence]:
+        logs = sorted(Path(trainer.default_root_dir).glob("evidence-*.jsonl"))
+        return [record for log in logs for record in read_log(log, self._name(trainer))[1]]
+
+    def _name(self, trainer: L.Trainer) -> str:
+        if self._signature is None:
+            self._signature = f"{trainer.datamodule.signature}-{trainer.lightning_module.fingerprint}"
+        return self._signature
+
+
+def write_ranking(folder: Path, tasks: Mapping[str, Task], evidence: Sequence[Evidence], chosen: str) -> None:
+    """Rank by every method, write the four files, and print the table of methods.
+
+    Args:
+        folder: where they go.
+        tasks: all tasks of the submission.
+        evidence: one per test input.
+        chosen: the method that the submission follows.
+    """
+    rankings = {name: [rank(e) for e in evidence] for name, rank in RANKERS.items()}
+    metrics = score_methods(evidence, rankings, chosen)
+    lines = [ranking_line(e, r) for e, r in zip(evidence, rankings[chosen], strict=True)]
+    write_submission(answers(evidence, rankings[chosen]), tasks, folder / "submission.json")
+    with whole_file(folder / "ranking.jsonl") as path:
+        path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
+    write_json(folder / "metrics.json", metrics)
+    write_report(folder / "report.html", tasks, evidence, rankings[chosen], metrics)
+    print_metrics(metrics, folder)
+
+
+def answers(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[str, list[list[Grid]]]:
+    """Return by task id, for each of its test inputs, the candidates' grids in rank order."""
+    grids: dict[str, list[list[Grid]]] = {}
+    for e, ranking in zip(evidence, rankings, strict=True):
+        grids.setdefault(e.key.task_id, []).append([e.candidates[i].grid for i in ranking.order])
+    return grids
+
+
+def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
+    """Return a test input's line of ``ranking.jsonl``: its candidates in rank order."""
+    likelihood = RANKERS["likelihood"](evidence).score
+    candidates = []
+    for rank, i in enumerate(ranking.order.tolist(), 1):
+        candidates.append(
+            {
+                "rank": rank,
+                "grid": evidence.candidates[i].grid.tolist(),
+                "votes": evidence.candidates[i].votes,
+                "score": _number(ranking.score[i]),
+                "p_correct": _number(ranking.p_correct[i]),
+                "stderr": _number(ranking.stderr[i]),
+                "views": int((~np.isnan(evidence.log_odds[:, i])).sum()),
+                "log_likelihood": _number(likelihood[i]),
+                "correct": None if evidence.correct is None else evidence.correct[i],
+            }
+        )
+    return {"task_id": evidence.key.task_id, "test_index": evidence.key.index, "candidates": candidates}
+
+
+def print_metrics(metrics: Mapping[str, Any], folder: Path) -> None:
+    """Print the methods beside each other; the chosen one has a star."""
+    solvable = metrics["n_solvable"]
+    known = "outputs unknown" if solvable is None else f"the right output is among the candidates of {solvable}"
+    title = f"{metrics['n_tests']} test inputs, {known}"
+    table = Table(title=title, title_style="bold", caption=f"written to {folder}")
+    for column in ("method", "top-1 (95%)", "top-2 (95%)", "seconds", "tokens"):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for name, m in metrics["methods"].items():
+        accuracies = [_accuracy(m[f"top{k}"], m[f"top{k}_ci"]) for k in (1, 2)]
+        tokens = m["prefix_tokens"] + m["branch_tokens"]
+        star = " *" if name == metrics["chosen"] else ""
+        table.add_row(name + star, *accuracies, f"{m['seconds']:.1f}", f"{tokens:,}")
+    Console().print(table)
+
+
+def _accuracy(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None or interval is None:
+        return "-"
+    return f"{100 * value:.1f}% ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})"
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

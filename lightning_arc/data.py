@@ -1,0 +1,318 @@
+"""The data module: datasets, candidates and settings in, tree batches out.
+
+Knows tasks, candidates, prompts and loaders. Knows nothing of models; what a model needs is in `TreeBatch`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from lightning_arc.arc import (
+    Answer,
+    CandidatePool,
+    DataError,
+    Episode,
+    PairKey,
+    Task,
+    read_candidates,
+    read_tasks,
+    same_grid,
+)
+from lightning_arc.augment.composition import DEFAULT_WEIGHTS
+from lightning_arc.augment.distractors import draw_distractors
+from lightning_arc.augment.views import common_views
+from lightning_arc.augment.weights import shares
+from lightning_arc.batch import TreeBatch
+from lightning_arc.loaders import BatchStream, ResumableLoader
+from lightning_arc.prompt.layouts import PROMPTS
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tokenizer import load_tokenizer
+from lightning_arc.prompt.tree import Kind
+from lightning_arc.sampling import (
+    Dataset,
+    Sampler,
+    SamplingOptions,
+    Source,
+    fit_demonstrations,
+    only,
+    read_source,
+    with_right_answer,
+)
+
+VERIFY = "verify-output-from-examples-v1"
+MAX_VALIDATION_ANSWERS = 16
+
+
+class ArcDataModule(L.LightningDataModule):
+    """Training, validation and prediction data.
+
+    Args:
+        model_path: the model whose tokenizer is used (follows ``model.model_path``); ``null`` for the compact one.
+        train_datasets: what is trained with.
+        val_dataset: what is validated with, its candidates ranked against voting.
+        held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` is reduced to and that every
+            training dataset leaves out.
+        tasks: what is predicted, in any form that `read_tasks` takes.
+        candidates: files of candidates that are ranked; votes of several files add up.
+        only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
+        grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
+        predict_prompt: a verification prompt that candidates are ranked with.
+        n_views: symmetry views that every candidate is judged under.
+        max_seq_len: most tokens of one sequence, prefix and branch together.
+        drop_demonstrations: whether demonstrations are left out where a sequence is longer; else the sample is skipped.
+        batch_size: trees (prompts with all their answers) a step and process.
+        samples_per_epoch: samples until an epoch ends, which is when Lightning may validate and save.
+        num_workers: processes that prepare samples; the samples are the same for any number.
+        learn_demonstrations: whether outputs of demonstrations are trained too, from the second on.
+        wrong_per_episode: wrong predictions that are judged beside the right output in one prompt.
+        distractor_probability: share of them that is made from the task even where the pool has enough.
+        verify_correct_output_probability: share of the right output in the loss of verdicts.
+        compose_new_task_probability: how often inputs or outputs are transformed to make another task.
+        compose_new_task_weights: how often each family of transformations is drawn.
+        keep_background_probability: how often colour 0 keeps its place in a permutation of colours.
+        seed: with a sample's number, determines it (follows ``seed_everything``).
+    """
+
+    def __init__(
+        self,
+        model_path: str | None = None,
+        train_datasets: list[Dataset] | None = None,
+        val_dataset: Dataset | None = None,
+        held_out_fraction: float = 0.0,
+        tasks: str | None = None,
+        candidates: str | list[str] | None = None,
+        only_with_candidates: bool = False,
+        grid_encoder: str | None = None,
+        predict_prompt: str = VERIFY,
+        n_views: int = 8,
+        max_seq_len: int = 4096,
+        drop_demonstrations: bool = True,
+        batch_size: int = 8,
+        samples_per_epoch: int = 10_000,
+        num_workers: int = 0,
+        learn_demonstrations: bool = False,
+        wrong_per_episode: int = 4,
+        distractor_probability: float = 0.25,
+        verify_correct_output_probability: float = 0.5,
+        compose_new_task_probability: float = 0.0,
+        compose_new_task_weights: dict[str, float] | None = None,
+        keep_background_probability: float = 0.9,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model_path, self.seed, self.num_workers = model_path, seed, num_workers
+        self.train_datasets, self.val_dataset = train_datasets or [], val_dataset
+        self.held_out_fraction = held_out_fraction
+        self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
+        self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
+        self.only_with_candidates = only_with_candidates
+        self.grid_encoder = grid_encoder
+        self.batch_size, self.samples_per_epoch = batch_size, samples_per_epoch
+        self.options = SamplingOptions(
+            max_seq_len=max_seq_len,
+            drop_demonstrations=drop_demonstrations,
+            learn_demonstrations=learn_demonstrations,
+            wrong_per_episode=wrong_per_episode,
+            distractor_probability=distractor_probability,
+            verify_correct_output_probability=verify_correct_output_probability,
+            compose_new_task_probability=compose_new_task_probability,
+            compose_new_task_weights=compose_new_task_weights or dict(DEFAULT_WEIGHTS),
+            keep_background_probability=keep_background_probability,
+        )
+        _check_settings(self)
+        self.prompter: Prompter | None = None
+        self.val_episodes: list[Episode] = []
+        self.predict_tasks: dict[str, Task] = {}
+        self.predict_candidates = CandidatePool()
+        self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
+        self._finished: set[tuple[PairKey, int]] = set()
+        self._sampler: Sampler | None = None
+
+    def setup(self, stage: str) -> None:
+        """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
+        self.prompter = Prompter(load_tokenizer(self.model_path), self.grid_encoder)
+        if stage == "fit" and self._sampler is None:
+            if not self.train_datasets:
+                raise DataError("data.train_datasets: nothing to train with")
+            sources = [read_source(dataset) for dataset in self.train_datasets]
+            if self.held_out_fraction:
+                sources = [self._split(source, held_out=False) for source in sources]
+            self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
+        if stage in ("fit", "validate") and not self.val_episodes:
+            if self.val_dataset is not None:
+                source = read_source(self.val_dataset)
+                source = self._split(source, held_out=True) if self.held_out_fraction else source
+                self.val_episodes = validation_episodes(source, self.seed)
+            elif stage == "validate":
+                raise DataError("data.val_dataset: nothing to validate with")
+        if stage == "predict":
+            if self.tasks is None or not self.candidates:
+                raise DataError("data.tasks and data.candidates: both are needed to rank")
+            self.predict_tasks = read_tasks(self.tasks)
+            self.predict_candidates = read_candidates(self.candidates, self.predict_tasks)
+            if self.only_with_candidates:
+                named = {key.task_id for key in self.predict_candidates}
+                self.predict_tasks = {task_id: task for task_id, task in self.predict_tasks.items() if task_id in named}
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the loader of training batches, which continues where a checkpoint was written."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        stream = BatchStream(self.train_batch, self.batch_size, rank, world_size)
+        batches = max(1, self.samples_per_epoch // (self.batch_size * world_size))
+        return ResumableLoader(stream, batches, self.num_workers, pin_memory=torch.cuda.is_available())
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Return the loader of validation batches, a tree each."""
+        if not self.val_episodes:
+            return []
+        items = [(i, self.val_batch) for i in range(len(self.val_episodes))]
+        return DataLoader(items, batch_size=None, num_workers=self.num_workers, collate_fn=_call)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Return the loader of ``(test input, view)`` batches, all views of a test input together."""
+        self._finished = self.find_finished()
+        keys = [
+            PairKey(task.id, "test", i)
+            for task in self.predict_tasks.values()
+            for i in range(len(task.tests))
+            if self.predict_candidates[PairKey(task.id, "test", i)]
+        ]
+        items = [((key, view), self.predict_batch) for key in keys for view in range(self.n_views)]
+        return DataLoader(items, batch_size=None, num_workers=self.num_workers, collate_fn=_call)
+
+    def train_batch(self, numbers: range) -> TreeBatch:
+        """Make the batch of given sample numbers."""
+        drawn = [self._sampler.sample(number) for number in numbers]
+        return self._collate([tree for tree, _ in drawn], skipped=sum(skipped for _, skipped in drawn))
+
+    def val_batch(self, i: int) -> TreeBatch:
+        """Make the batch of validation episode ``i``; without a tree if the episode is too long."""
+        episode = self.val_episodes[i]
+        tree = fit_demonstrations(self.prompter, episode, VERIFY, self.options.max_seq_len, drop=True)
+        info = {
+            "episode": i,
+            "votes": [a.votes for a in episode.answers],
+            "n_demonstrations": len(episode.demonstrations),
+        }
+        return self._collate([tree] if tree else [], info=[info] if tree else [])
+
+    def predict_batch(self, item: tuple[PairKey, int]) -> TreeBatch:
+        """Make the batch of a test input under a view: all its candidates, or no tree if it is done or too long."""
+        key, number = item
+        if (key, number) in self._finished:
+            return self._collate([], info=[])
+        task = self.predict_tasks[key.task_id]
+        pair = task.pair(key)
+        answers = tuple(
+            Answer(c.grid, None if pair.output is None else same_grid(c.grid, pair.output), i, c.votes)
+            for i, c in enumerate(self.predict_candidates[key])
+        )
+        episode = Episode(key, task.demonstrations, pair.input, pair.output, answers)
+        view = common_views(number + 1, len(task.demonstrations), self.seed, key)[number]
+        tree = fit_demonstrations(
+            self.prompter, view.apply(episode), self.predict_prompt, self.options.max_seq_len, drop=True
+        )
+        info = {"key": key, "view": number, "n_answers": len(answers)}
+        return self._collate([tree] if tree else [], info=[info] if tree else [])
+
+    @property
+    def signature(self) -> str:
+        """Name what is predicted and how, so that interrupted work is continued only if both are the same."""
+        digest = hashlib.sha256()
+        settings = [self.predict_prompt, str(self.prompter.grid_encoder), self.options.max_seq_len, self.seed]
+        digest.update(json.dumps(settings).encode())
+        for task in self.predict_tasks.values():
+            for pair in (*task.demonstrations, *task.tests):
+                digest.update(pair.input.tobytes() + (b"" if pair.output is None else pair.output.tobytes()))
+            for i in range(len(task.tests)):
+                digest.update(b"".join(c.grid.tobytes() for c in self.predict_candidates[PairKey(task.id, "test", i)]))
+        return digest.hexdigest()[:16]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: how grids are written."""
+        return {"grid_encoder": str(self.prompter.grid_encoder)} if self.prompter else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Write grids as the checkpoint's model learned them, unless the settings say otherwise."""
+        if self.grid_encoder is None and "grid_encoder" in state and self.prompter is not None:
+            self.prompter = Prompter(self.prompter.tokenizer, state["grid_encoder"])
+            if self._sampler is not None:
+                self._sampler.prompter = self.prompter
+
+    def _split(self, source: Source, held_out: bool) -> Source:
+        kept = {task.id for task in source.tasks if (_share(task.id) < self.held_out_fraction) == held_out}
+        return only(source, kept)
+
+    def _collate(self, trees: Sequence[Any], skipped: int = 0, info: Sequence[dict[str, Any]] = ()) -> TreeBatch:
+        prompter = self.prompter
+        return TreeBatch.collate(trees, prompter.yes_id, prompter.no_id, prompter.choice_ids, skipped, info)
+
+
+def validation_episodes(source: Source, seed: int) -> list[Episode]:
+    """Make the validation episodes of a source, one per test input whose output is known.
+
+    The answers are the candidates, up to sixteen in their order; where there is none, distractors. A right output that
+    is not among them is added with no votes.
+    """
+    episodes = []
+    for task in source.tasks:
+        tests = [i for i, pair in enumerate(task.tests) if pair.output is not None]
+        for i in tests:
+            pair, key = task.tests[i], PairKey(task.id, "test", i)
+            episode = Episode(key, task.demonstrations, pair.input, pair.output)
+            candidates = source.pool[key][:MAX_VALIDATION_ANSWERS]
+            answers = tuple(
+                Answer(c.grid, same_grid(c.grid, pair.output), j, c.votes) for j, c in enumerate(candidates)
+            )
+            if not answers:
+                rng = np.random.default_rng([seed, len(episodes)])
+                answers = tuple(
+                    replace(a, votes=0) for a in with_right_answer(pair.output, draw_distractors(rng, episode, 4))
+                )
+            elif not any(a.correct for a in answers):
+                answers = (*answers, Answer(pair.output, True, len(answers), votes=0))
+            episodes.append(replace(episode, answers=answers))
+    if not episodes:
+        raise DataError("data.val_dataset: no test input with a known output is left to validate with")
+    return episodes
+
+
+def _share(task_id: str) -> float:
+    """A number from 0 to 1 that is the same for a task wherever it comes from."""
+    return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:4]) / 2**32
+
+
+def _call(item: tuple[Any, Any]) -> TreeBatch:
+    argument, function = item
+    return function(argument)
+
+
+def _check_settings(data: ArcDataModule) -> None:
+    options = data.options
+    for name in (
+        "verify_correct_output_probability",
+        "compose_new_task_probability",
+        "keep_background_probability",
+        "distractor_probability",
+    ):
+        if not 0 <= getattr(options, name) <= 1:
+            raise DataError(f"data.{name} is {getattr(options, name)}, expected 0 to 1")
+    if not 0 <= data.held_out_fraction < 1:
+        raise DataError(f"data.held_out_fraction is {data.held_out_fraction}, expected 0 to less than 1")
+    for name, value in (
+        ("batch_size", data.batch_size),
+        ("n_views", data.n_views),
+        ("max_seq_len", options.max_seq_len),
+    ):
+        if value < 1:
+            raise DataError(f"data.{name} is {value}, expected at least 1")
+    shares(options.compose_new_task_weights, DEFAULT_WEIGHTS, "data.compose_new_task_weights")
+    if PROMPTS.get(data.predict_prompt) is not Kind.VERIFY_OUTPUT_FROM_EXAMPLES:
+        raise DataError(f"data.predict_prompt {data.predict_prompt!r}: expected a verification prompt such as {VERIFY}")

@@ -1,0 +1,1 @@
+"""The model: loading, the tree forward, scoring, and the Lightning module."""

@@ -1,0 +1,144 @@
+"""Where a model comes from: a Hugging Face folder or hub name, or a Qwen2 of a given size from scratch; and LoRA on it.
+
+Knows transformers and peft. Knows nothing of prompts, data or training.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config
+
+from lightning_arc.arc.grid import DataError
+from lightning_arc.prompt.tokenizer import first_line, resolve_model_path
+
+
+@dataclass
+class Lora:
+    """A LoRA adapter (Hu et al., 2021), as peft makes it.
+
+    Args:
+        r: rank.
+        alpha: scale; the update is multiplied by ``alpha / r``, or ``alpha / sqrt(r)`` with rsLoRA.
+        dropout: dropout on the adapter's input.
+        target_modules: names of the linear layers that get an adapter, or ``all-linear``.
+        use_rslora: rank-stabilised scale (Kalajdzievski, 2023).
+        use_dora: weight-decomposed adaptation (Liu et al., 2024).
+        init: initialisation of the adapter's weights; ``default`` leaves the model unchanged at the start.
+    """
+
+    r: int = 32
+    alpha: int = 64
+    dropout: float = 0.0
+    target_modules: list[str] | str = "all-linear"
+    use_rslora: bool = True
+    use_dora: bool = False
+    init: Literal["default", "gaussian", "pissa", "olora", "orthogonal"] = "default"
+
+
+@dataclass
+class Scratch:
+    """The size of a Qwen2 that is made from scratch, with the compact grid vocabulary.
+
+    Args:
+        hidden_size: width of the residual stream.
+        layers: number of layers.
+        heads: attention heads.
+        kv_heads: key-value heads.
+        intermediate_size: width of the feed-forward layers.
+        max_positions: longest sequence that the configuration declares.
+        rope_theta: base of the rotary position embedding.
+    """
+
+    hidden_size: int = 192
+    layers: int = 6
+    heads: int = 6
+    kv_heads: int = 2
+    intermediate_size: int = 512
+    max_positions: int = 16384
+    rope_theta: float = 10000.0
+
+
+def load_base(model_path: str, dtype: torch.dtype) -> PreTrainedModel:
+    """Load a causal language model from safetensors.
+
+    Args:
+        model_path: a folder or a hub name; ``bundled`` for the small model of this package.
+        dtype: type of its weights in memory.
+
+    Raises:
+        DataError: if it cannot be had.
+    """
+    path = resolve_model_path(model_path)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no model could be loaded: {first_line(error)}") from error
+    return model
+
+
+def new_qwen2(size: Scratch, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Make a Qwen2 with random weights for a tokenizer's vocabulary."""
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=size.hidden_size,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.kv_heads,
+        intermediate_size=size.intermediate_size,
+        max_position_embeddings=size.max_positions,
+        rope_parameters={"rope_type": "default", "rope_theta": size.rope_theta},
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def add_lora(base: PreTrainedModel, lora: Lora | None, adapter_path: str | None) -> PeftModel:
+    """Put a new adapter, or a saved one that goes on being trained, on a base model.
+
+    Raises:
+        DataError: if ``adapter_path`` holds no adapter.
+    """
+    if adapter_path is not None:
+        if not (Path(adapter_path) / "adapter_config.json").is_file():
+            raise DataError(f"{adapter_path}: adapter_path must be a folder with adapter_config.json")
+        return PeftModel.from_pretrained(base, adapter_path, is_trainable=True)
+    lora = lora or Lora()
+    return get_peft_model(
+        base,
+        LoraConfig(
+            task_type="CAUSAL_LM",
+            r=lora.r,
+            lora_alpha=lora.alpha,
+            lora_dropout=lora.dropout,
+            target_modules=lora.target_modules,
+            use_rslora=lora.use_rslora,
+            use_dora=lora.use_dora,
+            init_lora_weights=True if lora.init == "default" else lora.init,
+        ),
+    )
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Name a model's weights: equal for equal weights whatever their precision in memory, else different.
+
+    It covers every parameter's name and shape and a sample of up to 64 of its values, rounded to bfloat16; reading
+    all values of a large model would take longer than loading it.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, parameter in model.named_parameters():
+        flat = parameter.detach().flatten()
+        sample = flat[:: max(1, flat.numel() // 64)][:64].to("cpu", torch.bfloat16).float()
+        digest.update(json.dumps([name, list(parameter.shape), sample.tolist()]).encode())
+    return digest.hexdigest()[:16]

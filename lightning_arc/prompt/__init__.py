@@ -1,0 +1,1 @@
+"""Prompts: grid encoders, layouts, and token ids from pieces."""

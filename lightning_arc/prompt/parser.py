@@ -1,0 +1,45 @@
+"""Grid encoders from their string form, read without evaluating it.
+
+Knows the encoders' names. Knows nothing of what they do.
+"""
+
+import ast
+
+from lightning_arc.arc.grid import DataError
+from lightning_arc.prompt.encoders import ENCODERS, GridEncoder
+
+
+def parse_encoder(text: str) -> GridEncoder:
+    """Build an encoder from a string such as ``GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))``.
+
+    Args:
+        text: calls of encoder names whose arguments are encoders, strings or integers.
+
+    Raises:
+        DataError: if it is anything else.
+    """
+    try:
+        encoder = _build(ast.parse(text.strip(), mode="eval").body, text)
+    except DataError:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise DataError(f"grid_encoder {text!r:.100}: not of the form Encoder(Encoder())") from error
+    if not isinstance(encoder, GridEncoder):
+        raise DataError(f"grid_encoder {text!r:.100}: expected an encoder, found {encoder!r:.40}")
+    return encoder
+
+
+def _build(node: ast.expr, text: str) -> GridEncoder | str | int:
+    if isinstance(node, ast.Constant) and type(node.value) in (str, int):
+        return node.value
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id not in ENCODERS:
+            raise DataError(f"grid_encoder {text!r:.100}: no encoder {node.func.id!r}, there are {', '.join(ENCODERS)}")
+        arguments = [_build(a, text) for a in node.args]
+        named = {k.arg: _build(k.value, text) for k in node.keywords if k.arg}
+        if len(named) == len(node.keywords):
+            try:
+                return ENCODERS[node.func.id](*arguments, **named)
+            except (TypeError, AttributeError) as error:
+                raise DataError(f"grid_encoder {text!r:.100}: {node.func.id}: {error}") from error
+    raise DataError(f"grid_encoder {text!r:.100}: only encoders, strings and integers may stand in it")

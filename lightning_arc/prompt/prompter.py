@@ -1,0 +1,165 @@
+"""The prompter: episodes as token trees, through one tokenizer.
+
+Knows layouts and token ids. Knows nothing of datasets or models.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from lightning_arc.arc.grid import DataError, as_grid
+from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.prompt.compact import is_compact
+from lightning_arc.prompt.encoders import (
+    CompactGridEncoder,
+    GridEncoder,
+    GridShapeEncoder,
+    MinimalGridEncoder,
+    RowNumberEncoder,
+)
+from lightning_arc.prompt.layouts import PROMPTS, BranchText, ChatLayout, CompactLayout, Layout
+from lightning_arc.prompt.parser import parse_encoder
+from lightning_arc.prompt.pieces import PieceTokenizer
+from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+
+_GRID = as_grid((np.arange(132) * 7 // 3 % 10).reshape(11, 12))
+_EXAMPLE = Episode(
+    PairKey("example", "test", 0),
+    (Pair(_GRID, _GRID.T),),
+    _GRID,
+    _GRID.T,
+    (Answer(_GRID.T, True), Answer(_GRID, False)),
+)
+
+
+class Prompter:
+    """Turns episodes into token trees.
+
+    Args:
+        tokenizer: one with the compact vocabulary, or one with a chat template.
+        grid_encoder: how grids are written, as an encoder or its string form. By default
+            ``GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`` in chats and ``CompactGridEncoder()`` in
+            the compact vocabulary, which takes no other.
+
+    Raises:
+        DataError: if the tokenizer has neither, joins digits with their neighbours, writes a verdict in two tokens, or
+            gives other ids for a whole prompt than for its pieces.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, grid_encoder: GridEncoder | str | None = None) -> None:
+        if isinstance(grid_encoder, str):
+            grid_encoder = parse_encoder(grid_encoder)
+        self.tokenizer = tokenizer
+        self.layout: Layout
+        if is_compact(tokenizer):
+            if grid_encoder is not None and not isinstance(grid_encoder, CompactGridEncoder):
+                raise DataError(
+                    f"grid_encoder {grid_encoder}: a model with the compact vocabulary takes CompactGridEncoder() only"
+                )
+            self.layout = CompactLayout(grid_encoder)
+        elif tokenizer.chat_template:
+            default = GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))
+            self.layout = ChatLayout(tokenizer, grid_encoder or default)
+        else:
+            raise DataError(f"{tokenizer.name_or_path}: the tokenizer has no chat template (tokenizer_config.json)")
+        self.grid_encoder = self.layout.encoder
+        self._pieces = PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.layout.pieces)
+        self._segments: dict[str, NDArray[np.int32]] = {}
+        self.yes_id, self.no_id = self._single(self.layout.yes), self._single(self.layout.no)
+        self.choice_ids = [self._single(number) for number in self.layout.numbers]
+        self.end_id = self._single(self.layout.end)
+        self._prove()
+
+    def tree(
+        self, episode: Episode, prompt: str, right_share: float = 0.5, learn_demonstrations: bool = False
+    ) -> TokenTree:
+        """Make the token tree of an episode.
+
+        Args:
+            episode: what to show. Verification has a branch for every answer; selection shows them in their order.
+            prompt: name and version, see `PROMPTS`.
+            right_share: share of the verdicts' loss weight that right answers have together; wrong ones have the rest.
+                It is the expected loss of drawing one answer, right with this probability.
+            learn_demonstrations: train the output grids of demonstrations in the prefix too, from the second on.
+
+        Raises:
+            DataError: if there is no such prompt.
+            ValueError: if the episode lacks what the prompt needs.
+        """
+        rendered = self.layout.render(episode, prompt)
+        ids, targets = self._prefix(rendered.prefix, learn_demonstrations)
+        weights = self._verdict_weights(rendered.branches, right_share)
+        branches = [self._branch(ids[-1], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
+        return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt)
+
+    def text(self, episode: Episode, prompt: str, i: int = 0) -> str:
+        """Return the whole text of branch ``i``, as the text tokenizer would be given it."""
+        return self.layout.render(episode, prompt).text(i, self.layout.end)
+
+    def _prove(self) -> None:
+        """Compare one example of every prompt with the text tokenizer's ids of the whole text."""
+        for prompt in PROMPTS:
+            tree = self.tree(_EXAMPLE, prompt)
+            for i in range(len(tree.branches)):
+                whole = self.tokenizer(self.text(_EXAMPLE, prompt, i), add_special_tokens=False).input_ids
+                if tree.sequence(i).tolist() != whole:
+                    raise DataError(
+                        f"{self.tokenizer.name_or_path}: the tokenizer writes {prompt} with {self.grid_encoder} as a "
+                        "whole in another way than in pieces"
+                    )
+
+    def _prefix(self, segments: Sequence[tuple[str, bool]], learn: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the prefix's ids and trained targets, each ``(P + 1,)`` with the last prompt token."""
+        parts = [self._pieces.array(text) for text, _ in segments]
+        ids = np.concatenate(parts)
+        targets = np.full(len(ids), IGNORE, np.int32)
+        stop = 0
+        for part, (_, trained) in zip(parts, segments, strict=True):
+            start, stop = stop, stop + len(part)
+            if trained and learn:
+                targets[start - 1 : stop - 1] = part
+        return ids, targets
+
+    def _branch(self, first: int, text: BranchText, verdict_weight: float) -> Branch:
+        written = self._pieces.array(text.written)
+        shown = self._segment(text.shown)
+        tokens = np.concatenate([np.array([first], np.int32), written, shown])
+        targets = np.full(len(tokens), IGNORE, np.int32)
+        kinds = np.full(len(tokens), text.kind, np.int8)
+        weights = np.zeros(len(tokens), np.float32)
+        if len(written):
+            targets[: len(written)] = written
+            targets[len(written)] = self.end_id
+            weights[: len(written) + 1] = text.trained
+        if text.verdict is not None:
+            judged = Kind.VERIFY_OUTPUT_FROM_EXAMPLES
+            targets[-1] = self._segment(text.verdict)[0]
+            kinds[-1] = text.kind if text.kind is Kind.SELECT_OUTPUT_FROM_EXAMPLES else judged
+            weights[-1] = verdict_weight
+        return Branch(tokens, targets, kinds, weights, text.answer, text.correct)
+
+    @staticmethod
+    def _verdict_weights(branches: Sequence[BranchText], right_share: float) -> list[float]:
+        if len(branches) == 1 and branches[0].answer < 0:
+            return [1.0]
+        right, wrong = (sum(b.correct is value for b in branches) for value in (True, False))
+        weight = {True: right_share / max(right, 1), False: (1 - right_share) / max(wrong, 1), None: 0.0}
+        return [weight[b.correct] for b in branches]
+
+    def _segment(self, text: str) -> NDArray[np.int32]:
+        """Return ids of a text, from memory where it is short: the questions are the same in every branch."""
+        if len(text) > 500:
+            return self._pieces.array(text)
+        if text not in self._segments:
+            if len(self._segments) > 1000:
+                self._segments.clear()
+            self._segments[text] = self._pieces.array(text)
+        return self._segments[text]
+
+    def _single(self, text: str) -> int:
+        ids = self._pieces.encode(text)
+        if len(ids) != 1:
+            raise DataError(f"the tokenizer writes {text!r} in {len(ids)} tokens, one is needed")
+        return ids[0]

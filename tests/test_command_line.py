@@ -1,0 +1,191 @@
+"""The command line as a person uses it: real processes, real tasks, a model of a few thousand weights."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+TINY = [
+    "--model.scratch={hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 16}",
+    "--data.max_seq_len=512",
+    "--data.batch_size=2",
+    "--data.samples_per_epoch=16",
+    "--trainer.log_every_n_steps=1",
+    "--trainer.num_sanity_val_steps=0",
+    "--trainer.limit_val_batches=3",
+    "--trainer.accelerator=cpu",
+]
+PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
+TASKS = {"a": {"train": [PAIR, PAIR], "test": [PAIR]}, "b": {"train": [PAIR], "test": [{"input": [[2]]}]}}
+
+
+def start(root: Path, *arguments: str) -> subprocess.Popen:
+    command = [sys.executable, "cli.py", *map(str, arguments)]
+    return subprocess.Popen(
+        command,
+        cwd=root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"},
+    )
+
+
+def run(root: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
+    process = start(root, *arguments)
+    out, err = process.communicate(timeout=400)
+    assert process.returncode == status, err
+    return out, err
+
+
+def fit(root: Path, folder: Path, *arguments: str, **options) -> tuple[str, str]:
+    return run(
+        root,
+        "fit",
+        "--config",
+        "configs/fit.yaml",
+        *TINY,
+        f"--trainer.default_root_dir={folder}",
+        *arguments,
+        **options,
+    )
+
+
+def last(folder: Path) -> Path:
+    return max(folder.rglob("last*.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def write(path: Path, value) -> Path:
+    path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fitted(repo_root, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("fit")
+    fit(repo_root, folder, "--trainer.max_steps=4", "--trainer.val_check_interval=4")
+    return folder
+
+
+def test_fit_logs_to_tensorboard_and_leaves_a_checkpoint_and_a_model(fitted):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (events,) = fitted.rglob("events.out.tfevents*")
+    log = EventAccumulator(str(events))
+    log.Reload()
+    scalars = set(log.Tags()["scalars"])
+    assert {
+        "train/verify-output-from-examples/loss",
+        "train/output-from-examples/accuracy",
+        "val/verify-output-from-examples/auroc",
+        "val/output-from-examples/exact_match",
+        "data/skipped_share",
+        "lr-AdamW/pg1",
+    } <= scalars
+    assert log.Tags()["images"]
+    assert (fitted / "model" / "model.safetensors").is_file() and last(fitted).is_file()
+
+
+def test_a_checkpoint_is_validated_and_ranked_with(repo_root, fitted, tmp_path):
+    out, _ = run(
+        repo_root,
+        *("validate", "--config", "configs/validate.yaml", "--ckpt_path", last(fitted)),
+        *("--trainer.limit_val_batches=2", f"--trainer.default_root_dir={tmp_path}"),
+    )
+    assert "val/verify-output-from-examples/auroc" in out
+    candidates = write(tmp_path / "c.json", {"a": [[[[1, 0], [0, 1]], [[3]]]], "b": [[]]})
+    arguments = (
+        *("predict", "--config", "configs/rank.yaml", "--data.tasks", write(tmp_path / "tasks.json", TASKS)),
+        *("--data.candidates", candidates, "--data.n_views=2", f"--trainer.default_root_dir={tmp_path / 'out'}"),
+        *("--ckpt_path", last(fitted)),
+    )
+    out, _ = run(repo_root, *arguments)
+    assert "verifier" in out
+    files = ("submission.json", "ranking.jsonl", "metrics.json", "report.html")
+    first = {name: (tmp_path / "out" / name).read_text() for name in files}
+    assert json.loads(first["submission.json"])["b"] == [{"attempt_1": [[0]], "attempt_2": [[0]]}]
+    assert json.loads(first["metrics.json"])["n_solvable"] == 1
+    run(repo_root, *arguments)
+    assert {name: (tmp_path / "out" / name).read_text() for name in files} == first
+
+
+def test_a_killed_run_goes_on_with_the_next_sample(repo_root, tmp_path):
+    common = ("--trainer.max_steps=6", "--trainer.limit_val_batches=0", "--trainer.callbacks=null", *TINY)
+    every = "{every_n_train_steps: 3, save_last: true}"
+    saving = f"{{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {every}}}"
+    arguments = ("fit", "--config", "configs/fit.yaml", *common, "--trainer.callbacks+=" + saving)
+    run(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / 'whole'}")
+
+    process = start(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / 'cut'}", "--trainer.max_steps=1000")
+    while not list((tmp_path / "cut").rglob("*step=3.ckpt")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    (checkpoint,) = list((tmp_path / "cut").rglob("*step=3*.ckpt")) or list((tmp_path / "cut").rglob("last.ckpt"))
+    _, err = run(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / 'cut'}", "--ckpt_path", checkpoint)
+    assert "not resumable" not in err
+
+    import torch
+
+    ends = [torch.load(last(tmp_path / name), weights_only=True) for name in ("whole", "cut")]
+    assert ends[0]["loops"]["fit_loop"]["state_dict"]["combined_loader"] == [{"samples": 12}]
+    assert ends[0]["global_step"] == ends[1]["global_step"] == 6
+    for name, weight in ends[0]["state_dict"].items():
+        torch.testing.assert_close(ends[1]["state_dict"][name], weight, rtol=0, atol=0)
+
+
+def test_lora_on_qwen_trains_saves_little_and_refuses_another_base(repo_root, qwen_folder, tmp_path):
+    arguments = (
+        *("fit", "--config", "configs/fit_qwen_lora.yaml", f"--model.model_path={qwen_folder}", "--model.lora.r=4"),
+        *("--data.batch_size=1", "--data.max_seq_len=1024", "--trainer.max_steps=2", "--trainer.limit_val_batches=1"),
+        *("--data.num_workers=0", "--trainer.val_check_interval=2", f"--trainer.default_root_dir={tmp_path}"),
+    )
+    run(repo_root, *arguments)
+    checkpoint = last(tmp_path)
+    base = (qwen_folder / "model.safetensors").stat().st_size
+    assert checkpoint.stat().st_size < base / 20
+    assert (tmp_path / "model" / "adapter_model.safetensors").is_file()
+    tasks, candidates = write(tmp_path / "t.json", TASKS), write(tmp_path / "c.json", {"a": [[[[1]], [[2]]]]})
+    rank = (
+        *("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates),
+        *("--data.n_views=1", f"--trainer.default_root_dir={tmp_path / 'out'}", "--ckpt_path"),
+    )
+    run(repo_root, *rank, checkpoint)
+    assert json.loads((tmp_path / "out" / "ranking.jsonl").read_text().splitlines()[0])["candidates"][0]["views"] == 1
+
+    import torch
+
+    content = torch.load(checkpoint, weights_only=True)
+    content["base"]["fingerprint"] = "0" * 16
+    torch.save(content, tmp_path / "other.ckpt")
+    _, err = run(repo_root, *rank, tmp_path / "other.ckpt", status=2)
+    assert err.splitlines()[-1].startswith("error: model.model_path: the checkpoint belongs to")
+
+
+@pytest.mark.parametrize(
+    ("tasks", "candidates", "message"),
+    [
+        ("{", {"a": [[]]}, "tasks.json: not JSON: line 1"),
+        ({"a": {"train": [PAIR], "test": [{"input": [[0], [1, 2]]}]}}, {}, "tasks.json: task a: test[0].input row 1"),
+        ({"a": {"train": [PAIR], "test": [{"input": [[11]]}]}}, {}, "tasks.json: task a: test[0].input row 0 column 0"),
+        (TASKS, {"a": [[], []]}, "candidates.json: task a: has 2 entries, the task has 1 test inputs"),
+        (TASKS, {"zzz": [[]]}, "candidates.json: has no candidates for any of the 2 asked tasks"),
+        (TASKS, {"a": [[[[0], [0, 0]]]]}, "candidates.json: task a: [0].0 row 1 has 2 cells"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_writes_nothing(repo_root, tmp_path, tasks, candidates, message):
+    out = tmp_path / "out"
+    _, err = run(
+        repo_root,
+        *("predict", "--config", "configs/rank.yaml", "--data.tasks", write(tmp_path / "tasks.json", tasks)),
+        *("--data.candidates", write(tmp_path / "candidates.json", candidates), f"--trainer.default_root_dir={out}"),
+        status=2,
+    )
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0] and "Traceback" not in err
+    assert not (out / "submission.json").exists()
