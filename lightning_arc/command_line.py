@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from lightning_arc.arc.grid import DataError
 
@@ -45,7 +46,7 @@ def one_line_errors() -> Iterator[None]:
     warnings.showwarning = _one_line_warning
     try:
         yield
-    except DataError as error:
+    except (DataError, MisconfigurationException) as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)
 
