@@ -3,17 +3,32 @@
 Knows Lightning's command line. Knows nothing of what the commands do.
 """
 
+import logging
 import sys
 import warnings
+import zipfile
+from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.grid import DataError
+
+SEARCHED = ("last", "best", "hpc", "registry")
+"""What Lightning's `ckpt_path` may begin with instead of a file's name."""
+
+NOISE = (
+    ".*does not have many workers.*",
+    ".*Found .* module.* in eval mode.*",
+    ".*isinstance.treespec, LeafSpec.*",
+    ".*`IterableDataset` has `__len__` defined.*",  # ours counts only its own share
+)
 
 
 class ArcCLI(LightningCLI):
@@ -31,24 +46,61 @@ class ArcCLI(LightningCLI):
             **kwargs,
         )
 
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser that raises its errors instead of printing its usage, eighty lines long, before them."""
+        return super().init_parser(**kwargs | {"exit_on_error": False})
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let the data follow the model's path and the seed."""
         parser.link_arguments("model.model_path", "data.model_path")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Refuse a checkpoint that is none before Lightning reads it."""
+        super().parse_arguments(parser, args)
+        path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
+        if path is None or str(path).startswith(SEARCHED) or Path(path).is_dir():
+            return
+        if not Path(path).is_file():
+            raise DataError(f"{path}: no such checkpoint (ckpt_path)")
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: not a checkpoint, or only a part of one (ckpt_path)")
+
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """End with status 2 and one line on standard error where a person gave something that is not as it must be."""
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*Found .* module.* in eval mode.*")
-    warnings.filterwarnings("ignore", message=".*`litlogger`.*|.*litmodels.*")
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message=message)
     warnings.showwarning = _one_line_warning
+    disable_progress_bar()
+    for package in ("pytorch", "fabric"):
+        logger = logging.getLogger(f"lightning.{package}.utilities.rank_zero")
+        logger.addFilter(lambda record: "Tip: " not in record.getMessage())
     try:
         yield
-    except (DataError, MisconfigurationException) as error:
-        sys.stderr.write(f"error: {error}\n")
+    except Exception as error:
+        message = _message(error)
+        if message is None:
+            raise
+        sys.stderr.write(f"error: {message}\n")
         sys.exit(2)
+
+
+def _message(error: BaseException) -> str | None:
+    """Return what to tell about an error that a person made; ``None`` if it is one of this program."""
+    cause: BaseException | None = error
+    while cause is not None:  # jsonargparse wraps the errors of the classes that it makes
+        if isinstance(cause, DataError):
+            return _one_line(cause)
+        cause = cause.__cause__ or cause.__context__
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return _one_line(error) if isinstance(error, (ArgumentError, MisconfigurationException)) else None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _one_line_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -31,6 +31,7 @@ from lightning_arc.augment.views import common_views
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import TreeBatch
 from lightning_arc.loaders import BatchStream, ResumableLoader
+from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import PROMPTS
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
@@ -89,7 +90,7 @@ class ArcDataModule(L.LightningDataModule):
         tasks: str | None = None,
         candidates: str | list[str] | None = None,
         only_with_candidates: bool = False,
-        grid_encoder: str | None = None,
+        grid_encoder: GridEncoder | str | None = None,
         predict_prompt: str = VERIFY,
         n_views: int = 8,
         max_seq_len: int = 4096,
@@ -310,9 +311,13 @@ def _check_settings(data: ArcDataModule) -> None:
         ("batch_size", data.batch_size),
         ("n_views", data.n_views),
         ("max_seq_len", options.max_seq_len),
+        ("samples_per_epoch", data.samples_per_epoch),
+        ("wrong_per_episode", options.wrong_per_episode),
     ):
         if value < 1:
             raise DataError(f"data.{name} is {value}, expected at least 1")
+    if data.num_workers < 0:
+        raise DataError(f"data.num_workers is {data.num_workers}, expected 0 or more")
     shares(options.compose_new_task_weights, DEFAULT_WEIGHTS, "data.compose_new_task_weights")
     if PROMPTS.get(data.predict_prompt) is not Kind.VERIFY_OUTPUT_FROM_EXAMPLES:
         raise DataError(f"data.predict_prompt {data.predict_prompt!r}: expected a verification prompt such as {VERIFY}")

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
@@ -61,6 +62,9 @@ class ArcModel(L.LightningModule):
         for name in loss_weights or {}:
             if name not in labels:
                 raise DataError(f"model.loss_weights: no prompt kind {name!r}, there are {', '.join(labels)}")
+        for name, value in (("learning_rate", learning_rate), ("max_tokens_per_chunk", max_tokens_per_chunk)):
+            if value <= 0:
+                raise DataError(f"model.{name} is {value}, expected more than 0")
         if model_path is None and (lora is not None or adapter_path is not None):
             raise DataError("model.model_path: LoRA needs a model to adapt")
         self.model_path, self.scratch, self.lora, self.adapter_path = model_path, scratch, lora, adapter_path
@@ -143,7 +147,7 @@ class ArcModel(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def training_step(self, batch: TreeBatch, batch_idx: int) -> Tensor:
-        """Return the loss of a batch: per prompt kind the weighted mean over its targets, summed with the kinds' weights."""
+        """Return the loss: per prompt kind the weighted mean over its targets, summed with the kinds' weights."""
         losses, hits, weights, kinds = self._target_losses(batch)
         total = losses.sum() * 0
         for kind in Kind:
@@ -193,7 +197,11 @@ class ArcModel(L.LightningModule):
         return outputs
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics."""
+        """Log the metrics, where an episode was short enough to be judged."""
+        seen = self.trainer.strategy.reduce(self.verdict_loss.weight, reduce_op="sum")
+        if seen == 0:
+            rank_zero_warn("data.max_seq_len: no validation episode is that short, so that there are no metrics")
+            return
         self.log_dict(self.writing.compute())
         self.log("val/verify-output-from-examples/loss", self.verdict_loss.compute())
         self.log_dict(self.verdicts.compute())
@@ -205,8 +213,8 @@ class ArcModel(L.LightningModule):
         """Return, per tree, the evidence about all candidates of a test input under one view.
 
         Returns:
-            A list of dicts with ``key``, ``view``, ``log_odds`` and ``log_likelihood`` (a float per candidate, nan where
-            there is none), ``seconds``, ``prefix_tokens`` and ``branch_tokens``.
+            A list of dicts with ``key``, ``view``, ``log_odds`` and ``log_likelihood`` (a float per candidate, nan
+            where there is none), ``seconds``, ``prefix_tokens`` and ``branch_tokens``.
         """
         evidence = []
         for tree, info in zip(batch.trees, batch.info, strict=True):

@@ -5,12 +5,13 @@ Knows transformers and peft. Knows nothing of prompts, data or training.
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config
 
@@ -77,13 +78,25 @@ def load_base(model_path: str, dtype: torch.dtype) -> PreTrainedModel:
     path = resolve_model_path(model_path)
     try:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{path}: no model could be loaded: {first_line(error)}") from error
     return model
 
 
 def new_qwen2(size: Scratch, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Make a Qwen2 with random weights for a tokenizer's vocabulary."""
+    """Make a Qwen2 with random weights for a tokenizer's vocabulary.
+
+    Raises:
+        DataError: if there is none of this size.
+    """
+    for field in fields(size):
+        if getattr(size, field.name) <= 0:
+            raise DataError(f"model.scratch.{field.name} is {getattr(size, field.name)}, expected more than 0")
+    if size.hidden_size % (2 * size.heads) or size.heads % size.kv_heads:
+        raise DataError(
+            f"model.scratch: hidden_size {size.hidden_size} must be a multiple of twice the {size.heads} heads, and "
+            f"heads one of the {size.kv_heads} kv_heads"
+        )
     config = Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=size.hidden_size,
@@ -105,16 +118,18 @@ def add_lora(base: PreTrainedModel, lora: Lora | None, adapter_path: str | None)
     """Put a new adapter, or a saved one that goes on being trained, on a base model.
 
     Raises:
-        DataError: if ``adapter_path`` holds no adapter.
+        DataError: if ``adapter_path`` holds no adapter for this base, or there is no adapter of these settings.
     """
     if adapter_path is not None:
         if not (Path(adapter_path) / "adapter_config.json").is_file():
             raise DataError(f"{adapter_path}: adapter_path must be a folder with adapter_config.json")
-        return PeftModel.from_pretrained(base, adapter_path, is_trainable=True)
+        try:
+            return PeftModel.from_pretrained(base, adapter_path, is_trainable=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            raise DataError(f"{adapter_path}: no adapter could be loaded: {first_line(error)}") from error
     lora = lora or Lora()
-    return get_peft_model(
-        base,
-        LoraConfig(
+    try:
+        config = LoraConfig(
             task_type="CAUSAL_LM",
             r=lora.r,
             lora_alpha=lora.alpha,
@@ -123,8 +138,10 @@ def add_lora(base: PreTrainedModel, lora: Lora | None, adapter_path: str | None)
             use_rslora=lora.use_rslora,
             use_dora=lora.use_dora,
             init_lora_weights=True if lora.init == "default" else lora.init,
-        ),
-    )
+        )
+        return get_peft_model(base, config)
+    except ValueError as error:
+        raise DataError(f"model.lora: {first_line(error)}") from error
 
 
 def fingerprint(model: nn.Module) -> str:

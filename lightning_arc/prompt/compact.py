@@ -1,4 +1,4 @@
-"""The compact vocabulary: about eighty tokens that write grids, questions and verdicts, for small models.
+"""The compact vocabulary: a hundred and some tokens that write grids, questions and verdicts, for small models.
 
 Knows tokens only. Knows nothing of prompts or models. It is a tokenizer like any other: saved in and loaded from a
 model's folder, so that a small model and a Qwen2.5 take the same path.
@@ -14,14 +14,15 @@ PAD, END, ASK, YES, NO = "<pad>", "<end>", "<ask>", "<yes>", "<no>"
 INPUT, OUTPUT, OPTION = "<input>", "<output>", "<option>"
 TASK, VERIFY, SELECT, INPUTS, OUTPUTS = "<task>", "<verify>", "<select>", "<inputs>", "<outputs>"
 SPECIAL = (PAD, END, ASK, YES, NO, INPUT, OUTPUT, OPTION, TASK, VERIFY, SELECT, INPUTS, OUTPUTS)
-SIDES = tuple(f"<{axis}{n}>" for axis in "hw" for n in range(1, 31))
-CHARACTERS = (*"0123456789", "\n")
+COUNTS = tuple(f"<{what}{n}>" for what in "hwr" for n in range(1, 31))
+"""Heights, widths, and the numbers that rows begin with."""
+DIGITS = tuple("0123456789")
 PIECES = r"<[a-z]+\d*>|[\s\S]"
 
 
 def compact_tokenizer() -> PreTrainedTokenizerBase:
     """Make the tokenizer of the compact vocabulary; text outside of it becomes ``<pad>``."""
-    vocabulary = {token: i for i, token in enumerate((*SPECIAL, *CHARACTERS, *SIDES))}
+    vocabulary = {token: i for i, token in enumerate((*SPECIAL, *DIGITS, *COUNTS))}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=PAD))
     tokenizer.pre_tokenizer = Split(Regex(PIECES), "isolated")
     tokenizer.decoder = Fuse()
@@ -32,5 +33,5 @@ def compact_tokenizer() -> PreTrainedTokenizerBase:
 
 def is_compact(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether a tokenizer writes prompts in the compact vocabulary."""
-    tokens = [*SPECIAL, *CHARACTERS, *SIDES]
+    tokens = [*SPECIAL, *DIGITS, *COUNTS]
     return tokenizer.convert_tokens_to_ids(tokens) == list(range(len(tokens)))

@@ -4,20 +4,20 @@ import json
 
 from transformers import AutoTokenizer
 
-from lightning_arc.prompt.compact import CHARACTERS, SIDES, SPECIAL, compact_tokenizer, is_compact
+from lightning_arc.prompt.compact import COUNTS, DIGITS, SPECIAL, compact_tokenizer, is_compact
 
 
 def test_the_vocabulary_is_the_one_that_models_were_trained_with():
     names = ["pad", "end", "ask", "yes", "no", "input", "output", "option"]
     names += ["task", "verify", "select", "inputs", "outputs"]
-    expected = [f"<{name}>" for name in names] + list("0123456789\n")
-    expected += [f"<h{n}>" for n in range(1, 31)] + [f"<w{n}>" for n in range(1, 31)]
-    assert [*SPECIAL, *CHARACTERS, *SIDES] == expected
+    expected = [f"<{name}>" for name in names] + list("0123456789")
+    expected += [f"<{what}{n}>" for what in "hwr" for n in range(1, 31)]
+    assert [*SPECIAL, *DIGITS, *COUNTS] == expected
     assert compact_tokenizer().get_vocab() == {token: i for i, token in enumerate(expected)}
 
 
 def test_it_is_the_same_after_saving_and_loading(compact):
-    text = "<task><input><h1><w12>012345678901\n<output>"
+    text = "<task><input><h1><w12><r1>012345678901<output>"
     made = compact_tokenizer()
     assert compact.get_vocab() == made.get_vocab()
     assert compact(text).input_ids == made(text).input_ids

@@ -33,7 +33,7 @@ def test_every_encoder_writes_what_its_description_says():
     assert GridWithSeparationEncoder("|").encode(GRID) == "0|1|2\n3|4|9"
     assert RepeatNumberEncoder(3).encode(GRID) == "000111222\n333444999"
     assert ReplaceNumberEncoder(MinimalGridEncoder(), "abcdefghij").encode(GRID) == "abc\ndej"
-    assert CompactGridEncoder().encode(GRID) == "<h2><w3>012\n349\n"
+    assert CompactGridEncoder().encode(GRID) == "<h2><w3><r1>012<r2>349"
 
 
 def test_row_numbers_stay_digits_around_replaced_cells():
@@ -102,8 +102,10 @@ def test_a_decoder_raises_nothing_but_its_own_error(nestings, text, data):
         (ReplaceNumberEncoder(), "0"),
         (ReplaceNumberEncoder(), "０1"),
         (CompactGridEncoder(), "<h1><w2>01"),
-        (CompactGridEncoder(), "<h2><w1>01\n"),
-        (CompactGridEncoder(), "<w2><h1>01\n"),
+        (CompactGridEncoder(), "<h2><w1><r1>01"),
+        (CompactGridEncoder(), "<w2><h1><r1>01"),
+        (CompactGridEncoder(), "<h2><w2><r1>01<r1>01"),
+        (CompactGridEncoder(), "<h1><w2><r1>01\n"),
     ],
     ids=repr,
 )

@@ -18,22 +18,22 @@ A, B, C, D = (as_grid([[i, i + 1]]) for i in range(4))
 EPISODE = Episode(
     PairKey("3c9b0459", "test", 0), (Pair(A, B), Pair(B, C)), C, D, (Answer(A, False, 7), Answer(D, True, 3))
 )
-GIVEN = (
-    "<task><input><h1><w2>01\n<output><h1><w2>12\n<end><input><h1><w2>12\n<output><h1><w2>23\n<end><input><h1><w2>23\n"
-)
+GIVEN = "<task><input><h1><w2><r1>01<output><h1><w2><r1>12<end><input><h1><w2><r1>12<output><h1><w2><r1>23<end><input><h1><w2><r1>23"
 COMPACT = {
-    "output-from-examples-v1": [GIVEN + "<output><h1><w2>34\n<end>"],
+    "output-from-examples-v1": [GIVEN + "<output><h1><w2><r1>34<end>"],
     "verify-output-from-examples-v1": [
-        GIVEN + "<output><h1><w2>01\n<end><ask><no>",
-        GIVEN + "<output><h1><w2>34\n<end><ask><yes>",
+        GIVEN + "<output><h1><w2><r1>01<end><ask><no>",
+        GIVEN + "<output><h1><w2><r1>34<end><ask><yes>",
     ],
     "verify-output-from-examples-v0": [
-        GIVEN + "<verify><h1><w2>01\n<ask><no>",
-        GIVEN + "<verify><h1><w2>34\n<ask><yes>",
+        GIVEN + "<verify><h1><w2><r1>01<ask><no>",
+        GIVEN + "<verify><h1><w2><r1>34<ask><yes>",
     ],
-    "select-output-from-examples-v0": [GIVEN + "<select><option><h1><w2>01\n<option><h1><w2>34\n<ask>2"],
-    "input-from-inputs-v0": ["<inputs><input><h1><w2>01\n<end><input><h1><w2>12\n<end><input><h1><w2>23\n<end>"],
-    "output-from-outputs-v0": ["<outputs><output><h1><w2>12\n<end><output><h1><w2>23\n<end><output><h1><w2>34\n<end>"],
+    "select-output-from-examples-v0": [GIVEN + "<select><option><h1><w2><r1>01<option><h1><w2><r1>34<ask>2"],
+    "input-from-inputs-v0": ["<inputs><input><h1><w2><r1>01<end><input><h1><w2><r1>12<end><input><h1><w2><r1>23<end>"],
+    "output-from-outputs-v0": [
+        "<outputs><output><h1><w2><r1>12<end><output><h1><w2><r1>23<end><output><h1><w2><r1>34<end>"
+    ],
 }
 
 

@@ -89,7 +89,7 @@ def test_whole_prompts_never_reach_the_text_tokenizer(qwen):
     assert len(lengths) == calls + len({"2", "3"}) - 1
 
 
-@given(text=st.lists(st.sampled_from([*vocabulary.SPECIAL, "<h3>", "<w30>", *"0123456789\n"])).map("".join))
+@given(text=st.lists(st.sampled_from([*vocabulary.SPECIAL, "<h3>", "<w30>", "<r1>", *"0123456789\n"])).map("".join))
 def test_the_compact_vocabulary_is_cut_token_by_token(compact, text):
     tokenizer = PieceTokenizer(compact, pattern=vocabulary.PIECES)
     assert tokenizer.encode(text) == compact(text, add_special_tokens=False).input_ids
