@@ -58,7 +58,8 @@ class ArcCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Refuse a checkpoint that is none before Lightning reads it."""
         super().parse_arguments(parser, args)
-        path = self.config[self.subcommand].get("ckpt_path") if self.subcommand else None
+        command = self.config.get("subcommand")
+        path = self.config[command].get("ckpt_path") if command else None
         if path is None or str(path).startswith(SEARCHED) or Path(path).is_dir():
             return
         if not Path(path).is_file():

@@ -18,7 +18,10 @@ A, B, C, D = (as_grid([[i, i + 1]]) for i in range(4))
 EPISODE = Episode(
     PairKey("3c9b0459", "test", 0), (Pair(A, B), Pair(B, C)), C, D, (Answer(A, False, 7), Answer(D, True, 3))
 )
-GIVEN = "<task><input><h1><w2><r1>01<output><h1><w2><r1>12<end><input><h1><w2><r1>12<output><h1><w2><r1>23<end><input><h1><w2><r1>23"
+GIVEN = (
+    "<task><input><h1><w2><r1>01<output><h1><w2><r1>12<end>"
+    "<input><h1><w2><r1>12<output><h1><w2><r1>23<end><input><h1><w2><r1>23"
+)
 COMPACT = {
     "output-from-examples-v1": [GIVEN + "<output><h1><w2><r1>34<end>"],
     "verify-output-from-examples-v1": [
