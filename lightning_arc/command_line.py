@@ -26,6 +26,7 @@ SEARCHED = ("last", "best", "hpc", "registry")
 NOISE = (
     ".*does not have many workers.*",
     ".*Found .* module.* in eval mode.*",
+    ".*is_gradient_checkpointing.*",
     ".*isinstance.treespec, LeafSpec.*",
     ".*`IterableDataset` has `__len__` defined.*",  # ours counts only its own share
 )
