@@ -33,6 +33,7 @@ from lightning_arc.batch import TreeBatch
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import PROMPTS
+from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind
@@ -114,7 +115,7 @@ class ArcDataModule(L.LightningDataModule):
         self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
         self.only_with_candidates = only_with_candidates
-        self.grid_encoder = grid_encoder
+        self.grid_encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
         self.batch_size, self.samples_per_epoch = batch_size, samples_per_epoch
         self.options = SamplingOptions(
             max_seq_len=max_seq_len,

@@ -139,9 +139,42 @@ def test_a_killed_run_goes_on_with_the_next_sample(repo_root, tmp_path):
         torch.testing.assert_close(ends[1]["state_dict"][name], weight, rtol=0, atol=0)
 
 
+def test_two_processes_train_together_and_rank_as_one_does(repo_root, tmp_path):
+    two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+    fit(repo_root, tmp_path / "fit", "--trainer.max_steps=2", "--trainer.val_check_interval=2", *two)
+    checkpoint = last(tmp_path / "fit")
+    import torch
+
+    loops = torch.load(checkpoint, weights_only=True)["loops"]
+    assert loops["fit_loop"]["state_dict"]["combined_loader"] == [{"samples": 8}]  # 2 steps x 2 prompts x 2 processes
+
+    tasks = write(tmp_path / "tasks.json", TASKS)
+    candidates = write(tmp_path / "c.json", {"a": [[[[1, 0], [0, 1]], [[3]], [[3]]]], "b": [[[[2]], [[4, 4]]]]})
+    rankings = []
+    for name, options in (("one", ()), ("two", two)):
+        run(
+            repo_root,
+            *("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates),
+            *("--data.n_views=3", f"--trainer.default_root_dir={tmp_path / name}", "--ckpt_path", checkpoint, *options),
+        )
+        rankings.append((tmp_path / name / "ranking.jsonl").read_text())
+    assert len(list((tmp_path / "two").glob("evidence-*.jsonl"))) == 2
+    one, both = ([json.loads(line) for line in text.splitlines()] for text in rankings)
+    assert [c["views"] for line in both for c in line["candidates"]] == [3] * 4
+    for line, other in zip(one, both, strict=True):
+        assert [c["grid"] for c in line["candidates"]] == [c["grid"] for c in other["candidates"]]
+        scores = [[c["score"] for c in each["candidates"]] for each in (line, other)]
+        assert scores[1] == pytest.approx(scores[0], abs=1e-4)
+
+
 def test_lora_on_qwen_trains_saves_little_and_refuses_another_base(repo_root, qwen_folder, tmp_path):
+    prefix = "lightning_arc.prompt.encoders"
+    inner = {"class_path": f"{prefix}.MinimalGridEncoder"}
+    encoder = {"class_path": f"{prefix}.RowNumberEncoder", "init_args": {"encoder": inner}}
+    as_classes = write(tmp_path / "encoder.yaml", {"data": {"grid_encoder": encoder}})  # JSON is YAML
     arguments = (
         *("fit", "--config", "configs/fit_qwen_lora.yaml", f"--model.model_path={qwen_folder}", "--model.lora.r=4"),
+        *("--config", as_classes),
         *("--data.batch_size=1", "--data.max_seq_len=1024", "--trainer.max_steps=2", "--trainer.limit_val_batches=1"),
         *("--data.num_workers=0", "--trainer.val_check_interval=2", f"--trainer.default_root_dir={tmp_path}"),
     )
@@ -189,3 +222,21 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(repo_root, tmp_path, task
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0] and "Traceback" not in err
     assert not (out / "submission.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("fit", "--config", "configs/fit.yaml", "--model.learning_rate=-1"), "model.learning_rate is -1.0"),
+        (("fit", "--config", "configs/fit.yaml", "--data.no_such=1"), "--data.no_such"),
+        (("fit", "--config", "configs/fit.yaml", "--data.grid_encoder=NoSuch()"), "no encoder 'NoSuch'"),
+        (("fit", "--config", "configs/none.yaml"), "configs/none.yaml"),
+        (("predict", "--config", "configs/rank.yaml", "--ckpt_path=none.ckpt"), "none.ckpt: no such checkpoint"),
+        (("predict", "--config", "configs/rank.yaml", "--ckpt_path=README.md"), "README.md: not a checkpoint"),
+    ],
+)
+def test_a_wrong_option_ends_in_one_line(repo_root, tmp_path, options, message):
+    _, err = run(repo_root, *options, f"--trainer.default_root_dir={tmp_path}", status=2)
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0] and "Traceback" not in err
+    assert not any(tmp_path.iterdir())

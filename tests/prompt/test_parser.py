@@ -76,6 +76,7 @@ def test_arguments_may_be_named_and_spaced():
         "RepeatNumberEncoder(True)",
         "RepeatNumberEncoder(9" + "9" * 5000 + ")",
         "RowNumberEncoder(" * 500 + ")" * 500,
+        "(" * 5000,
         "'MinimalGridEncoder()'",
         "3",
         "GridEncoder()",
