@@ -46,7 +46,28 @@ def branch_hidden(decoder: nn.Module, cached: list[tuple[Tensor, Tensor]], token
     """
     n = len(tokens)
     cache = DynamicCache([(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1)) for k, v in cached])
-    return decoder(input_ids=tokens, past_key_values=cache, use_cache=True).last_hidden_state
+    mask = branch_mask(decoder, cached, tokens)
+    return decoder(input_ids=tokens, attention_mask=mask, past_key_values=cache, use_cache=True).last_hidden_state
+
+
+def branch_mask(decoder: nn.Module, cached: list[tuple[Tensor, Tensor]], tokens: Tensor) -> Tensor | None:
+    """Return the attention mask that all branches share, made once.
+
+    The library's own is boolean and as many times as there are branches; every layer makes numbers of it again, and
+    keeps them for the backward pass.
+
+    Returns:
+        ``(1, 1, B, P + B)``, 0 where a branch token attends and ``-inf`` elsewhere; ``None`` (the library makes its own)
+        where a layer of the model attends in another way than causally to everything.
+    """
+    config = decoder.config
+    plain = set(getattr(config, "layer_types", None) or ()) == {"full_attention"}
+    if not plain or config._attn_implementation not in ("sdpa", "eager"):
+        return None
+    keys = cached[0][0]
+    n_prefix, n_branch = keys.shape[-2], tokens.shape[1]
+    mask = torch.full((n_branch, n_prefix + n_branch), -torch.inf, dtype=keys.dtype, device=keys.device)
+    return mask.triu(n_prefix + 1)[None, None]
 
 
 def tree_hidden(decoder: nn.Module, tree: TreeTensors) -> tuple[Tensor, Tensor]:

@@ -5,12 +5,20 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, Qwen2Config
 
 from lightning_arc.batch import TreeBatch, TreeTensors
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch, fingerprint, new_qwen2
 from lightning_arc.model.scoring import score_tree
-from lightning_arc.model.tree_forward import branch_chunks, check_linear_head, tree_hidden
+from lightning_arc.model.tree_forward import (
+    branch_chunks,
+    branch_hidden,
+    branch_mask,
+    check_linear_head,
+    prefix_cache,
+    tree_hidden,
+)
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
 
@@ -56,6 +64,27 @@ def test_branches_have_the_logits_of_separate_sequences(model):
         torch.testing.assert_close(head(prefix), logits[: len(prefix)], rtol=1e-10, atol=1e-10)
         ours = head(hidden[i, : len(branch.tokens)])
         torch.testing.assert_close(ours, logits[len(prefix) :], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize("window", [None, 6])
+def test_branches_attend_as_separate_sequences_do_in_models_with_a_sliding_window_too(attention, window):
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        **{"vocab_size": 84, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 48},
+        **{"num_attention_heads": 4, "num_key_value_heads": 2},
+        **{"use_sliding_window": window is not None, "sliding_window": window, "max_window_layers": 1},
+    )
+    config._attn_implementation = attention
+    decoder = AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval().get_decoder()
+    prefix, branches = torch.randint(84, (11,)), torch.randint(84, (3, 5))
+    with torch.no_grad():
+        _, cached = prefix_cache(decoder, prefix)
+        assert (branch_mask(decoder, cached, branches) is None) == (window is not None)
+        ours = branch_hidden(decoder, cached, branches)
+        theirs = [decoder(input_ids=torch.cat([prefix, b])[None]).last_hidden_state[0, 11:] for b in branches]
+    # eager attention makes its softmax in float32, hence 1e-6
+    torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("lora", [False, True])
