@@ -57,8 +57,8 @@ def branch_mask(decoder: nn.Module, cached: list[tuple[Tensor, Tensor]], tokens:
     keeps them for the backward pass.
 
     Returns:
-        ``(1, 1, B, P + B)``, 0 where a branch token attends and ``-inf`` elsewhere; ``None`` (the library makes its own)
-        where a layer of the model attends in another way than causally to everything.
+        ``(1, 1, B, P + B)``, 0 where a branch token attends and ``-inf`` elsewhere. ``None``, so that the library makes
+        its own, where a layer of the model attends in another way than causally to everything.
     """
     config = decoder.config
     plain = set(getattr(config, "layer_types", None) or ()) == {"full_attention"}
