@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lightning_arc.arc.grid import DataError, as_grid
+from lightning_arc.arc.grid import DataError, Grid, as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
 from lightning_arc.prompt.compact import is_compact
 from lightning_arc.prompt.encoders import (
@@ -93,6 +93,10 @@ class Prompter:
         weights = self._verdict_weights(rendered.branches, right_share)
         branches = [self._branch(ids[-1], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
         return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt)
+
+    def write(self, grid: Grid) -> NDArray[np.int32]:
+        """Return the token ids of a grid as an answer, without the token ``end_id`` that ends it."""
+        return self._pieces.array(self.grid_encoder.encode(grid))
 
     def text(self, episode: Episode, prompt: str, i: int = 0) -> str:
         """Return the whole text of branch ``i``, as the text tokenizer would be given it."""
