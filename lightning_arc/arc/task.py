@@ -83,6 +83,8 @@ class Episode:
         query: the input whose output is asked for.
         output: its right output, ``None`` where it is not known.
         answers: proposed outputs.
+        code: text of a program that makes outputs from inputs, ``None`` where there is none; it is true of the task
+            as it is, not of views of it.
     """
 
     key: PairKey
@@ -90,6 +92,7 @@ class Episode:
     query: Grid
     output: Grid | None
     answers: tuple[Answer, ...] = ()
+    code: str | None = None
 
     def map(self, on_input: Callable[[Grid], Grid], on_output: Callable[[Grid], Grid]) -> "Episode":
         """Apply one function to every input grid and another to every output grid, answers included."""

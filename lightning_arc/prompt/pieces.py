@@ -57,6 +57,8 @@ class PieceTokenizer:
         neighbours = [{48: one, 49: other} for one, other in zip(extra, extra[1:] + extra[:1], strict=True)]
         if not all(self._keeps_apart(probe.translate(pair), extra) for pair in neighbours for probe in PROBES):
             extra = ""
+        self.has_symbols = pattern is not None or all(s.isascii() and s.isdigit() or s in extra for s in symbols)
+        """Whether every symbol is a piece of its own wherever it stands."""
         cuts = "0-9" + re.escape(extra)
         self._pieces = re.compile(pattern or f"[{cuts}]|[^{cuts}]+").findall
         self._gaps = _Gaps(tokenizer)

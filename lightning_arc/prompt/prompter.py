@@ -11,7 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_arc.arc.grid import DataError, Grid, as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.prompt.chat_layout import ChatLayout
 from lightning_arc.prompt.compact import is_compact
+from lightning_arc.prompt.compact_layout import CompactLayout
 from lightning_arc.prompt.encoders import (
     CompactGridEncoder,
     GridEncoder,
@@ -19,8 +21,9 @@ from lightning_arc.prompt.encoders import (
     MinimalGridEncoder,
     RowNumberEncoder,
 )
-from lightning_arc.prompt.layouts import PROMPTS, BranchText, ChatLayout, CompactLayout, Layout
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, BranchText, Layout, Part
 from lightning_arc.prompt.parser import parse_encoder
+from lightning_arc.prompt.parts import PartTokenizer
 from lightning_arc.prompt.pieces import PieceTokenizer
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
 
@@ -31,6 +34,7 @@ _EXAMPLE = Episode(
     _GRID,
     _GRID.T,
     (Answer(_GRID.T, True), Answer(_GRID, False)),
+    code="def turn(grid):\n    return [*zip(*grid)]  # 90 degrees, 1 time\n",
 )
 
 
@@ -65,8 +69,9 @@ class Prompter:
         else:
             raise DataError(f"{tokenizer.name_or_path}: the tokenizer has no chat template (tokenizer_config.json)")
         self.grid_encoder = self.layout.encoder
-        self._pieces = PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.layout.pieces)
-        self._segments: dict[str, NDArray[np.int32]] = {}
+        self._parts = PartTokenizer(
+            PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.layout.pieces), self.grid_encoder
+        )
         self.yes_id, self.no_id = self._single(self.layout.yes), self._single(self.layout.no)
         self.choice_ids = [self._single(number) for number in self.layout.numbers]
         self.end_id = self._single(self.layout.end)
@@ -91,20 +96,27 @@ class Prompter:
         rendered = self.layout.render(episode, prompt)
         ids, targets = self._prefix(rendered.prefix, learn_demonstrations)
         weights = self._verdict_weights(rendered.branches, right_share)
-        branches = [self._branch(ids[-1], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
+        branches = [self._branch(ids[-1:], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
         return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt)
 
     def write(self, grid: Grid) -> NDArray[np.int32]:
         """Return the token ids of a grid as an answer, without the token ``end_id`` that ends it."""
-        return self._pieces.array(self.grid_encoder.encode(grid))
+        return self._parts.grid(grid)
+
+    @property
+    def writes_code(self) -> bool:
+        """Whether programs can be written in prompts, which takes a tokenizer of text."""
+        return isinstance(self.layout, ChatLayout)
 
     def text(self, episode: Episode, prompt: str, i: int = 0) -> str:
         """Return the whole text of branch ``i``, as the text tokenizer would be given it."""
-        return self.layout.render(episode, prompt).text(i, self.layout.end)
+        return self.layout.text(self.layout.render(episode, prompt), i)
 
     def _prove(self) -> None:
         """Compare one example of every prompt with the text tokenizer's ids of the whole text."""
-        for prompt in PROMPTS:
+        for prompt, kind in PROMPTS.items():
+            if kind in FROM_CODE and not self.writes_code:
+                continue
             tree = self.tree(_EXAMPLE, prompt)
             for i in range(len(tree.branches)):
                 whole = self.tokenizer(self.text(_EXAMPLE, prompt, i), add_special_tokens=False).input_ids
@@ -114,32 +126,32 @@ class Prompter:
                         "whole in another way than in pieces"
                     )
 
-    def _prefix(self, segments: Sequence[tuple[str, bool]], learn: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _prefix(self, parts: Sequence[Part], learn: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the prefix's ids and trained targets, each ``(P + 1,)`` with the last prompt token."""
-        parts = [self._pieces.array(text) for text, _ in segments]
-        ids = np.concatenate(parts)
+        pieces = [self._parts.ids(part) for part in parts]
+        ids = np.concatenate(pieces)
         targets = np.full(len(ids), IGNORE, np.int32)
         stop = 0
-        for part, (_, trained) in zip(parts, segments, strict=True):
-            start, stop = stop, stop + len(part)
-            if trained and learn:
-                targets[start - 1 : stop - 1] = part
+        for part, piece in zip(parts, pieces, strict=True) if learn else ():
+            start, stop = stop, stop + len(piece)
+            if part.trained:
+                targets[start - 1 : stop - 1] = piece
         return ids, targets
 
-    def _branch(self, first: int, text: BranchText, verdict_weight: float) -> Branch:
-        written = self._pieces.array(text.written)
-        shown = self._segment(text.shown)
-        tokens = np.concatenate([np.array([first], np.int32), written, shown])
-        targets = np.full(len(tokens), IGNORE, np.int32)
-        kinds = np.full(len(tokens), text.kind, np.int8)
-        weights = np.zeros(len(tokens), np.float32)
-        if len(written):
-            targets[: len(written)] = written
-            targets[len(written)] = self.end_id
-            weights[: len(written) + 1] = text.trained
+    def _branch(self, first: NDArray[np.int32], text: BranchText, verdict_weight: float) -> Branch:
+        pieces = [first, *([] if text.written is None else [self._parts.ids(text.written)])]
+        tokens = np.concatenate([*pieces, *map(self._parts.ids, text.shown)])
+        n, n_written = len(tokens), 0 if text.written is None else len(pieces[1])
+        targets = np.full(n, IGNORE, np.int32)
+        kinds = np.full(n, text.kind, np.int8)
+        weights = np.zeros(n, np.float32)
+        if n_written:
+            targets[:n_written] = pieces[1]
+            targets[n_written] = self.end_id
+            weights[: n_written + 1] = text.trained
         if text.verdict is not None:
             judged = Kind.VERIFY_OUTPUT_FROM_EXAMPLES
-            targets[-1] = self._segment(text.verdict)[0]
+            targets[-1] = self._parts.text(text.verdict)[0]
             kinds[-1] = text.kind if text.kind is Kind.SELECT_OUTPUT_FROM_EXAMPLES else judged
             weights[-1] = verdict_weight
         return Branch(tokens, targets, kinds, weights, text.answer, text.correct)
@@ -152,18 +164,8 @@ class Prompter:
         weight = {True: right_share / max(right, 1), False: (1 - right_share) / max(wrong, 1), None: 0.0}
         return [weight[b.correct] for b in branches]
 
-    def _segment(self, text: str) -> NDArray[np.int32]:
-        """Return ids of a text, from memory where it is short: the questions are the same in every branch."""
-        if len(text) > 500:
-            return self._pieces.array(text)
-        if text not in self._segments:
-            if len(self._segments) > 1000:
-                self._segments.clear()
-            self._segments[text] = self._pieces.array(text)
-        return self._segments[text]
-
     def _single(self, text: str) -> int:
-        ids = self._pieces.encode(text)
+        ids = self._parts.pieces.encode(text)
         if len(ids) != 1:
             raise DataError(f"the tokenizer writes {text!r} in {len(ids)} tokens, one is needed")
         return ids[0]

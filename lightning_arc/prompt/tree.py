@@ -21,6 +21,9 @@ class Kind(IntEnum):
     SELECT_OUTPUT_FROM_EXAMPLES = 2
     INPUT_FROM_INPUTS = 3
     OUTPUT_FROM_OUTPUTS = 4
+    CODE_FROM_EXAMPLES = 5
+    OUTPUT_FROM_CODE = 6
+    INPUT_FROM_CODE = 7
 
     @property
     def label(self) -> str:

@@ -25,7 +25,7 @@ def _grids(draw: st.DrawFn, largest: int = 30) -> Grid:
 
 @st.composite
 def _episodes(draw: st.DrawFn, largest: int = 12) -> Episode:
-    """Draw an episode with two to five answers, the first one right, the others wrong or not judged."""
+    """Draw an episode with two to five answers, the first one right, the others wrong or not judged, and a program."""
     some = _grids(largest)
     demonstrations = tuple(Pair(draw(some), draw(some)) for _ in range(draw(st.integers(0, 4))))
     output = draw(some)
@@ -33,7 +33,8 @@ def _episodes(draw: st.DrawFn, largest: int = 12) -> Episode:
     given = [(output, True), *others]
     places = draw(st.permutations(range(20)))
     answers = tuple(Answer(grid, correct, place) for (grid, correct), place in zip(given, places, strict=False))
-    return Episode(PairKey("drawn", "test", 0), demonstrations, draw(some), output, answers)
+    code = draw(st.sampled_from(["def f(g):\n    return g[::-1]  # 180", "", "x = 10\n\n"]) | st.text(max_size=30))
+    return Episode(PairKey("drawn", "test", 0), demonstrations, draw(some), output, answers, code)
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import copy
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -9,15 +10,17 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc.grid import DataError, as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.prompt.chat_layout import ChatLayout
+from lightning_arc.prompt.compact_layout import CompactLayout
 from lightning_arc.prompt.encoders import MinimalGridEncoder
-from lightning_arc.prompt.layouts import PROMPTS, ChatLayout, CompactLayout
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.tree import Kind
 
 A, B, C, D = (as_grid([[i, i + 1]]) for i in range(4))
-EPISODE = Episode(
-    PairKey("3c9b0459", "test", 0), (Pair(A, B), Pair(B, C)), C, D, (Answer(A, False, 7), Answer(D, True, 3))
-)
+CODE = "def f(grid):\n    return grid + 1"
+ANSWERS = (Answer(A, False, 7), Answer(D, True, 3))
+EPISODE = Episode(PairKey("3c9b0459", "test", 0), (Pair(A, B), Pair(B, C)), C, D, ANSWERS, CODE)
 GIVEN = (
     "<task><input><h1><w2><r1>01<output><h1><w2><r1>12<end>"
     "<input><h1><w2><r1>12<output><h1><w2><r1>23<end><input><h1><w2><r1>23"
@@ -50,7 +53,7 @@ def conversation(text: str) -> list[dict[str, str]]:
 def test_the_compact_layout_writes_what_models_were_trained_with(prompt):
     layout = CompactLayout()
     rendered = layout.render(EPISODE, prompt)
-    assert [rendered.text(i, layout.end) for i in range(len(rendered.branches))] == COMPACT[prompt]
+    assert [layout.text(rendered, i) for i in range(len(rendered.branches))] == COMPACT[prompt]
 
 
 @given(data=st.data(), prompt=st.sampled_from(sorted(PROMPTS)))
@@ -58,7 +61,7 @@ def test_a_chat_prompt_is_what_the_chat_template_makes_of_its_turns(qwen, nestin
     layout = ChatLayout(qwen, parse_encoder(data.draw(st.sampled_from(nestings))))
     rendered = layout.render(data.draw(episodes(6)), prompt)
     for i in range(len(rendered.branches)):
-        text = rendered.text(i, layout.end)
+        text = layout.text(rendered, i)
         turns = conversation(text)
         whole = qwen.apply_chat_template(turns, tokenize=False)
         assert whole.startswith(text)
@@ -70,7 +73,7 @@ def test_a_chat_prompt_is_what_the_chat_template_makes_of_its_turns(qwen, nestin
 def test_a_judged_answer_is_a_turn_of_the_assistant_and_its_verdict_the_next(qwen):
     layout = ChatLayout(qwen, MinimalGridEncoder())
     rendered = layout.render(EPISODE, "verify-output-from-examples-v1")
-    wrong, right = (conversation(rendered.text(i, layout.end)) for i in range(2))
+    wrong, right = (conversation(layout.text(rendered, i)) for i in range(2))
     assert [turn["content"] for turn in wrong[2:]] == ["01", "Is this output right? Answer yes or no.", "no"]
     assert [turn["content"] for turn in right[2:]] == ["34", "Is this output right? Answer yes or no.", "yes"]
 
@@ -78,7 +81,7 @@ def test_a_judged_answer_is_a_turn_of_the_assistant_and_its_verdict_the_next(qwe
 def test_a_verdict_asked_in_one_turn_shows_the_answer_inside_the_question(qwen):
     layout = ChatLayout(qwen, MinimalGridEncoder())
     rendered = layout.render(EPISODE, "verify-output-from-examples-v0")
-    turns = conversation(rendered.text(0, layout.end))
+    turns = conversation(layout.text(rendered, 0))
     assert turns[1]["content"].endswith(
         "Proposed output:\n01\n\nIs the proposed output of the test right? Answer yes or no."
     )
@@ -87,7 +90,7 @@ def test_a_verdict_asked_in_one_turn_shows_the_answer_inside_the_question(qwen):
 
 def test_options_are_numbered_in_the_order_given_and_the_number_of_the_right_one_is_the_answer(qwen):
     layout = ChatLayout(qwen, MinimalGridEncoder())
-    turns = conversation(layout.render(EPISODE, "select-output-from-examples-v0").text(0, layout.end))
+    turns = conversation(layout.text(layout.render(EPISODE, "select-output-from-examples-v0"), 0))
     assert "# Option 1\n\n01\n\n# Option 2\n\n34\n\n" in turns[1]["content"]
     assert turns[2]["content"] == "2"
 
@@ -96,7 +99,7 @@ def test_options_are_numbered_in_the_order_given_and_the_number_of_the_right_one
 def test_a_series_shows_one_side_of_the_demonstrations_and_asks_for_the_next(qwen, side):
     layout = ChatLayout(qwen, MinimalGridEncoder())
     name = f"{side}-from-{side}s-v0"
-    turns = conversation(layout.render(EPISODE, name).text(0, layout.end))
+    turns = conversation(layout.text(layout.render(EPISODE, name), 0))
     shown, asked = (("01", "12"), "23") if side == "input" else (("12", "23"), "34")
     assert re.findall(r"^\d+$", turns[1]["content"], re.MULTILINE) == list(shown)
     assert turns[2]["content"] == asked
@@ -106,7 +109,37 @@ def test_a_series_shows_one_side_of_the_demonstrations_and_asks_for_the_next(qwe
 def test_writing_and_judging_an_output_share_their_prefix(qwen, make):
     layout = ChatLayout(qwen, MinimalGridEncoder()) if make == "chat" else CompactLayout()
     write, verify = (layout.render(EPISODE, f"{name}output-from-examples-v1") for name in ("", "verify-"))
-    assert write.prefix == verify.prefix
+    shown = [
+        [(part.text, None if part.grid is None else part.grid.tolist()) for part in each.prefix]
+        for each in (write, verify)
+    ]
+    assert shown[0] == shown[1]
+
+
+def test_code_prompts_show_a_program_or_ask_for_it(qwen):
+    layout = ChatLayout(qwen, MinimalGridEncoder())
+    block = f"```python\n{CODE}\n```"
+    said = {}
+    for name in ("code-from-examples-v0", "output-from-code-v0", "input-from-code-v0"):
+        (_, question, answer) = conversation(layout.text(layout.render(EPISODE, name), 0))
+        said[name] = (question["content"], answer["content"])
+    question, answer = said["code-from-examples-v0"]
+    assert answer == block and block not in question
+    assert "01\n\nOutput:\n12" in question and "12\n\nOutput:\n23" in question
+    assert "34" not in question  # the query is no part of it
+    question, answer = said["output-from-code-v0"]
+    assert block in question and "# Input\n\n23\n\n" in question and answer == "34"
+    question, answer = said["input-from-code-v0"]
+    assert block in question and "34" not in question and answer == "23"
+
+
+def test_code_prompts_need_code_and_a_tokenizer_that_can_write_it(qwen):
+    bare = replace(EPISODE, code=None)
+    for name in ("code-from-examples-v0", "output-from-code-v0", "input-from-code-v0"):
+        with pytest.raises(ValueError, match=rf"3c9b0459/test\[0\]: {name} needs the task's code"):
+            ChatLayout(qwen, MinimalGridEncoder()).render(bare, name)
+        with pytest.raises(DataError, match="the compact vocabulary writes no code"):
+            CompactLayout().render(EPISODE, name)
 
 
 def test_every_prompt_is_of_the_kind_that_its_name_says():
@@ -123,7 +156,9 @@ def test_an_unknown_prompt_is_refused_with_the_names_of_those_that_exist():
 def test_an_episode_that_lacks_what_a_prompt_needs_is_refused():
     layout, known = CompactLayout(), EPISODE.answers
     unknown = Episode(EPISODE.key, EPISODE.demonstrations, C, None)
-    for prompt in PROMPTS:
+    for prompt, kind in PROMPTS.items():
+        if kind in FROM_CODE:
+            continue
         if prompt == "input-from-inputs-v0":
             layout.render(unknown, prompt)
         else:

@@ -12,16 +12,19 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc.grid import DataError, as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.prompt.chat_layout import ChatLayout
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.encoders import CompactGridEncoder, MinimalGridEncoder, ReplaceNumberEncoder
-from lightning_arc.prompt.layouts import PROMPTS, ChatLayout
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Kind, TokenTree
 
 A, B, C, D = (as_grid([[i, i + 1]]) for i in range(4))
 KEY = PairKey("3c9b0459", "test", 0)
-EPISODE = Episode(KEY, (Pair(A, B), Pair(B, C), Pair(D, A)), C, D, (Answer(A, False, 7), Answer(D, True, 3)))
+ANSWERS = (Answer(A, False, 7), Answer(D, True, 3))
+EPISODE = Episode(KEY, (Pair(A, B), Pair(B, C), Pair(D, A)), C, D, ANSWERS, "def f(grid):\n    return grid + 1")
 NAMES = st.sampled_from(sorted(PROMPTS))
+WITHOUT_CODE = st.sampled_from(sorted(name for name, kind in PROMPTS.items() if kind not in FROM_CODE))
 VERIFY_V1, VERIFY_V0 = "verify-output-from-examples-v1", "verify-output-from-examples-v0"
 
 
@@ -65,7 +68,7 @@ def test_every_branch_has_the_ids_of_its_whole_text_in_a_chat(chat, qwen, nestin
         assert tree.sequence(i).tolist() == qwen(prompter.text(episode, prompt, i), add_special_tokens=False).input_ids
 
 
-@given(data=st.data(), prompt=NAMES, learn=st.booleans())
+@given(data=st.data(), prompt=WITHOUT_CODE, learn=st.booleans())
 def test_every_branch_has_the_ids_of_its_whole_text_in_the_compact_vocabulary(
     small, compact, episodes, data, prompt, learn
 ):
@@ -246,11 +249,28 @@ def test_a_verdict_of_two_tokens_is_refused(qwen, monkeypatch):
         Prompter(qwen)
 
 
-def test_the_memory_of_short_segments_is_bounded(small):
-    for i in range(3000):
-        answers = (Answer(as_grid([[int(digit) for digit in str(i)]]), True), Answer(A, False))
-        small.tree(replace(EPISODE, answers=answers), VERIFY_V0)
-    assert len(small._segments) <= 1001
+def test_templates_are_used_exactly_where_every_cell_is_one_token(chat, nestings):
+    plain = {nesting for nesting in nestings if "Replace" not in nesting and "'a'" not in nesting}
+    assert {nesting for nesting in nestings if chat(nesting)._parts.colour_ids is not None} >= plain
+    assert chat("ReplaceNumberEncoder(symbols='０é٢d🟥!💠öß９')")._parts.colour_ids is None
+
+
+@given(data=st.data())
+def test_a_grid_by_template_has_the_ids_of_its_text(chat, small, nestings, grids, data):
+    prompter = data.draw(st.sampled_from([small, *map(chat, nestings)]))
+    grid = data.draw(grids())
+    ids = prompter.tokenizer(prompter.grid_encoder.encode(grid), add_special_tokens=False).input_ids
+    assert prompter.write(grid).tolist() == ids
+    assert prompter.write(grid).tolist() == ids
+
+
+def test_a_trees_arrays_are_its_own_and_not_the_memory_of_the_prompter(small):
+    first = small.tree(EPISODE, VERIFY_V1)
+    whole = first.sequence(0).tolist()
+    for branch in first.branches:
+        branch.tokens[:] = branch.targets[:] = 0
+    first.prefix[:] = 0
+    assert small.tree(EPISODE, VERIFY_V1).sequence(0).tolist() == whole
 
 
 def test_a_prompter_goes_to_worker_processes(chat, small):

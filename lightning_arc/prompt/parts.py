@@ -1,0 +1,96 @@
+"""Token ids of a prompt's parts: grids by template, texts from memory.
+
+Knows one tokenizer, one grid encoder and the parts of prompts. Knows nothing of episodes or models.
+
+A grid of a given shape always has the same ids but for its cells, each of which is one token. So the ids of a shape,
+and of the text behind it, are made once, and a grid is written by putting its colours into a copy.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_arc.arc.grid import N_COLOURS, Grid, as_grid
+from lightning_arc.prompt.encoders import GridEncoder
+from lightning_arc.prompt.layouts import Part
+from lightning_arc.prompt.pieces import PieceTokenizer
+
+MAX_TEMPLATES = 4096
+MAX_TEXTS = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """The ids of all grids of one shape.
+
+    Args:
+        ids: ``(length,)`` ``int32`` ids of the grid and the text behind it, with the colour 0 in every cell.
+        cells: ``(height * width * repeats,)`` places of the cells, row by row.
+        repeats: how many tokens each cell has, all of its colour.
+    """
+
+    ids: NDArray[np.int32]
+    cells: NDArray[np.intp]
+    repeats: int
+
+
+class PartTokenizer:
+    """Gives the ids of a part, equal to those of its text.
+
+    Args:
+        pieces: the tokenizer.
+        encoder: how grids are written.
+    """
+
+    def __init__(self, pieces: PieceTokenizer, encoder: GridEncoder) -> None:
+        self.pieces, self.encoder = pieces, encoder
+        self.colour_ids = self._colour_ids()
+        self._make_memories()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("template", "text")}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._make_memories()
+
+    def _make_memories(self) -> None:
+        self.template = lru_cache(MAX_TEMPLATES)(self._template)
+        self.text = lru_cache(MAX_TEXTS)(self.pieces.array)
+
+    def ids(self, part: Part) -> NDArray[np.int32]:
+        """Return the ``int32`` ids of a part; do not write into them."""
+        if part.grid is not None:
+            return self.grid(part.grid, part.text)
+        return self.pieces.array(part.text) if part.free else self.text(part.text)
+
+    def grid(self, grid: Grid, text: str = "") -> NDArray[np.int32]:
+        """Return the ``int32`` ids of a grid and the text behind it."""
+        if self.colour_ids is None:
+            return self.pieces.array(self.encoder.encode(grid) + text)
+        template = self.template(*grid.shape, text)
+        ids = template.ids.copy()
+        colours = self.colour_ids.take(grid).ravel()
+        ids[template.cells] = colours if template.repeats == 1 else colours.repeat(template.repeats)
+        return ids
+
+    def _template(self, height: int, width: int, text: str) -> Template:
+        zeros, ones = (
+            self.pieces.array(self.encoder.encode(np.full((height, width), colour, np.int8)) + text)
+            for colour in (0, 1)
+        )
+        cells = np.flatnonzero(zeros != ones)
+        return Template(zeros, cells, len(cells) // (height * width))
+
+    def _colour_ids(self) -> NDArray[np.int32] | None:
+        """Return the ``(10,)`` ids of the colours; ``None`` where a cell is not always one token of its own."""
+        rows = [self.pieces.array(self.encoder.encode(as_grid([[c, c], [c, c]]))) for c in range(N_COLOURS)]
+        if len({len(row) for row in rows}) > 1 or not self.pieces.has_symbols:
+            return None
+        table = np.stack(rows)
+        cells = np.flatnonzero((table != table[0]).any(0))
+        colours = table[:, cells[0]]
+        same = (table[:, cells] == colours[:, None]).all()
+        return colours if same and len(cells) % 4 == 0 and len(set(colours.tolist())) == N_COLOURS else None
