@@ -6,11 +6,9 @@ Knows tasks, candidates, prompts and loaders. Knows nothing of models; what a mo
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -21,18 +19,20 @@ from lightning_arc.arc import (
     Episode,
     PairKey,
     Task,
+    base_id,
     read_candidates,
     read_tasks,
     same_grid,
 )
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
-from lightning_arc.augment.distractors import draw_distractors
+from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
+from lightning_arc.augment.distractors import MAKERS
 from lightning_arc.augment.views import common_views
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import TreeBatch
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
-from lightning_arc.prompt.layouts import PROMPTS
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
@@ -43,13 +43,14 @@ from lightning_arc.sampling import (
     SamplingOptions,
     Source,
     fit_demonstrations,
+    id_share,
     only,
     read_source,
-    with_right_answer,
+    statistics,
 )
+from lightning_arc.validation import validation_episodes
 
 VERIFY = "verify-output-from-examples-v1"
-MAX_VALIDATION_ANSWERS = 16
 
 
 class ArcDataModule(L.LightningDataModule):
@@ -75,6 +76,7 @@ class ArcDataModule(L.LightningDataModule):
         learn_demonstrations: whether outputs of demonstrations are trained too, from the second on.
         wrong_per_episode: wrong predictions that are judged beside the right output in one prompt.
         distractor_probability: share of them that is made from the task even where the pool has enough.
+        distractor_weights: how often each kind of them is drawn.
         verify_correct_output_probability: share of the right output in the loss of verdicts.
         compose_new_task_probability: how often inputs or outputs are transformed to make another task.
         compose_new_task_weights: how often each family of transformations is drawn.
@@ -102,6 +104,7 @@ class ArcDataModule(L.LightningDataModule):
         learn_demonstrations: bool = False,
         wrong_per_episode: int = 4,
         distractor_probability: float = 0.25,
+        distractor_weights: dict[str, float] | None = None,
         verify_correct_output_probability: float = 0.5,
         compose_new_task_probability: float = 0.0,
         compose_new_task_weights: dict[str, float] | None = None,
@@ -123,6 +126,7 @@ class ArcDataModule(L.LightningDataModule):
             learn_demonstrations=learn_demonstrations,
             wrong_per_episode=wrong_per_episode,
             distractor_probability=distractor_probability,
+            distractor_weights=distractor_weights or dict(DISTRACTOR_WEIGHTS),
             verify_correct_output_probability=verify_correct_output_probability,
             compose_new_task_probability=compose_new_task_probability,
             compose_new_task_weights=compose_new_task_weights or dict(DEFAULT_WEIGHTS),
@@ -143,14 +147,11 @@ class ArcDataModule(L.LightningDataModule):
         if stage == "fit" and self._sampler is None:
             if not self.train_datasets:
                 raise DataError("data.train_datasets: nothing to train with")
-            sources = [read_source(dataset) for dataset in self.train_datasets]
-            if self.held_out_fraction:
-                sources = [self._split(source, held_out=False) for source in sources]
+            sources = [self._split(read_source(dataset), held_out=False) for dataset in self.train_datasets]
             self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
         if stage in ("fit", "validate") and not self.val_episodes:
             if self.val_dataset is not None:
-                source = read_source(self.val_dataset)
-                source = self._split(source, held_out=True) if self.held_out_fraction else source
+                source = self._split(read_source(self.val_dataset), held_out=True)
                 self.val_episodes = validation_episodes(source, self.seed)
             elif stage == "validate":
                 raise DataError("data.val_dataset: nothing to validate with")
@@ -174,7 +175,12 @@ class ArcDataModule(L.LightningDataModule):
         """Return the loader of validation batches, a tree each."""
         if not self.val_episodes:
             return []
-        items = [(i, self.val_batch) for i in range(len(self.val_episodes))]
+        items = [
+            ((i, prompt), self.val_batch)
+            for prompt in self.val_dataset.prompts
+            for i, episode in enumerate(self.val_episodes)
+            if episode.code is not None or PROMPTS[prompt] not in FROM_CODE
+        ]
         return DataLoader(items, batch_size=None, num_workers=self.num_workers, collate_fn=_call)
 
     def predict_dataloader(self) -> DataLoader:
@@ -191,13 +197,14 @@ class ArcDataModule(L.LightningDataModule):
 
     def train_batch(self, numbers: range) -> TreeBatch:
         """Make the batch of given sample numbers."""
-        drawn = [self._sampler.sample(number) for number in numbers]
-        return self._collate([tree for tree, _ in drawn], skipped=sum(skipped for _, skipped in drawn))
+        samples = [self._sampler.sample(number) for number in numbers]
+        return self._collate([sample.tree for sample in samples], stats=statistics(samples, self.options))
 
-    def val_batch(self, i: int) -> TreeBatch:
-        """Make the batch of validation episode ``i``; without a tree if the episode is too long."""
+    def val_batch(self, item: tuple[int, str]) -> TreeBatch:
+        """Make the batch of a validation episode in a prompt; without a tree if it is too long."""
+        i, prompt = item
         episode = self.val_episodes[i]
-        tree = fit_demonstrations(self.prompter, episode, VERIFY, self.options.max_seq_len, drop=True)
+        tree = fit_demonstrations(self.prompter, episode, prompt, self.options.max_seq_len, drop=True)
         info = {
             "episode": i,
             "votes": [a.votes for a in episode.answers],
@@ -249,46 +256,12 @@ class ArcDataModule(L.LightningDataModule):
                 self._sampler.prompter = self.prompter
 
     def _split(self, source: Source, held_out: bool) -> Source:
-        kept = {task.id for task in source.tasks if (_share(task.id) < self.held_out_fraction) == held_out}
-        return only(source, kept)
+        fraction = self.held_out_fraction
+        return only(source, lambda task_id: (id_share(base_id(task_id)) < fraction) == held_out) if fraction else source
 
-    def _collate(self, trees: Sequence[Any], skipped: int = 0, info: Sequence[dict[str, Any]] = ()) -> TreeBatch:
+    def _collate(self, trees: Sequence[Any], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
         prompter = self.prompter
-        return TreeBatch.collate(trees, prompter.yes_id, prompter.no_id, prompter.choice_ids, skipped, info)
-
-
-def validation_episodes(source: Source, seed: int) -> list[Episode]:
-    """Make the validation episodes of a source, one per test input whose output is known.
-
-    The answers are the candidates, up to sixteen in their order; where there is none, distractors. A right output that
-    is not among them is added with no votes.
-    """
-    episodes = []
-    for task in source.tasks:
-        tests = [i for i, pair in enumerate(task.tests) if pair.output is not None]
-        for i in tests:
-            pair, key = task.tests[i], PairKey(task.id, "test", i)
-            episode = Episode(key, task.demonstrations, pair.input, pair.output)
-            candidates = source.pool[key][:MAX_VALIDATION_ANSWERS]
-            answers = tuple(
-                Answer(c.grid, same_grid(c.grid, pair.output), j, c.votes) for j, c in enumerate(candidates)
-            )
-            if not answers:
-                rng = np.random.default_rng([seed, len(episodes)])
-                answers = tuple(
-                    replace(a, votes=0) for a in with_right_answer(pair.output, draw_distractors(rng, episode, 4))
-                )
-            elif not any(a.correct for a in answers):
-                answers = (*answers, Answer(pair.output, True, len(answers), votes=0))
-            episodes.append(replace(episode, answers=answers))
-    if not episodes:
-        raise DataError("data.val_dataset: no test input with a known output is left to validate with")
-    return episodes
-
-
-def _share(task_id: str) -> float:
-    """A number from 0 to 1 that is the same for a task wherever it comes from."""
-    return int.from_bytes(hashlib.sha256(task_id.encode()).digest()[:4]) / 2**32
+        return TreeBatch.collate(trees, prompter.yes_id, prompter.no_id, prompter.choice_ids, info, **options)
 
 
 def _call(item: tuple[Any, Any]) -> TreeBatch:
@@ -320,5 +293,6 @@ def _check_settings(data: ArcDataModule) -> None:
     if data.num_workers < 0:
         raise DataError(f"data.num_workers is {data.num_workers}, expected 0 or more")
     shares(options.compose_new_task_weights, DEFAULT_WEIGHTS, "data.compose_new_task_weights")
+    shares(options.distractor_weights, MAKERS, "data.distractor_weights")
     if PROMPTS.get(data.predict_prompt) is not Kind.VERIFY_OUTPUT_FROM_EXAMPLES:
         raise DataError(f"data.predict_prompt {data.predict_prompt!r}: expected a verification prompt such as {VERIFY}")

@@ -8,7 +8,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from lightning_arc.arc.grid import DataError
 from lightning_arc.batch import TreeBatch
+
+PREFETCHED = 4
+"""Batches that each worker has ready."""
 
 
 class BatchStream(IterableDataset):
@@ -26,13 +30,17 @@ class BatchStream(IterableDataset):
         self.first = 0
         self.stop = 0
 
-    def __iter__(self) -> Iterator[TreeBatch]:
+    def __iter__(self) -> Iterator[TreeBatch | DataError]:
         worker = get_worker_info()
         offset, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         # The loader takes from its workers in turn, so that worker w gives batches w, w + n, w + 2n and so on.
         for batch in range(self.first + offset, self.stop, step):
             start = (batch * self.world_size + self.rank) * self.batch_size
-            yield self.make_batch(range(start, start + self.batch_size))
+            try:
+                yield self.make_batch(range(start, start + self.batch_size))
+            except DataError as error:  # as it is: the loader would wrap a worker's error in its traceback's text
+                yield error
+                return
 
 
 class ResumableLoader(DataLoader):
@@ -48,7 +56,8 @@ class ResumableLoader(DataLoader):
     def __init__(
         self, stream: BatchStream, batches_per_epoch: int, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
-        super().__init__(stream, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
+        ahead = PREFETCHED if num_workers else None
+        super().__init__(stream, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, prefetch_factor=ahead)
         self._batches_per_epoch = batches_per_epoch
         self._next_batch = 0
 
@@ -59,6 +68,8 @@ class ResumableLoader(DataLoader):
         self.dataset.first = self._next_batch
         self.dataset.stop = (self._next_batch // self._batches_per_epoch + 1) * self._batches_per_epoch
         for batch in super().__iter__():
+            if isinstance(batch, DataError):
+                raise batch
             self._next_batch += 1
             yield batch
 

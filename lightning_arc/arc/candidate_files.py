@@ -8,32 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from lightning_arc.arc.candidates import Candidate, CandidatePool
 from lightning_arc.arc.files import dump_line as dump_line
-from lightning_arc.arc.files import expand, no_cycle_search, read_json, whole_file, write_json
+from lightning_arc.arc.files import expand, no_cycle_search, read_json, write_json
 from lightning_arc.arc.grid import DataError, named_grid
+from lightning_arc.arc.pool_file import PoolFile
 from lightning_arc.arc.task import PairKey, Task
-
-POOL_FORMAT = b"lightning-arc-pool-1"
-POOL_SCHEMA = pa.schema(
-    [
-        ("task_id", pa.string()),
-        ("split", pa.string()),
-        ("index", pa.int32()),
-        ("height", pa.int8()),
-        ("width", pa.int8()),
-        ("cells", pa.binary()),
-        ("votes", pa.int32()),
-        ("sources", pa.list_(pa.string())),
-        ("log_likelihood", pa.float64()),
-    ],
-    metadata={b"format": POOL_FORMAT},
-)
 
 
 class CandidateWarning(UserWarning):
@@ -84,72 +64,65 @@ def write_candidates(pool: CandidatePool, tasks: Mapping[str, Task], path: str |
     write_json(path, value)
 
 
-def write_pool(pool: CandidatePool, path: str | Path) -> None:
-    """Write a pool as Parquet (zstd), every pair that has candidates."""
-    rows = [
-        (*key, *c.grid.shape, c.grid.tobytes(), c.votes, list(c.sources), c.log_likelihood)
-        for key in pool
-        for c in pool[key]
-    ]
-    columns = [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in POOL_SCHEMA]
-    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, POOL_SCHEMA, strict=True)], schema=POOL_SCHEMA)
-    with whole_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
-
-
 def read_pool(path: str | Path) -> CandidatePool:
     """Read a whole Parquet pool.
 
     Raises:
         DataError: if the file is none, or one of its rows is not valid.
     """
-    path, pool = expand(path), CandidatePool()
+    pool = CandidatePool()
     with no_cycle_search():
-        _add_rows(pool, _read_table(path), path)
+        pool.merge(PoolFile(path))
     return pool
 
 
-def _read_table(path: Path) -> pa.Table:
-    try:
-        with pq.ParquetFile(path) as file:
-            if (file.schema_arrow.metadata or {}).get(b"format") != POOL_FORMAT:
-                raise DataError(f"{path}: not a candidate pool (its format is not {POOL_FORMAT.decode()})")
-            table = file.read(columns=POOL_SCHEMA.names).select(POOL_SCHEMA.names).cast(POOL_SCHEMA)
-    except (OSError, pa.ArrowException, KeyError) as error:
-        reason = (str(error) or "it is damaged").splitlines()[0]
-        raise DataError(f"{path}: cannot be read as a Parquet pool: {reason}") from error
-    for name in POOL_SCHEMA.names:
-        if name != "log_likelihood" and table[name].null_count:
-            raise DataError(f"{path}: column {name} has missing values")
-    return table
+def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task]) -> CandidatePool | PoolFile:
+    """Open candidates of given tasks: a single Parquet pool is read as it is needed, other files are read and merged.
+
+    Args:
+        paths: as for `read_candidates`.
+        tasks: the tasks that are asked for.
+
+    Raises:
+        DataError: like `read_candidates`.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    if len(paths) != 1 or expand(paths[0]).suffix.lower() != ".parquet":
+        return read_candidates(paths, tasks)
+    pool = PoolFile(paths[0])
+    others = _check_pairs(pool, tasks)[1]
+    if others:
+        message = f"{pool.path}: {len(others)} tasks were not asked for and passed over"
+        warnings.warn(message, CandidateWarning, stacklevel=2)
+    return pool
 
 
-def _add_rows(pool: CandidatePool, table: pa.Table, path: Path) -> None:
-    columns = [column.to_pylist() for column in table.columns]
-    for task_id, split, index, height, width, cells, votes, sources, log_likelihood in zip(*columns, strict=True):
-        key = PairKey(task_id, split, index)
-        where = f"{path}: {key}:"
-        if split not in ("train", "test") or index < 0:
-            raise DataError(f"{where} expected the split train or test, and an index from 0")
-        if height < 1 or width < 1 or len(cells) != height * width:
-            raise DataError(f"{where} {len(cells)} cells, expected {height} x {width}")
-        if votes < 1:
-            raise DataError(f"{where} {votes} votes, expected at least 1")
-        grid = named_grid(np.frombuffer(cells, np.int8).reshape(height, width), where)
-        pool.add(key, Candidate(grid, votes, tuple(sources), log_likelihood))
+def _check_pairs(pool: PoolFile, tasks: Mapping[str, Task]) -> tuple[list[PairKey], set[str]]:
+    """Return the pairs of a pool that belong to asked tasks, and the ids of its other tasks."""
+    asked, others = [], set()
+    for key in pool:
+        if key.task_id not in tasks:
+            others.add(key.task_id)
+            continue
+        task = tasks[key.task_id]
+        if key.split not in ("train", "test") or not 0 <= key.index < len(
+            task.demonstrations if key.split == "train" else task.tests
+        ):
+            raise DataError(f"{pool.path}: {key}: the task has no such pair")
+        asked.append(key)
+    if not asked:
+        raise DataError(f"{pool.path}: has no candidates for any of the {len(tasks)} asked tasks")
+    return asked, others
 
 
 def _read_pool(path: Path, tasks: Mapping[str, Task], pool: CandidatePool) -> tuple[int, set[str]]:
-    table = _read_table(path)
-    ids = set(pc.unique(table["task_id"]).to_pylist())
-    found = CandidatePool()
-    _add_rows(found, table.filter(pc.is_in(table["task_id"], pa.array(ids & tasks.keys(), pa.string()))), path)
-    for key in found:
-        task = tasks[key.task_id]
-        if key.index >= len(task.demonstrations if key.split == "train" else task.tests):
-            raise DataError(f"{path}: {key}: the task has no such pair")
-    pool.merge(found)
-    return len(ids & tasks.keys()), ids - tasks.keys()
+    file = PoolFile(path)
+    asked, others = _check_pairs(file, tasks)
+    for key in asked:
+        pool.open(key)
+        for candidate in file[key]:
+            pool.add(key, candidate)
+    return len({key.task_id for key in asked}), others
 
 
 def _read_json(path: Path, tasks: Mapping[str, Task], pool: CandidatePool) -> tuple[int, set[str]]:

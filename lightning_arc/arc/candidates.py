@@ -3,8 +3,10 @@
 Knows grids and pair keys. Knows nothing of files, prompts or models.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from lightning_arc.arc.grid import Grid, grid_key, same_grid
 from lightning_arc.arc.task import PairKey
@@ -19,12 +21,36 @@ class Candidate:
         votes: how often it was proposed.
         sources: names of the files or models that proposed it.
         log_likelihood: natural logarithm of the probability that a generator gave it, where known.
+        correct: whether it is the right output, where known.
     """
 
     grid: Grid
     votes: int = 1
     sources: tuple[str, ...] = ()
     log_likelihood: float | None = None
+    correct: bool | None = None
+
+    def judged(self, correct: bool) -> "Candidate":
+        """Return the candidate marked as right or wrong."""
+        return replace(self, correct=correct)
+
+
+def choose_wrong(
+    rng: np.random.Generator, n_grids: int, grid: Callable[[int], Grid], right: Grid, n: int
+) -> list[Grid]:
+    """Draw up to ``n`` wrong grids of several distinct ones, without replacement, looking at no more than ``n + 1``.
+
+    Args:
+        rng: source of randomness.
+        n_grids: how many there are.
+        grid: gives one by its place.
+        right: the right output, which is not drawn; grids are compared with it, whatever is written beside them.
+        n: how many are wanted.
+    """
+    if n < 1:
+        return []
+    drawn = map(grid, rng.choice(n_grids, size=min(n + 1, n_grids), replace=False, shuffle=True).tolist())
+    return [one for one in drawn if not same_grid(one, right)][:n]
 
 
 class CandidatePool:
@@ -34,7 +60,10 @@ class CandidatePool:
         self._grids: dict[PairKey, dict[bytes, Candidate]] = {}
 
     def add(self, key: PairKey, candidate: Candidate) -> None:
-        """Add a candidate of a pair, or its votes and sources to the equal one that is there."""
+        """Add a candidate of a pair, or its votes and sources to the equal one that is there.
+
+        Of two log-likelihoods the greater is kept.
+        """
         grids = self._grids.setdefault(key, {})
         name = grid_key(candidate.grid)
         if name in grids:
@@ -43,7 +72,10 @@ class CandidatePool:
                 old,
                 votes=old.votes + candidate.votes,
                 sources=tuple(dict.fromkeys(old.sources + candidate.sources)),
-                log_likelihood=candidate.log_likelihood if old.log_likelihood is None else old.log_likelihood,
+                log_likelihood=max(
+                    (x for x in (old.log_likelihood, candidate.log_likelihood) if x is not None), default=None
+                ),
+                correct=candidate.correct if old.correct is None else old.correct,
             )
         else:
             grids[name] = candidate
@@ -73,6 +105,11 @@ class CandidatePool:
     def wrong(self, key: PairKey, right: Grid) -> list[Grid]:
         """Return a pair's candidates that differ from its right output."""
         return [c.grid for c in self._grids.get(key, {}).values() if not same_grid(c.grid, right)]
+
+    def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:
+        """Draw up to ``n`` of a pair's candidates that differ from its right output, without replacement."""
+        candidates = self[key]
+        return choose_wrong(rng, len(candidates), lambda i: candidates[i].grid, right, n) if candidates else []
 
     def merge(self, other: "CandidatePool") -> None:
         """Add all candidates of another pool."""

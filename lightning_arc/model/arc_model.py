@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, get_scheduler
 from lightning_arc.arc.grid import DataError
 from lightning_arc.batch import TreeBatch, TreeTensors
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
-from lightning_arc.model.scoring import score_tree
+from lightning_arc.model.recent import Recent
+from lightning_arc.model.scoring import BranchScores, score_tree
 from lightning_arc.model.tree_forward import at_targets, check_linear_head, target_log_probs, tree_hidden
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import IGNORE, Kind
@@ -73,6 +74,7 @@ class ArcModel(L.LightningModule):
         self._weights = torch.tensor([(loss_weights or {}).get(label, 1.0) for label in labels])
         self.model: torch.nn.Module | None = None
         self.base_fingerprint: str | None = None
+        self._recent, self._logged = Recent(), 0
         self.strict_loading = not self.uses_lora
         self.configure_metrics()
 
@@ -112,10 +114,13 @@ class ArcModel(L.LightningModule):
 
     def configure_metrics(self) -> None:
         """Make the validation metrics."""
-        self.writing = MetricCollection(
-            {"loss": MeanMetric(), "token_accuracy": MeanMetric(), "exact_match": MeanMetric()},
-            prefix="val/output-from-examples/",
-            compute_groups=False,
+        self.writing = torch.nn.ModuleList(
+            MetricCollection(
+                {"loss": MeanMetric(), "token_accuracy": MeanMetric(), "exact_match": MeanMetric()},
+                prefix=f"val/{kind.label}/",
+                compute_groups=False,
+            )
+            for kind in Kind
         )
         self.verdict_loss = MeanMetric()
         self.verdicts = MetricCollection(
@@ -157,25 +162,23 @@ class ArcModel(L.LightningModule):
                 continue
             loss = (losses[mask] * weight).sum() / weight.sum()
             total = total + self._weights[kind] * loss
-            self.log(f"train/{kind.label}/loss", loss.detach(), batch_size=len(batch.trees))
             accuracy = (hits[mask] * weight).sum() / weight.sum()
-            self.log(f"train/{kind.label}/accuracy", accuracy, batch_size=len(batch.trees))
+            self._recent.add({f"train/{kind.label}/loss": loss, f"train/{kind.label}/accuracy": accuracy})
+        self._recent.add({f"data/{name}": value for name, value in batch.stats.items()})
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch.trees))
-        prefix, branch = batch.n_tokens
-        samples = len(batch.trees)
-        self.log_dict(
-            {
-                "data/prefix_tokens": float(prefix) / samples,
-                "data/branch_tokens": float(branch) / samples,
-                "data/skipped_share": batch.skipped / (batch.skipped + samples),
-            },
-            batch_size=samples,
-        )
         return total
+
+    def on_train_batch_end(self, outputs: Any, batch: TreeBatch, batch_idx: int) -> None:
+        """Log means over the steps since the last time; a single step has few prompts of each kind."""
+        if self.global_step % self.trainer.log_every_n_steps == 0 and self.global_step != self._logged:
+            self._logged = self.global_step
+            means = self._recent.means()
+            for logger in self.loggers:
+                logger.log_metrics(means, self.global_step)
 
     def on_validation_epoch_start(self) -> None:
         """Begin with empty metrics."""
-        for metric in (self.writing, self.verdict_loss, self.verdicts, *self.rankings.values()):
+        for metric in (*self.writing, self.verdict_loss, self.verdicts, *self.rankings.values()):
             metric.reset()
 
     def validation_step(self, batch: TreeBatch, batch_idx: int) -> list[dict[str, Any]]:
@@ -183,12 +186,10 @@ class ArcModel(L.LightningModule):
         outputs = []
         for tree, info in zip(batch.trees, batch.info, strict=True):
             scores = score_tree(self.causal_lm, tree, batch.yes_id, batch.no_id, self.max_tokens_per_chunk)
+            self._update_writing(tree, scores)
+            if not (tree.correct >= 0).any():
+                continue
             right = tree.correct == 1
-            if right.any():
-                i = int(right.nonzero()[0])
-                self.writing["loss"].update(-scores.log_likelihood[i] / scores.written[i], weight=scores.written[i])
-                self.writing["token_accuracy"].update(scores.hits[i] / scores.written[i], weight=scores.written[i])
-                self.writing["exact_match"].update((scores.hits[i] == scores.written[i]).float())
             log_odds = scores.log_odds.float()
             self.verdict_loss.update(torch.nn.functional.softplus(torch.where(right, -log_odds, log_odds)))
             self.verdicts.update(log_odds.sigmoid(), right.long())
@@ -198,11 +199,15 @@ class ArcModel(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics, where an episode was short enough to be judged."""
-        seen = self.trainer.strategy.reduce(self.verdict_loss.weight, reduce_op="sum")
-        if seen == 0:
+        weights = torch.stack([self.verdict_loss.weight, *(metrics["loss"].weight for metrics in self.writing)])
+        verdicts, *writing = self.trainer.strategy.reduce(weights, reduce_op="sum").tolist()
+        if not verdicts and not any(writing):
             rank_zero_warn("data.max_seq_len: no validation episode is that short, so that there are no metrics")
+        for seen, metrics in zip(writing, self.writing, strict=True):
+            if seen:
+                self.log_dict(metrics.compute())
+        if not verdicts:
             return
-        self.log_dict(self.writing.compute())
         self.log("val/verify-output-from-examples/loss", self.verdict_loss.compute())
         self.log_dict(self.verdicts.compute())
         for name, metric in self.rankings.items():
@@ -274,6 +279,16 @@ class ArcModel(L.LightningModule):
             kinds += [torch.full_like(t, Kind.OUTPUT_FROM_EXAMPLES), tree.kinds[mask]]
         log_probs, hits = target_log_probs(head, torch.cat(hidden), torch.cat(targets))
         return -log_probs, hits.float(), torch.cat(weights), torch.cat(kinds)
+
+    def _update_writing(self, tree: TreeTensors, scores: BranchScores) -> None:
+        """Update the metrics of what is trained to be written; a prompt's answer is one branch of a kind."""
+        trained = (tree.targets != IGNORE) & (tree.weights > 0) & (tree.kinds != Kind.VERIFY_OUTPUT_FROM_EXAMPLES)
+        for i in trained.any(1).nonzero()[:1, 0].tolist():
+            metrics = self.writing[int(tree.kinds[i][trained[i]][0])]
+            written, hits = scores.written[i], scores.hits[i]
+            metrics["loss"].update(-scores.log_likelihood[i] / written, weight=written)
+            metrics["token_accuracy"].update(hits / written, weight=written)
+            metrics["exact_match"].update((hits == written).float())
 
     def _update_rankings(self, info: dict[str, Any], tree: TreeTensors, log_odds: Tensor, likelihood: Tensor) -> None:
         votes = torch.tensor(info["votes"], dtype=torch.float, device=log_odds.device)[tree.answers]

@@ -13,15 +13,14 @@ from lightning_arc.batch import TreeTensors
 from lightning_arc.model.tree_forward import branch_chunks, branch_hidden, prefix_cache, target_log_probs
 from lightning_arc.prompt.tree import IGNORE, Kind
 
-WRITING = (Kind.OUTPUT_FROM_EXAMPLES, Kind.INPUT_FROM_INPUTS, Kind.OUTPUT_FROM_OUTPUTS)
-
 
 @dataclass
 class BranchScores:
     """Scores of ``n`` branches.
 
     Args:
-        log_likelihood: ``(n,)`` sum of the written tokens' log-probabilities, nan where nothing is written.
+        log_likelihood: ``(n,)`` sum of the written tokens' log-probabilities (of a selection, its number's), nan where
+            nothing is written.
         log_odds: ``(n,)`` log-odds of "yes" against "no", nan where nothing is asked.
         written: ``(n,)`` number of written tokens.
         hits: ``(n,)`` how many of them are the likeliest token, given all before.
@@ -55,8 +54,8 @@ def score_tree(model: PreTrainedModel, tree: TreeTensors, yes_id: int, no_id: in
 
 def _score_hidden(head: torch.nn.Module, hidden: Tensor, tree: TreeTensors, yes_id: int, no_id: int) -> BranchScores:
     scored = tree.targets != IGNORE
-    writes = scored & torch.isin(tree.kinds, torch.tensor(WRITING, device=tree.kinds.device))
     judges = scored & (tree.kinds == Kind.VERIFY_OUTPUT_FROM_EXAMPLES)
+    writes = scored & ~judges
     log_probs, hits = target_log_probs(head, hidden[writes], tree.targets[writes])
     rows = writes.nonzero()[:, 0]
     zeros = torch.zeros(len(tree.tokens), dtype=torch.float64, device=hidden.device)

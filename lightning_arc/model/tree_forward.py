@@ -100,6 +100,7 @@ def target_log_probs(head: nn.Module, hidden: Tensor, targets: Tensor) -> tuple[
     Returns:
         ``(N,)`` ``float32`` (or wider) log-probabilities, and ``(N,)`` whether the target is the likeliest token.
     """
+    targets = targets.long()
     if len(targets) == 0:
         return hidden.sum(-1).float(), torch.zeros(0, dtype=torch.bool, device=hidden.device)
     log_probs, hits = [], []

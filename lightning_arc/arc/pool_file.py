@@ -1,0 +1,302 @@
+"""Candidate pools on disk: Parquet files that are opened at once and read pair by pair, however large they are.
+
+Knows candidates, pair keys and Parquet. Knows nothing of other candidate files, prompts or models.
+
+A row is a candidate, the rows of a pair stand together, and an index from pairs to rows lies in the file's footer. Only
+the row groups that are asked for are decoded; a few of them are kept.
+"""
+
+import base64
+import hashlib
+import json
+import os
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lightning_arc.arc.candidates import Candidate, CandidatePool, choose_wrong
+from lightning_arc.arc.files import expand, whole_file
+from lightning_arc.arc.grid import MAX_SIDE, N_COLOURS, DataError, Grid, same_grid
+from lightning_arc.arc.task import PairKey, Task
+
+FORMAT = b"lightning-arc-pool-2"
+SCHEMA = pa.schema(
+    [
+        ("task_id", pa.string()),
+        ("split", pa.string()),
+        ("index", pa.int32()),
+        ("height", pa.int8()),
+        ("width", pa.int8()),
+        ("cells", pa.binary()),
+        ("votes", pa.int32()),
+        ("sources", pa.list_(pa.string())),
+        ("log_likelihood", pa.float64()),
+        ("correct", pa.bool_()),
+    ],
+    metadata={b"format": FORMAT},
+)
+SHAPES = ("height", "width", "cells")
+ROWS_PER_GROUP = 2048
+CACHE_BYTES = 64 * 2**20
+INDEX = np.dtype([("name", "<u8"), ("start", "<i8"), ("rows", "<i4"), ("place", "<i4")])
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The grids of a row group: cells of all rows, one after the other, and where each row's begin."""
+
+    heights: NDArray[np.int8]
+    widths: NDArray[np.int8]
+    offsets: NDArray[np.int32]
+    cells: NDArray[np.int8]
+
+    def grid(self, row: int) -> Grid:
+        return self.cells[self.offsets[row] : self.offsets[row + 1]].reshape(self.heights[row], self.widths[row])
+
+    @property
+    def n_bytes(self) -> int:
+        return self.heights.nbytes + self.widths.nbytes + self.offsets.nbytes + self.cells.nbytes
+
+
+class PoolWriter:
+    """Writes a pool pair by pair; the file is there only once all is written.
+
+    Args:
+        path: the file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._columns: list[list[Any]] = [[] for _ in SCHEMA]
+        self._names: list[PairKey] = []
+        self._counts: list[int] = []
+
+    def __enter__(self) -> "PoolWriter":
+        with ExitStack() as stack:
+            temporary = stack.enter_context(whole_file(self.path))
+            options = {"use_dictionary": ["task_id", "split", "sources"], "write_statistics": False}
+            self._file = stack.enter_context(
+                pq.ParquetWriter(temporary, SCHEMA, compression="zstd", compression_level=9, **options)
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> bool | None:
+        if error[0] is None:
+            with self._stack:
+                self._flush()
+                self._file.add_key_value_metadata({"pairs": _encode_pairs(self._names, self._counts)})
+            return None
+        return self._stack.__exit__(*error)
+
+    def add(self, key: PairKey, candidates: Sequence[Candidate]) -> None:
+        """Write all candidates of a pair, which is written once.
+
+        Raises:
+            ValueError: if the index says that the pair was written before.
+        """
+        self._names.append(key)
+        self._counts.append(len(candidates))
+        for c in candidates:
+            row = (*key, *c.grid.shape, c.grid.tobytes(), c.votes, list(c.sources), c.log_likelihood, c.correct)
+            for column, value in zip(self._columns, row, strict=True):
+                column.append(value)
+        if len(self._columns[0]) >= ROWS_PER_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._columns[0]:
+            arrays = [pa.array(c, f.type) for c, f in zip(self._columns, SCHEMA, strict=True)]
+            self._file.write_table(pa.table(arrays, schema=SCHEMA))
+            self._columns = [[] for _ in SCHEMA]
+
+
+def write_pool(pool: CandidatePool, path: str | Path, tasks: Mapping[str, Task] | None = None) -> None:
+    """Write a pool as Parquet (zstd), every pair that was asked about.
+
+    Args:
+        pool: what to write.
+        path: the file.
+        tasks: where given, candidates are marked as right or wrong by the outputs that are known here.
+    """
+    with PoolWriter(path) as writer:
+        for key in pool:
+            right = tasks[key.task_id].pair(key).output if tasks and key.task_id in tasks else None
+            writer.add(key, [c if right is None else c.judged(same_grid(c.grid, right)) for c in pool[key]])
+
+
+class PoolFile:
+    """A pool on disk that is read like a `CandidatePool`.
+
+    Opening reads the footer; memory does not grow with the file. It may be handed to other processes, each of which
+    opens the file for itself.
+
+    Args:
+        path: the file.
+        cache_bytes: how much of what was decoded is kept.
+
+    Raises:
+        DataError: if it is no pool, also later, where a row that is read is not as it must be.
+    """
+
+    def __init__(self, path: str | Path, cache_bytes: int = CACHE_BYTES) -> None:
+        self.path, self.cache_bytes = expand(path), cache_bytes
+        self._open()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "cache_bytes": self.cache_bytes}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)
+
+    def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
+        """Return a pair's candidates in the file's order; none for an unknown pair."""
+        found = self._find(key)
+        if found is None or not found[2]:
+            return ()
+        group, row, n = found
+        rows = self._rows(group)
+        others = [name for name in SCHEMA.names if name not in SHAPES]
+        if self._last is None or self._last[0] != group:  # pairs are mostly asked for one after the other
+            self._last = group, self._read(group, others)
+        columns = [column.to_pylist() for column in self._last[1].slice(row, n).columns]
+        candidates = []
+        for i, values in enumerate(zip(*columns, strict=True), row):
+            about = dict(zip(others, values, strict=True))
+            if (about["task_id"], about["split"], about["index"]) != tuple(key) or about["votes"] < 1:
+                raise DataError(f"{self.path}: {key}: its rows are not where the index says, or have no votes")
+            sources = tuple(about["sources"] or ())
+            candidates.append(
+                Candidate(rows.grid(i), about["votes"], sources, about["log_likelihood"], about["correct"])
+            )
+        return tuple(candidates)
+
+    def __contains__(self, key: PairKey) -> bool:
+        return self._find(key) is not None
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[PairKey]:
+        """Iterate over the pairs, in the file's order."""
+        names = json.loads(zlib.decompress(base64.b85decode(self._pairs["names"])))
+        return (PairKey(task_id, split, index) for task_id, split, index in names)
+
+    @property
+    def n_grids(self) -> int:
+        """Distinct grids of all pairs together."""
+        return int(self._starts[-1])
+
+    def wrong(self, key: PairKey, right: Grid) -> list[Grid]:
+        """Return a pair's candidates that differ from its right output."""
+        found = self._find(key)
+        if found is None:
+            return []
+        group, row, n = found
+        grids = map(self._rows(group).grid, range(row, row + n)) if n else ()
+        return [grid for grid in grids if not same_grid(grid, right)]
+
+    def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:
+        """Draw up to ``n`` of a pair's candidates that differ from its right output, without replacement."""
+        found = self._find(key)
+        if found is None or not found[2]:
+            return []
+        group, row, n_rows = found
+        rows = self._rows(group)
+        return choose_wrong(rng, n_rows, lambda i: rows.grid(row + i), right, n)
+
+    def _open(self) -> None:
+        try:
+            self._file = pq.ParquetFile(self.path, memory_map=True)
+            metadata = self._file.metadata.metadata or {}
+            if metadata.get(b"format") != FORMAT:
+                raise DataError(f"{self.path}: not a candidate pool (its format is not {FORMAT.decode()})")
+            self._pairs = json.loads(metadata[b"pairs"])
+            self._index = np.frombuffer(zlib.decompress(base64.b85decode(self._pairs["index"])), INDEX)
+        except (OSError, pa.ArrowException, KeyError, ValueError, zlib.error) as error:
+            if isinstance(error, DataError):
+                raise
+            reason = (str(error) or "it is damaged").splitlines()[0]
+            raise DataError(f"{self.path}: cannot be read as a Parquet pool: {reason}") from error
+        if self._file.schema_arrow.names != SCHEMA.names:
+            raise DataError(f"{self.path}: not a candidate pool (expected the columns {', '.join(SCHEMA.names)})")
+        sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._cache: OrderedDict[int, _Rows] = OrderedDict()
+        self._cached_bytes = 0
+        self._last: tuple[int, pa.Table] | None = None
+        self._process = os.getpid()
+
+    def _find(self, key: PairKey) -> tuple[int, int, int] | None:
+        """Return row group, first row in it, and number of rows of a pair; ``None`` if it is not there."""
+        name = _name(key)
+        place = int(np.searchsorted(self._index["name"], name))
+        if place == len(self._index) or self._index["name"][place] != name:
+            return None
+        start = int(self._index["start"][place])
+        group = int(np.searchsorted(self._starts, start, side="right")) - 1
+        return group, start - int(self._starts[group]), int(self._index["rows"][place])
+
+    def _rows(self, group: int) -> _Rows:
+        if os.getpid() != self._process:  # a file position is not shared with another process
+            self._open()
+        if group in self._cache:
+            self._cache.move_to_end(group)
+            return self._cache[group]
+        rows = self._decode(group)
+        self._cache[group] = rows
+        self._cached_bytes += rows.n_bytes
+        while self._cached_bytes > self.cache_bytes and len(self._cache) > 1:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].n_bytes
+        return rows
+
+    def _decode(self, group: int) -> _Rows:
+        table = self._read(group, list(SHAPES))
+        heights, widths = (table[name].combine_chunks().to_numpy().astype(np.int64) for name in ("height", "width"))
+        cells = table["cells"].combine_chunks()
+        _, offsets, data = cells.buffers()
+        offsets = np.frombuffer(offsets, np.int32)[cells.offset : cells.offset + len(cells) + 1]
+        values = np.frombuffer(data, np.int8)
+        sides = np.concatenate([heights, widths])
+        fits = sides.min() >= 1 and sides.max() <= MAX_SIDE and (np.diff(offsets) == heights * widths).all()
+        if not fits or values.view(np.uint8).max() >= N_COLOURS:
+            raise DataError(f"{self.path}: row group {group} has cells that are no grids")
+        return _Rows(heights.astype(np.int8), widths.astype(np.int8), offsets, values)
+
+    def _read(self, group: int, columns: list[str]) -> pa.Table:
+        try:
+            table = self._file.read_row_group(group, columns=columns, use_threads=False)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self.path}: row group {group} is damaged: {str(error).splitlines()[0]}") from error
+        for name in columns:
+            if name not in ("log_likelihood", "correct") and table[name].null_count:
+                raise DataError(f"{self.path}: column {name} has missing values")
+        return table
+
+
+def _name(key: PairKey) -> int:
+    """Return a number that stands for a pair in the index."""
+    return int.from_bytes(hashlib.blake2b("\0".join(map(str, key)).encode(), digest_size=8).digest(), "little")
+
+
+def _encode_pairs(names: list[PairKey], counts: list[int]) -> str:
+    """Return the index as text: the pairs' names in the file's order, and a table sorted by `_name`."""
+    table = np.zeros(len(names), INDEX)
+    table["name"] = np.array([_name(key) for key in names], np.uint64)
+    table["rows"] = counts
+    table["start"] = np.concatenate([[0], np.cumsum(counts)])[:-1] if counts else []
+    table["place"] = np.arange(len(names))
+    table.sort(order="name")
+    if len(np.unique(table["name"])) < len(names):
+        raise ValueError("a pair was written twice")
+    written = {"names": json.dumps([list(key) for key in names]).encode(), "index": table.tobytes()}
+    return json.dumps({name: base64.b85encode(zlib.compress(data)).decode() for name, data in written.items()})
