@@ -5,6 +5,7 @@ randomness and an episode whose right output is known; it returns ``None`` where
 right output, which `draw_distractors` refuses.
 """
 
+from bisect import bisect
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
@@ -12,6 +13,13 @@ from numpy.typing import NDArray
 
 from lightning_arc.arc.grid import MAX_SIDE, N_COLOURS, Grid, grid_key
 from lightning_arc.arc.task import Episode
+from lightning_arc.augment.objects import (
+    background,
+    object_duplicated,
+    object_moved,
+    object_recoloured,
+    object_removed,
+)
 from lightning_arc.augment.views import N_SYMMETRIES, dihedral
 from lightning_arc.augment.weights import shares
 
@@ -20,8 +28,8 @@ Maker = Callable[[np.random.Generator, Episode], Grid | None]
 MAX_CHANGED_CELLS = 4
 """The most cells in which a near miss differs from the right output."""
 
-DRAWS_PER_DISTRACTOR = 8
-"""How often a maker is tried for each wanted grid, since some do not apply and some give what is there already."""
+MISSES = 12
+"""How often in a row a maker may not apply, or give what is there already, before it is drawn no more."""
 
 
 def few_cells_changed(rng: np.random.Generator, episode: Episode) -> Grid:
@@ -62,6 +70,33 @@ def colours_swapped(rng: np.random.Generator, episode: Episode) -> Grid:
     return mapping[episode.output]
 
 
+def colours_permuted(rng: np.random.Generator, episode: Episode) -> Grid | None:
+    """The right output with its colours given to each other, as by a wrong mapping of colours."""
+    own = _colours(episode.output)
+    if len(own) < 3:
+        return None
+    mapping = np.arange(N_COLOURS, dtype=np.int8)
+    mapping[own] = rng.permutation(own)
+    return mapping[episode.output]
+
+
+def cropped(rng: np.random.Generator, episode: Episode) -> Grid | None:
+    """The right output without the rows and columns of background around its content."""
+    rows, columns = np.nonzero(episode.output != background(episode.output))
+    if not len(rows):
+        return None
+    return episode.output[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
+
+def repeated(rng: np.random.Generator, episode: Episode) -> Grid | None:
+    """The right output twice or three times as high or wide: whole copies, or every row or column repeated."""
+    axis, times = int(rng.integers(2)), int(rng.integers(2, 4))
+    grid = episode.output
+    if grid.shape[axis] * times > MAX_SIDE:
+        return None
+    return grid.repeat(times, axis) if rng.random() < 0.5 else np.concatenate([grid] * times, axis)
+
+
 def wrong_shape(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output without its first or last row or column, or with that one doubled."""
     grid, axis = episode.output, int(rng.integers(2))
@@ -98,21 +133,35 @@ MAKERS: dict[str, Maker] = {
     maker.__name__: maker
     for maker in (
         few_cells_changed,
+        object_moved,
+        object_recoloured,
+        object_removed,
+        object_duplicated,
         the_query,
         another_output,
         symmetry,
         colours_swapped,
+        colours_permuted,
+        cropped,
+        repeated,
         wrong_shape,
         partly_input,
     )
 }
 
 DEFAULT_WEIGHTS: dict[str, float] = {
-    "few_cells_changed": 4.0,
+    "few_cells_changed": 3.0,
+    "object_moved": 1.5,
+    "object_recoloured": 1.0,
+    "object_removed": 1.0,
+    "object_duplicated": 1.0,
     "the_query": 0.5,
     "another_output": 0.5,
     "symmetry": 1.0,
     "colours_swapped": 1.0,
+    "colours_permuted": 0.5,
+    "cropped": 0.25,
+    "repeated": 0.25,
     "wrong_shape": 1.0,
     "partly_input": 2.0,
 }
@@ -136,7 +185,7 @@ def draw_distractors(
         exclude: grids that are not to be drawn, such as wrong predictions that are there already.
 
     Returns:
-        Up to ``n`` distinct grids, none equal to the right output; fewer where the task gives no more in ``8 n`` draws.
+        Up to ``n`` distinct grids, none equal to the right output; fewer where the makers give no more.
 
     Raises:
         DataError: if a maker is unknown, or a weight is negative or not finite.
@@ -148,13 +197,21 @@ def draw_distractors(
     if not names:
         return []
     seen, grids = {grid_key(grid) for grid in (episode.output, *exclude)}, []
-    for choice in rng.choice(len(names), size=DRAWS_PER_DISTRACTOR * n, p=probabilities):
-        if len(grids) == n:
-            break
-        grid = MAKERS[names[choice]](rng, episode)
-        if grid is not None and grid_key(grid) not in seen:
-            seen.add(grid_key(grid))
+    makers, misses = [MAKERS[name] for name in names], [0] * len(names)
+    reach = np.cumsum(probabilities).tolist()
+    while len(grids) < n and makers:
+        drawn = min(bisect(reach, rng.random() * reach[-1]), len(makers) - 1)
+        grid = makers[drawn](rng, episode)
+        if grid is not None and (key := grid_key(grid)) not in seen:
+            seen.add(key)
             grids.append(np.ascontiguousarray(grid, dtype=np.int8))
+            misses[drawn] = 0
+            continue
+        misses[drawn] += 1
+        if misses[drawn] == MISSES:
+            del makers[drawn], misses[drawn]
+            probabilities = np.delete(probabilities, drawn)
+            reach = np.cumsum(probabilities).tolist()
     return grids
 
 

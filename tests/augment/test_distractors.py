@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lightning_arc.arc import DataError, Episode, Pair, PairKey, as_grid, same_grid
 from lightning_arc.arc.grid import grid_key
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS, MAKERS, MAX_CHANGED_CELLS, draw_distractors
+from lightning_arc.augment.objects import object_at
 
 INPUT = np.array([[0, 0, 0], [1, 1, 0], [0, 0, 2]], np.int8)
 OUTPUT = np.array([[3, 0, 0], [1, 1, 3], [3, 3, 2]], np.int8)
@@ -134,3 +135,89 @@ def test_distractors_need_the_right_output_and_known_makers() -> None:
     with pytest.raises(DataError, match="^distractor_weights: there is no 'luck', expected some of few_cells_changed"):
         draw_distractors(np.random.default_rng(0), EPISODE, 1, {"luck": 1})
     assert draw_distractors(np.random.default_rng(0), EPISODE, 1, {"symmetry": 0}) == []
+
+
+def test_an_object_is_all_cells_of_its_colour_that_touch(grids: Any) -> None:
+    @given(grid=grids, seed=st.integers(0, 2**32))
+    def holds(grid: Any, seed: int) -> None:
+        cell = int(np.random.default_rng(seed).integers(grid.size))
+        inside = np.zeros(grid.shape, bool)
+        inside.flat[cell] = True
+        while True:  # the plain way: grow by one cell in all directions, within the colour, until nothing is new
+            padded = np.pad(inside, 1)
+            grown = np.zeros_like(inside)
+            for row in range(3):
+                for column in range(3):
+                    grown |= padded[row : row + grid.shape[0], column : column + grid.shape[1]]
+            grown &= grid == grid.flat[cell]
+            if (grown == inside).all():
+                break
+            inside = grown
+        assert object_at(grid, cell).tolist() == np.flatnonzero(inside).tolist()
+
+    holds()
+
+
+BOXES = np.array([[0, 0, 0, 0, 0, 0], [0, 4, 4, 0, 0, 0], [0, 0, 4, 0, 0, 7], [0, 0, 0, 0, 0, 0]], np.int8)
+WITH_OBJECTS = replace(EPISODE, output=BOXES)
+
+
+def test_a_removed_object_is_gone_and_the_others_stay() -> None:
+    without_four, without_seven = np.where(BOXES == 4, 0, BOXES), np.where(BOXES == 7, 0, BOXES)
+    assert {grid_key(g) for g in made("object_removed", WITH_OBJECTS)} == {
+        grid_key(without_four),
+        grid_key(without_seven),
+    }
+
+
+def test_a_recoloured_object_keeps_its_place() -> None:
+    colours = {4: set(), 7: set()}
+    for grid in made("object_recoloured", WITH_OBJECTS):
+        changed = grid != BOXES
+        (old,), (new,) = set(BOXES[changed]), set(grid[changed])
+        assert (changed == (old == BOXES)).all()
+        colours[int(old)].add(int(new))
+    assert colours == {4: {*range(10)} - {4}, 7: {*range(10)} - {7}}
+
+
+def test_a_moved_object_keeps_its_form_and_a_duplicated_one_stays_too() -> None:
+    for maker, keeps in (("object_moved", False), ("object_duplicated", True)):
+        seen = set()
+        for grid in made(maker, WITH_OBJECTS):
+            seen.add(grid_key(grid))
+            assert set(grid.flat) <= {0, 4, 7}
+            if keeps:  # what changed has the colour of what was copied
+                assert set(grid[grid != BOXES]) in ({4}, {7})
+            else:
+                assert (grid == 4).sum() == 3 or (grid == 7).sum() == 1
+        assert len(seen) > 10
+
+
+def test_objects_need_something_beside_the_background() -> None:
+    plain = replace(EPISODE, output=np.full((3, 3), 7, np.int8))
+    for maker in ("object_moved", "object_recoloured", "object_removed", "object_duplicated", "cropped"):
+        assert not made(maker, plain)
+
+
+def test_a_wrong_mapping_gives_the_colours_to_each_other() -> None:
+    for grid in made("colours_permuted"):
+        assert set(grid.flat) == set(OUTPUT.flat)
+        pairs = {(int(a), int(b)) for a, b in zip(OUTPUT.flat, grid.flat, strict=True)}
+        assert len(pairs) == len(set(OUTPUT.flat))
+    assert not made("colours_permuted", replace(EPISODE, output=np.array([[1, 2]], np.int8)))
+
+
+def test_right_content_comes_in_wrong_shapes() -> None:
+    assert {grid_key(g) for g in made("cropped", WITH_OBJECTS)} == {grid_key(BOXES[1:3, 1:])}
+    shapes = {grid.shape for grid in made("repeated", WITH_OBJECTS)}
+    assert shapes == {(8, 6), (12, 6), (4, 12), (4, 18)}
+    halves = {grid_key(grid) for grid in made("repeated", WITH_OBJECTS) if grid.shape == (8, 6)}
+    assert halves == {grid_key(np.concatenate([BOXES, BOXES])), grid_key(BOXES.repeat(2, 0))}
+    assert not made("repeated", replace(EPISODE, output=np.zeros((30, 30), np.int8)))
+
+
+def test_many_are_drawn_where_a_task_gives_many_and_all_that_there_are_where_it_gives_few() -> None:
+    many = draw_distractors(np.random.default_rng(0), WITH_OBJECTS, 200)
+    assert len({grid_key(grid) for grid in many}) == 200
+    small = Episode(EPISODE.key, (), np.full((1, 1), 7, np.int8), np.full((1, 1), 7, np.int8))
+    assert 9 <= len(draw_distractors(np.random.default_rng(0), small, 200)) < 40

@@ -1,6 +1,6 @@
 """How fast training data is made, from task to tree batch: `make bench`.
 
-Beside it the plain way in the same run: the whole prompt of every answer is rendered as text, the tokenizer run on it, and
+Beside it the plain way in the same run: the whole prompt of every answer is rendered and tokenized as text, and
 each makes a sequence of its own. Both draw the same samples, so that both hold the same labels, and the ids are
 compared before times are.
 """
