@@ -179,6 +179,11 @@ def draw_view(
     )
 
 
+def key_seed(key: PairKey) -> int:
+    """Return a number that, beside a seed, gives a pair randomness of its own."""
+    return crc32(str(key).encode())
+
+
 def common_views(n: int, n_demonstrations: int, seed: int, key: PairKey) -> list[View]:
     """Return the views under which all candidates of a test input are judged.
 
@@ -191,7 +196,7 @@ def common_views(n: int, n_demonstrations: int, seed: int, key: PairKey) -> list
         seed: at least 0; gives other colours, orders and symmetry orders.
         key: the test input.
     """
-    rng = np.random.default_rng([seed, crc32(str(key).encode())])
+    rng = np.random.default_rng([seed, key_seed(key)])
     views: list[View] = []
     while len(views) < n:
         symmetries = rng.permutation(N_SYMMETRIES).tolist()
