@@ -27,7 +27,7 @@ from lightning_arc.arc import (
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import MAKERS
-from lightning_arc.augment.views import common_views
+from lightning_arc.augment.views import common_views, key_seed
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import TreeBatch
 from lightning_arc.loaders import BatchStream, ResumableLoader
@@ -37,6 +37,7 @@ from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind
+from lightning_arc.queries import opening_tree, read_queries
 from lightning_arc.sampling import (
     Dataset,
     Sampler,
@@ -64,6 +65,8 @@ class ArcDataModule(L.LightningDataModule):
             training dataset leaves out.
         tasks: what is predicted, in any form that `read_tasks` takes.
         candidates: files of candidates that are ranked; votes of several files add up.
+        generate: whether candidates are written for `tasks`, instead of given ones ranked.
+        leave_one_out: whether they are written for demonstration pairs too, each in turn left out of the others.
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
         predict_prompt: a verification prompt that candidates are ranked with.
@@ -92,6 +95,8 @@ class ArcDataModule(L.LightningDataModule):
         held_out_fraction: float = 0.0,
         tasks: str | None = None,
         candidates: str | list[str] | None = None,
+        generate: bool = False,
+        leave_one_out: bool = False,
         only_with_candidates: bool = False,
         grid_encoder: GridEncoder | str | None = None,
         predict_prompt: str = VERIFY,
@@ -117,6 +122,7 @@ class ArcDataModule(L.LightningDataModule):
         self.held_out_fraction = held_out_fraction
         self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
+        self.generate, self.leave_one_out = generate, leave_one_out
         self.only_with_candidates = only_with_candidates
         self.grid_encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
         self.batch_size, self.samples_per_epoch = batch_size, samples_per_epoch
@@ -137,6 +143,7 @@ class ArcDataModule(L.LightningDataModule):
         self.val_episodes: list[Episode] = []
         self.predict_tasks: dict[str, Task] = {}
         self.predict_candidates = CandidatePool()
+        self.queries: dict[PairKey, Episode] = {}
         self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
         self._finished: set[tuple[PairKey, int]] = set()
         self._sampler: Sampler | None = None
@@ -156,9 +163,12 @@ class ArcDataModule(L.LightningDataModule):
             elif stage == "validate":
                 raise DataError("data.val_dataset: nothing to validate with")
         if stage == "predict":
-            if self.tasks is None or not self.candidates:
+            if self.tasks is None or not (self.candidates or self.generate):
                 raise DataError("data.tasks and data.candidates: both are needed to rank")
-            self.predict_tasks = read_tasks(self.tasks)
+            self.predict_tasks = dict(read_tasks(self.tasks))
+            if self.generate:
+                self.queries = read_queries(self.predict_tasks.values(), self.leave_one_out)
+                return
             self.predict_candidates = read_candidates(self.candidates, self.predict_tasks)
             if self.only_with_candidates:
                 named = {key.task_id for key in self.predict_candidates}
@@ -184,15 +194,12 @@ class ArcDataModule(L.LightningDataModule):
         return DataLoader(items, batch_size=None, num_workers=self.num_workers, collate_fn=_call)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of ``(test input, view)`` batches, all views of a test input together."""
+        """Return the loader of ``(query, view)`` batches, all views of a query together."""
         self._finished = self.find_finished()
-        keys = [
-            PairKey(task.id, "test", i)
-            for task in self.predict_tasks.values()
-            for i in range(len(task.tests))
-            if self.predict_candidates[PairKey(task.id, "test", i)]
-        ]
-        items = [((key, view), self.predict_batch) for key in keys for view in range(self.n_views)]
+        ranked = (PairKey(task.id, "test", i) for task in self.predict_tasks.values() for i in range(len(task.tests)))
+        keys = list(self.queries) if self.generate else [key for key in ranked if self.predict_candidates[key]]
+        make = self.generation_batch if self.generate else self.predict_batch
+        items = [((key, view), make) for key in keys for view in range(self.n_views)]
         return DataLoader(items, batch_size=None, num_workers=self.num_workers, collate_fn=_call)
 
     def train_batch(self, numbers: range) -> TreeBatch:
@@ -231,11 +238,30 @@ class ArcDataModule(L.LightningDataModule):
         info = {"key": key, "view": number, "n_answers": len(answers)}
         return self._collate([tree] if tree else [], info=[info] if tree else [])
 
+    def generation_batch(self, item: tuple[PairKey, int]) -> TreeBatch:
+        """Make the batch of a query under a view, to be written behind; no tree if it is done or too long."""
+        key, number = item
+        if (key, number) in self._finished:
+            return self._collate([], info=[])
+        episode, limit = self.queries[key], self.options.max_seq_len
+        view = common_views(number + 1, len(episode.demonstrations), self.seed, key)[number]
+        tree = opening_tree(self.prompter, view.apply(episode), limit)
+        info = {
+            "key": key,
+            "view": number,
+            "end_id": self.prompter.end_id,
+            "room": limit - tree.longest if tree else 0,
+            "seed": key_seed(key) * self.n_views + number + self.seed,
+            "n_demonstrations": len(episode.demonstrations),
+        }
+        return self._collate([tree] if tree else [], info=[info] if tree else [])
+
     @property
     def signature(self) -> str:
         """Name what is predicted and how, so that interrupted work is continued only if both are the same."""
         digest = hashlib.sha256()
         settings = [self.predict_prompt, str(self.prompter.grid_encoder), self.options.max_seq_len, self.seed]
+        settings += [self.generate, self.leave_one_out]
         digest.update(json.dumps(settings).encode())
         for task in self.predict_tasks.values():
             for pair in (*task.demonstrations, *task.tests):

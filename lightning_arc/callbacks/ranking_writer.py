@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import lightning as L
 import numpy as np
-from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from rich.table import Table
 
@@ -19,74 +18,44 @@ from lightning_arc.arc.candidate_files import dump_line
 from lightning_arc.arc.files import whole_file, write_json
 from lightning_arc.arc.submission import write_submission
 from lightning_arc.callbacks.report import write_report
-from lightning_arc.ranking.evidence import Evidence, EvidenceLog, ViewEvidence, gather, read_log
+from lightning_arc.callbacks.resuming import ResumingWriter
+from lightning_arc.ranking.evidence import Evidence, ViewEvidence, decode_evidence, encode_evidence, gather
 from lightning_arc.ranking.metrics import score_methods
 from lightning_arc.ranking.rankers import RANKERS, Ranking
 
 
-class RankingWriter(L.Callback):
+class RankingWriter(ResumingWriter):
     """Writes ``submission.json``, ``ranking.jsonl``, ``metrics.json`` and ``report.html`` in ``default_root_dir``.
 
-    Evidence goes to ``evidence-RANK.jsonl`` there as it comes and stays there: the same command goes on from it after
-    an interruption, with any number of processes, and only ranks again where nothing is left to be judged.
+    The evidence stays beside them in ``evidence-RANK.jsonl``, see `ResumingWriter`.
 
     Args:
         ranker: the method that the submission and the order of ``ranking.jsonl`` follow.
     """
 
+    name = "evidence"
+
     def __init__(self, ranker: Literal["verifier", "likelihood", "vote"] = "verifier") -> None:
+        super().__init__()
         self.ranker = ranker
-        self._log: EvidenceLog | None = None
-        self._signature: str | None = None
 
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Let the data module pass over what earlier runs of the same command have finished."""
-        if stage == "predict":
-            self._log = self._signature = None
-            # Called when the loader is made, which is after the weights, and so their fingerprint, are there.
-            trainer.datamodule.find_finished = lambda: {(r.key, r.view) for r in self._said(trainer)}
+    def record(self, output: dict[str, Any]) -> ViewEvidence:
+        """Return the evidence of a view."""
+        return ViewEvidence(**output)
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Open this process's evidence log."""
-        path = Path(trainer.default_root_dir) / f"evidence-{trainer.global_rank}.jsonl"
-        if found := len(self._said(trainer)):
-            rank_zero_info(f"{path.parent}: goes on from {found} views of test inputs that were judged before")
-        trainer.strategy.barrier()  # nobody writes while another still reads
-        self._log = EvidenceLog(path, self._name(trainer))
+    def encode(self, record: ViewEvidence) -> dict[str, Any]:
+        """Return evidence as JSON holds it."""
+        return encode_evidence(record)
 
-    def on_predict_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
-    ) -> None:
-        """Keep the evidence of a step."""
-        for record in outputs or ():
-            self._log.append(ViewEvidence(**record))
+    def decode(self, value: Any) -> ViewEvidence | None:
+        """Return the evidence of a JSON value, ``None`` if it holds none."""
+        return decode_evidence(value)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Rank and write, in the first process; also where no test input had a candidate to be judged."""
-        if stage != "predict":
-            return
-        if self._log is not None:
-            self._log.close()
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            data = trainer.datamodule
-            said = [record for record in self._said(trainer) if record.view < data.n_views]
-            evidence = gather(data.predict_tasks, data.predict_candidates, said)
-            write_ranking(Path(trainer.default_root_dir), data.predict_tasks, evidence, self.ranker)
-
-    def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Close the log; what it holds is continued from."""
-        if self._log is not None:
-            self._log.close()
-
-    def _said(self, trainer: L.Trainer) -> list[ViewEvidence]:
-        logs = sorted(Path(trainer.default_root_dir).glob("evidence-*.jsonl"))
-        return [record for log in logs for record in read_log(log, self._name(trainer))[1]]
-
-    def _name(self, trainer: L.Trainer) -> str:
-        if self._signature is None:
-            self._signature = f"{trainer.datamodule.signature}-{trainer.lightning_module.fingerprint}"
-        return self._signature
+    def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewEvidence]) -> None:
+        """Rank and write the four files."""
+        data = trainer.datamodule
+        evidence = gather(data.predict_tasks, data.predict_candidates, records)
+        write_ranking(Path(trainer.default_root_dir), data.predict_tasks, evidence, self.ranker)
 
 
 def write_ranking(folder: Path, tasks: Mapping[str, Task], evidence: Sequence[Evidence], chosen: str) -> None:

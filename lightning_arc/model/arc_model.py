@@ -4,6 +4,7 @@ Knows tree batches, losses, metrics, optimisation and checkpoints. Knows nothing
 """
 
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
@@ -17,10 +18,12 @@ from transformers import PreTrainedModel, get_scheduler
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.batch import TreeBatch, TreeTensors
+from lightning_arc.model.decoding import Decoding, write
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_tree
 from lightning_arc.model.tree_forward import at_targets, check_linear_head, target_log_probs, tree_hidden
+from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import IGNORE, Kind
 
@@ -41,6 +44,7 @@ class ArcModel(L.LightningModule):
         warmup_steps: steps in which the learning rate rises from 0.
         loss_weights: weight of each prompt kind in the loss, 1 where not named.
         max_tokens_per_chunk: bound of the tokens whose keys are held at once in validation and prediction.
+        decoding: how answers are written where candidates are generated.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class ArcModel(L.LightningModule):
         warmup_steps: int = 100,
         loss_weights: dict[str, float] | None = None,
         max_tokens_per_chunk: int = 32_768,
+        decoding: Decoding | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
@@ -72,6 +77,8 @@ class ArcModel(L.LightningModule):
         self.learning_rate, self.weight_decay, self.betas = learning_rate, weight_decay, tuple(betas)
         self.schedule, self.warmup_steps, self.max_tokens_per_chunk = schedule, warmup_steps, max_tokens_per_chunk
         self._weights = torch.tensor([(loss_weights or {}).get(label, 1.0) for label in labels])
+        self.decoding = decoding or Decoding()
+        self.grammar: Grammar | None = None
         self.model: torch.nn.Module | None = None
         self.base_fingerprint: str | None = None
         self._recent, self._logged = Recent(), 0
@@ -89,9 +96,14 @@ class ArcModel(L.LightningModule):
         return self.model.get_base_model() if self.uses_lora else self.model
 
     @property
-    def fingerprint(self) -> str:
-        """Name of all weights as they are now."""
-        return fingerprint(self.model)
+    def name_of_model(self) -> str:
+        """What candidates name as their source."""
+        return Path(self.adapter_path or self.model_path or "scratch").name
+
+    @property
+    def signature(self) -> str:
+        """Name of all weights as they are now, and of how is decoded with them."""
+        return f"{fingerprint(self.model)}-{self.decoding}"
 
     def configure_model(self) -> None:
         """Load or build the model, once."""
@@ -215,12 +227,15 @@ class ArcModel(L.LightningModule):
                 self.log(f"val/ranking/{name}", metric.compute())
 
     def predict_step(self, batch: TreeBatch, batch_idx: int) -> list[dict[str, Any]]:
-        """Return, per tree, the evidence about all candidates of a test input under one view.
+        """Return, per tree, the evidence about all candidates of a test input under one view, or answers to a query.
 
         Returns:
             A list of dicts with ``key``, ``view``, ``log_odds`` and ``log_likelihood`` (a float per candidate, nan
-            where there is none), ``seconds``, ``prefix_tokens`` and ``branch_tokens``.
+            where there is none), ``seconds``, ``prefix_tokens`` and ``branch_tokens``. Where answers are to be written,
+            with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens`` and ``seconds``.
         """
+        if any("room" in info for info in batch.info):
+            return [self._write(tree, info) for tree, info in zip(batch.trees, batch.info, strict=True)]
         evidence = []
         for tree, info in zip(batch.trees, batch.info, strict=True):
             start = time.perf_counter()
@@ -235,6 +250,14 @@ class ArcModel(L.LightningModule):
             record |= {"prefix_tokens": len(tree.prefix), "branch_tokens": int(tree.lengths.sum())}
             evidence.append(record)
         return evidence
+
+    def _write(self, tree: TreeTensors, info: dict[str, Any]) -> dict[str, Any]:
+        start = time.perf_counter()
+        prompt = torch.cat([tree.prefix, tree.tokens[0]])
+        limits = info["room"], self.decoding, self.grammar, info["seed"], self.max_tokens_per_chunk
+        written, tokens = write(self.causal_lm, prompt, info["end_id"], *limits)
+        about = {name: info[name] for name in ("key", "view", "n_demonstrations")}
+        return about | {"written": written, "tokens": tokens, "seconds": time.perf_counter() - start}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what is not trained, and name the base that belongs to it."""

@@ -23,7 +23,7 @@ from lightning_arc.prompt.encoders import (
 )
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, BranchText, Layout, Part
 from lightning_arc.prompt.parser import parse_encoder
-from lightning_arc.prompt.parts import PartTokenizer
+from lightning_arc.prompt.parts import PartTokenizer, Template
 from lightning_arc.prompt.pieces import PieceTokenizer
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
 
@@ -102,6 +102,19 @@ class Prompter:
     def write(self, grid: Grid) -> NDArray[np.int32]:
         """Return the token ids of a grid as an answer, without the token ``end_id`` that ends it."""
         return self._parts.grid(grid)
+
+    def opening(self, episode: Episode) -> NDArray[np.int32]:
+        """Return the token ids of a prompt up to the output that is to be written."""
+        return np.concatenate([self._parts.ids(part) for part in self.layout.examples(episode, "write")])
+
+    def template(self, height: int, width: int) -> Template:
+        """Return the ids of grids of one shape, where a cell is one token."""
+        return self._parts.template(height, width, "")
+
+    @property
+    def colour_ids(self) -> NDArray[np.int32] | None:
+        """The ``(10,)`` ids of the colours; ``None`` where a cell is not always one token of its own."""
+        return self._parts.colour_ids
 
     @property
     def writes_code(self) -> bool:

@@ -1,14 +1,11 @@
-"""Evidence: what a model said about the candidates of a test input under each view, in memory and on disk.
+"""Evidence: what a model said about the candidates of a test input under each view.
 
 Knows candidates and numbers. Knows nothing of torch, prompts or how evidence is made.
 """
 
-import json
 import math
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -105,76 +102,21 @@ def gather(tasks: Mapping[str, Task], pool: CandidatePool, said: Iterable[ViewEv
     return gathered
 
 
-@dataclass
-class EvidenceLog:
-    """Evidence on disk as it comes, so that interrupted work can go on.
-
-    A line of JSON a record, behind a first line with the signature. A file with another signature is begun anew, and a
-    last line that an interruption left half-written is cut off. Several processes have a file each.
-
-    Args:
-        path: the file.
-        signature: names the model, candidates and settings that the evidence is about.
-    """
-
-    path: Path
-    signature: str
-    records: list[ViewEvidence] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept, self.records = read_log(self.path, self.signature)
-        if not kept:
-            self.path.write_bytes(json.dumps({"signature": self.signature}).encode() + b"\n")
-        elif kept != self.path.stat().st_size:
-            os.truncate(self.path, kept)
-        self._file = self.path.open("ab")
-
-    def append(self, record: ViewEvidence) -> None:
-        """Add a record; it is on disk when this returns."""
-        self.records.append(record)
-        value = {
-            "key": list(record.key),
-            "view": record.view,
-            "log_odds": _finite(record.log_odds),
-            "log_likelihood": _finite(record.log_likelihood),
-            "prefix_tokens": record.prefix_tokens,
-            "branch_tokens": record.branch_tokens,
-            "seconds": round(record.seconds, 6),
-        }
-        self._file.write(json.dumps(value).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
+    """Return a record as JSON holds it, nan and infinity as null."""
+    return {
+        "key": list(record.key),
+        "view": record.view,
+        "log_odds": _finite(record.log_odds),
+        "log_likelihood": _finite(record.log_likelihood),
+        "prefix_tokens": record.prefix_tokens,
+        "branch_tokens": record.branch_tokens,
+        "seconds": round(record.seconds, 6),
+    }
 
 
-def read_log(path: Path, signature: str) -> tuple[int, list[ViewEvidence]]:
-    """Read a log; a whole line that holds no record is passed over.
-
-    Returns:
-        The length in bytes of its whole lines and their records; ``(0, [])`` if it is missing or has another signature.
-    """
-    if not path.is_file():
-        return 0, []
-    data = path.read_bytes()
-    first, *others = data[: data.rfind(b"\n") + 1].split(b"\n")
-    if _parsed(first) != {"signature": signature}:
-        return 0, []
-    records = [record for line in others if (record := _record(_parsed(line))) is not None]
-    return data.rfind(b"\n") + 1, records
-
-
-def _parsed(line: bytes) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _record(value: Any) -> ViewEvidence | None:
+def decode_evidence(value: Any) -> ViewEvidence | None:
+    """Return the record that a JSON value holds, ``None`` if it holds none."""
     try:
         task_id, split, index = value["key"]
         return ViewEvidence(

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task
-from lightning_arc.ranking.evidence import EvidenceLog, ViewEvidence, gather, read_log
+from lightning_arc.journal import Journal, read_journal
+from lightning_arc.ranking.evidence import ViewEvidence, decode_evidence, encode_evidence, gather
 
 KEY = PairKey("t", "test", 0)
 
@@ -23,8 +24,16 @@ def records(n: int = 3) -> list[ViewEvidence]:
     return [ViewEvidence(KEY, view, [0.5, math.nan], [-1.0, -2.0 - view], 10, 20, 0.25) for view in range(n)]
 
 
+def journal(path: Path, signature: str) -> Journal[ViewEvidence]:
+    return Journal(path, signature, encode_evidence, decode_evidence)
+
+
+def read(path: Path, signature: str) -> tuple[int, list[ViewEvidence]]:
+    return read_journal(path, signature, decode_evidence)
+
+
 def written(path: Path, signature: str = "s", n: int = 3) -> bytes:
-    log = EvidenceLog(path, signature)
+    log = journal(path, signature)
     for record in records(n):
         log.append(record)
     log.close()
@@ -37,7 +46,7 @@ def test_a_log_that_was_cut_anywhere_goes_on_from_its_last_whole_line(tmp_path: 
     ends = [i + 1 for i, byte in enumerate(whole) if byte == ord("\n")]
     for cut in range(len(whole) + 1):
         path.write_bytes(whole[:cut])
-        log = EvidenceLog(path, "s")
+        log = journal(path, "s")
         kept = max(sum(end <= cut for end in ends) - 1, 0)
         assert [r.view for r in log.records] == list(range(kept))
         for record in records()[kept:]:
@@ -48,16 +57,16 @@ def test_a_log_that_was_cut_anywhere_goes_on_from_its_last_whole_line(tmp_path: 
 
 def test_what_is_read_is_what_was_appended(tmp_path: Path) -> None:
     written(tmp_path / "e.jsonl")
-    for read, record in zip(read_log(tmp_path / "e.jsonl", "s")[1], records(), strict=True):
-        assert read.key == record.key and isinstance(read.key, PairKey)
-        assert (read.view, read.prefix_tokens, read.branch_tokens, read.seconds) == (record.view, 10, 20, 0.25)
-        assert np.array_equal(read.log_odds, record.log_odds, equal_nan=True)
-        assert np.array_equal(read.log_likelihood, record.log_likelihood, equal_nan=True)
+    for found, record in zip(read(tmp_path / "e.jsonl", "s")[1], records(), strict=True):
+        assert found.key == record.key and isinstance(found.key, PairKey)
+        assert (found.view, found.prefix_tokens, found.branch_tokens, found.seconds) == (record.view, 10, 20, 0.25)
+        assert np.array_equal(found.log_odds, record.log_odds, equal_nan=True)
+        assert np.array_equal(found.log_likelihood, record.log_likelihood, equal_nan=True)
 
 
 def test_a_log_is_json_that_any_reader_takes(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
-    log = EvidenceLog(path, "s")
+    log = journal(path, "s")
     log.append(ViewEvidence(KEY, 0, [math.inf, -math.inf, math.nan], [0.0, 0.0, 0.0]))
     log.close()
     for line in path.read_text().splitlines():
@@ -65,19 +74,19 @@ def test_a_log_is_json_that_any_reader_takes(tmp_path: Path) -> None:
 
 
 def test_a_record_is_on_disk_before_the_next_is_made(tmp_path: Path) -> None:
-    log = EvidenceLog(tmp_path / "e.jsonl", "s")
+    log = journal(tmp_path / "e.jsonl", "s")
     for n, record in enumerate(records(), 1):
         log.append(record)
-        assert len(read_log(tmp_path / "e.jsonl", "s")[1]) == n
+        assert len(read(tmp_path / "e.jsonl", "s")[1]) == n
     log.close()
 
 
 def test_a_log_of_another_model_is_begun_anew(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
     written(path, "one")
-    assert read_log(path, "two") == (0, [])
-    assert EvidenceLog(path, "two").records == []
-    assert read_log(path, "one") == (0, [])
+    assert read(path, "two") == (0, [])
+    assert journal(path, "two").records == []
+    assert read(path, "one") == (0, [])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +112,7 @@ def test_a_damaged_line_costs_no_other(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "e.jsonl"
     lines = written(path).splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:2], line + b"\n", *lines[2:]]))
-    log = EvidenceLog(path, "s")
+    log = journal(path, "s")
     assert [r.view for r in log.records] == [0, 1, 2]
     log.close()
 
@@ -112,13 +121,13 @@ def test_a_damaged_line_costs_no_other(tmp_path: Path, line: bytes) -> None:
 def test_no_bytes_in_a_log_break_it(tmp_path_factory: pytest.TempPathFactory, damage: bytes) -> None:
     path = tmp_path_factory.mktemp("log") / "e.jsonl"
     path.write_bytes(damage)
-    assert EvidenceLog(path, "s").records == []
+    assert journal(path, "s").records == []
     path.write_bytes(written(path) + damage)
-    log = EvidenceLog(path, "s")
+    log = journal(path, "s")
     assert len(log.records) == 3
     log.append(records(4)[3])
     log.close()
-    assert [r.view for r in read_log(path, "s")[1]] == [0, 1, 2, 3]
+    assert [r.view for r in read(path, "s")[1]] == [0, 1, 2, 3]
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""The grammar of written grids: which tokens may come next so that a grid comes out.
+
+Knows the token ids of grids of every shape. Knows nothing of models or how tokens are chosen.
+
+A grid of a given shape is a fixed sequence of tokens with places for its cells. So what has been written fits some of
+the 900 shapes, and what may follow is what stands next in one of these.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_arc.arc.grid import MAX_SIDE, DataError
+from lightning_arc.prompt.prompter import Prompter
+
+CELL, REPEAT, NOTHING = -1, -2, -3
+"""Entries of the table that are no token: any colour, the colour before once more, and what follows the end."""
+
+
+class Grammar:
+    """Which tokens a written grid may go on with. Rows are several grids that are written token by token together.
+
+    Args:
+        prompter: writes grids.
+
+    Raises:
+        DataError: if a cell of its encoder is not one token.
+    """
+
+    def __init__(self, prompter: Prompter) -> None:
+        if prompter.colour_ids is None:
+            raise DataError(
+                f"model.decoding.constrained: {prompter.grid_encoder} writes a cell in several tokens, set it to false"
+            )
+        self.colours = prompter.colour_ids
+        sides = range(1, MAX_SIDE + 1)
+        templates = [prompter.template(height, width) for height in sides for width in sides]
+        self.lengths = np.array([len(template.ids) + 1 for template in templates])
+        self.table = np.full((len(templates), self.lengths.max()), NOTHING, np.int32)
+        for row, template in zip(self.table, templates, strict=True):
+            row[: len(template.ids)] = template.ids
+            row[template.cells] = REPEAT
+            row[template.cells[:: template.repeats]] = CELL
+            row[len(template.ids)] = prompter.end_id
+
+    def start(self, n: int, room: int) -> NDArray[np.bool_]:
+        """Return the shapes that ``n`` rows of at most ``room`` tokens, end included, may become: ``(n, 900)``."""
+        return np.repeat((self.lengths <= room)[None], n, 0)
+
+    def allowed(
+        self, place: int, shapes: NDArray[np.bool_], before: NDArray[np.int64], n_tokens: int
+    ) -> NDArray[np.bool_]:
+        """Return which tokens may stand at a place.
+
+        Args:
+            place: how many tokens each row has.
+            shapes: ``(n, 900)`` shapes that each row may still become.
+            before: ``(n,)`` the last token of each row.
+            n_tokens: size of the vocabulary.
+
+        Returns:
+            ``(n, n_tokens)``.
+        """
+        column = self.table[:, place]
+        allowed = np.zeros((len(shapes), n_tokens), bool)
+        for value in np.unique(column[shapes.any(0)]).tolist():
+            rows = np.flatnonzero(shapes[:, column == value].any(1))
+            if value == CELL:
+                allowed[np.ix_(rows, self.colours)] = True
+            elif value == REPEAT:
+                allowed[rows, before[rows]] = True
+            elif value != NOTHING:
+                allowed[rows, value] = True
+        return allowed
+
+    def advance(
+        self, place: int, shapes: NDArray[np.bool_], before: NDArray[np.int64], chosen: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Return the ``(n, 900)`` shapes that rows may still become once ``chosen`` stands at a place."""
+        column = self.table[:, place]
+        fits = chosen[:, None] == column
+        fits |= np.isin(chosen, self.colours)[:, None] & (column == CELL)
+        fits |= (chosen == before)[:, None] & (column == REPEAT)
+        return shapes & fits

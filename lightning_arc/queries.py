@@ -1,0 +1,46 @@
+"""Queries: the pairs whose outputs a model is to write, and the prompts it writes them behind.
+
+Knows tasks, prompts and token trees. Knows nothing of loaders, of models or of how they write.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from lightning_arc.arc import Episode, PairKey, Task, leave_one_out
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+
+
+def read_queries(tasks: Iterable[Task], every_pair: bool) -> dict[PairKey, Episode]:
+    """Return the episodes whose outputs are to be written.
+
+    Args:
+        tasks: what is asked about.
+        every_pair: whether demonstration pairs are asked about too, each in turn left out of the demonstrations.
+    """
+    episodes = (episode for task in tasks for episode in leave_one_out(task))
+    return {episode.key: episode for episode in episodes if every_pair or episode.key.split == "test"}
+
+
+def opening_tree(prompter: Prompter, episode: Episode, max_seq_len: int) -> TokenTree | None:
+    """Make the tree of a prompt that an output is written behind: a prefix and one branch with its last token.
+
+    Demonstrations are left out, the last ones first, until there is room for an output as long as the longest of theirs
+    and the query.
+
+    Returns:
+        The tree, or ``None`` if there is no room with one demonstration either.
+    """
+    while True:
+        ids = prompter.opening(episode)
+        shown = [episode.query, *(pair.output for pair in episode.demonstrations)]
+        if len(ids) + max(len(prompter.write(grid)) for grid in shown) + 1 <= max_seq_len:
+            break
+        if len(episode.demonstrations) < 2:
+            return None
+        episode = replace(episode, demonstrations=episode.demonstrations[:-1])
+    kinds, weights = np.array([Kind.OUTPUT_FROM_EXAMPLES], np.int8), np.zeros(1, np.float32)
+    branch = Branch(ids[-1:], np.array([IGNORE], np.int32), kinds, weights)
+    return TokenTree(ids[:-1], np.full(len(ids) - 1, IGNORE, np.int32), (branch,), "output-from-examples-v1")

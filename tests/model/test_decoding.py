@@ -1,0 +1,218 @@
+"""Decoding: what is written has the probabilities that the model gives it, and is all that it should be."""
+
+import itertools
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.cache_utils import Cache, DynamicCache
+
+from lightning_arc.arc import Answer, DataError, Episode, Pair, PairKey, as_grid
+from lightning_arc.batch import TreeTensors
+from lightning_arc.model.decoding import BufferedLayer, Decoding, write
+from lightning_arc.model.load import Scratch, load_base, new_qwen2
+from lightning_arc.model.scoring import score_tree
+from lightning_arc.model.tree_forward import prefix_cache
+from lightning_arc.prompt.compact import compact_tokenizer
+from lightning_arc.prompt.encoders import DecodeError
+from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tokenizer import load_tokenizer
+
+SIZE = Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=48)
+GRID = as_grid([[1, 2], [3, 4]])
+EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID.T), Pair(GRID.T, GRID)), GRID, None)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    torch.manual_seed(0)
+    return new_qwen2(SIZE, compact_tokenizer()).double().eval()
+
+
+@pytest.fixture(scope="module")
+def prompter():
+    return Prompter(compact_tokenizer())
+
+
+def likelihoods(model, prompter, grids):
+    """The plain way: every grid's log-likelihood as the scoring of candidates gives it."""
+    answers = tuple(Answer(grid, None, i) for i, grid in enumerate(grids))
+    episode = Episode(EPISODE.key, EPISODE.demonstrations, EPISODE.query, None, answers)
+    tree = TreeTensors.from_tree(prompter.tree(episode, "verify-output-from-examples-v1"))
+    return score_tree(model, tree, prompter.yes_id, prompter.no_id, 10**6).log_likelihood.tolist()
+
+
+def written_for(model, prompter, decoding, grammar=None, room=200, seed=0, max_tokens=10**6):
+    prompt = torch.from_numpy(prompter.opening(EPISODE).astype(np.int64))
+    return write(model, prompt, prompter.end_id, room, decoding, grammar, seed, max_tokens)
+
+
+def decoded(prompter, written):
+    return prompter.grid_encoder.decode(prompter.tokenizer.decode(written.tokens))
+
+
+@pytest.mark.parametrize("name", ["bundled", "qwen"])
+def test_answers_have_the_likelihood_that_candidates_are_scored_with(name, request):
+    if name == "bundled":
+        model, prompter = load_base("bundled", torch.float64), Prompter(load_tokenizer("bundled"))
+    else:
+        folder = request.getfixturevalue("qwen_folder")
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
+        prompter = Prompter(AutoTokenizer.from_pretrained(folder))
+    decoding = Decoding(n_samples=5, min_probability=0.05)
+    written, n_tokens = written_for(model.eval(), prompter, decoding, Grammar(prompter), room=90)
+    assert sum(w.count for w in written) <= 5 and n_tokens > len(prompter.opening(EPISODE))
+    assert written
+    expected = likelihoods(model, prompter, [decoded(prompter, w) for w in written])
+    assert [w.log_likelihood for w in written] == pytest.approx(expected, abs=1e-8)
+    searched = [w for w in written if w.count == 0]
+    assert all(w.log_likelihood > math.log(0.05) for w in searched)
+
+
+def all_likely(model, prompt, end_id, room, least):
+    """The plain way: every sequence within the room whose probability, end included, is greater; one at a time."""
+    found, waiting = {}, [((), 0.0)]
+    while waiting:
+        tokens, total = waiting.pop()
+        ids = torch.cat([prompt, torch.tensor(tokens, dtype=torch.int64)])[None]
+        with torch.no_grad():
+            log_probs = torch.log_softmax(model(input_ids=ids).logits[0, -1], -1)
+        for token, log_prob in enumerate(log_probs.tolist()):
+            if total + log_prob > math.log(least):
+                if token == end_id:
+                    found[tokens] = total + log_prob
+                elif len(tokens) + 1 < room:
+                    waiting.append(((*tokens, token), total + log_prob))
+    return found
+
+
+@pytest.mark.parametrize("least", [0.004, 0.0005])
+def test_the_search_finds_exactly_what_is_likely_enough(tiny, least):
+    sharp = new_qwen2(SIZE, compact_tokenizer()).double().eval()
+    sharp.load_state_dict(tiny.state_dict())
+    with torch.no_grad():
+        sharp.get_output_embeddings().weight *= 12  # so that some sequences are likely
+    prompt, end_id = torch.arange(7), int(sharp(input_ids=torch.arange(7)[None]).logits[0, -1].topk(3).indices[2])
+    expected = all_likely(sharp, prompt, end_id, 4, least)
+    written, _ = write(sharp, prompt, end_id, 4, Decoding(0, min_probability=least, constrained=False), None, 0, 10**6)
+    assert len(expected) > 2
+    assert {tuple(w.tokens.tolist()): w.log_likelihood for w in written} == pytest.approx(expected, abs=1e-9)
+    assert len(written) == len(expected)
+
+
+def test_samples_come_as_often_as_their_probability_says(tiny):
+    prompt, n = torch.arange(7), 4000
+    with torch.no_grad():
+        probabilities = torch.softmax(tiny(input_ids=prompt[None]).logits[0, -1] / 0.5, -1).numpy()
+    end_id = int(probabilities.argmax())
+    decoding = Decoding(n, temperature=0.5, constrained=False)
+    written, _ = write(tiny, prompt, end_id, 2, decoding, None, 0, 10**9)
+    ended_at_once = sum(w.count for w in written if len(w.tokens) == 0)
+    p = probabilities[end_id]
+    assert abs(ended_at_once - n * p) < 5 * math.sqrt(n * p * (1 - p))
+    firsts = Counter()
+    for w in written:
+        firsts[int(w.tokens[0]) if len(w.tokens) else end_id] += w.count
+    with torch.no_grad():
+        for token in probabilities.argsort()[-4:-1].tolist():
+            after = torch.softmax(
+                tiny(input_ids=torch.cat([prompt, torch.tensor([token])])[None]).logits[0, -1] / 0.5, -1
+            )
+            p = float(probabilities[token] * after[end_id])
+            assert abs(firsts[token] - n * p) < 5 * math.sqrt(n * p * (1 - p)) + 1
+
+
+def test_only_the_likeliest_tokens_are_sampled_from_with_top_p(tiny):
+    prompt = torch.arange(7)
+    with torch.no_grad():
+        probabilities = torch.softmax(tiny(input_ids=prompt[None]).logits[0, -1], -1).sort(descending=True)
+    nucleus = probabilities.indices[: int((probabilities.values.cumsum(0) < 0.3).sum()) + 1].tolist()
+    seen = set()
+    for end_id in nucleus:
+        written, _ = write(tiny, prompt, end_id, 1, Decoding(2000, top_p=0.3, constrained=False), None, 0, 10**9)
+        assert sum(w.count for w in written) > 0
+        seen.add(end_id)
+    outside = int(probabilities.indices[len(nucleus)])
+    assert write(tiny, prompt, outside, 1, Decoding(2000, top_p=0.3, constrained=False), None, 0, 10**9)[0] == []
+    assert seen == set(nucleus)
+
+
+def test_constrained_answers_are_grids_that_fit_in_the_room(tiny, prompter):
+    grammar = Grammar(prompter)
+    written, _ = written_for(tiny, prompter, Decoding(40), grammar, room=30)
+    assert sum(w.count for w in written) == 40
+    for w in written:
+        assert decoded(prompter, w).size and len(w.tokens) < 30
+    free, _ = written_for(tiny, prompter, Decoding(40, constrained=False), None, room=30)
+    grids = 0
+    for w in free:
+        try:
+            decoded(prompter, w)
+            grids += 1
+        except DecodeError:
+            pass
+    assert grids == 0  # a model with random weights writes none of itself
+    assert written_for(tiny, prompter, Decoding(4), grammar, room=3) == ([], 0)
+
+
+def test_the_same_seed_gives_the_same_answers_in_any_number_of_rounds(tiny, prompter):
+    def told(**options):
+        written, _ = written_for(tiny, prompter, Decoding(6), Grammar(prompter), room=40, **options)
+        return [(w.tokens.tolist(), w.count) for w in written]
+
+    assert told(seed=3) == told(seed=3) != told(seed=4)
+    in_rounds = told(max_tokens=150)
+    assert sum(count for _, count in in_rounds) == 6
+
+
+def test_the_buffered_cache_holds_what_the_librarys_holds(tiny):
+    decoder = tiny.get_decoder()
+    prompt = torch.randint(80, (9,))
+    _, cached = prefix_cache(decoder, prompt)
+    layers = [BufferedLayer(keys, values, 6) for keys, values in cached]
+    rows = [[]]
+    for selected in ([0, 0, 0], [0, 2], [1, 0, 0, 1, 1], [3], [0, 0]):
+        for layer in layers:
+            layer.select(torch.tensor(selected))
+        ids = torch.randint(80, (len(selected), 1))
+        rows = [[*rows[i], int(token)] for i, token in zip(selected, ids[:, 0], strict=True)]
+        hidden = decoder(input_ids=ids, past_key_values=Cache(layers=layers), use_cache=True).last_hidden_state[:, -1]
+        whole = torch.cat([prompt.repeat(len(rows), 1), torch.tensor(rows)], 1)
+        plain = decoder(input_ids=whole, past_key_values=DynamicCache(), use_cache=True).last_hidden_state[:, -1]
+        torch.testing.assert_close(hidden, plain, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"n_samples": 0},
+        {"n_samples": -1, "min_probability": 0.1},
+        {"temperature": 0},
+        {"top_p": 0},
+        {"top_p": 1.1},
+        {"min_probability": 1.0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(settings):
+    with pytest.raises(DataError, match="model.decoding"):
+        Decoding(**settings)
+
+
+def test_every_shape_is_a_path_of_the_grammar_and_nothing_else(prompter):
+    grammar = Grammar(prompter)
+    rng = np.random.default_rng(0)
+    for height, width in itertools.chain([(1, 1), (30, 30), (1, 30), (30, 1)], rng.integers(1, 31, (8, 2)).tolist()):
+        grid = as_grid(rng.integers(10, size=(height, width)))
+        tokens = [*prompter.write(grid).tolist(), prompter.end_id]
+        shapes, before = grammar.start(1, 10_000), np.array([-1])
+        for place, token in enumerate(tokens):
+            allowed = grammar.allowed(place, shapes, before, 200)
+            assert allowed[0, token]
+            wrong = np.flatnonzero(~allowed[0])
+            assert not grammar.advance(place, shapes, before, np.array([wrong[rng.integers(len(wrong))]])).any()
+            shapes, before = grammar.advance(place, shapes, before, np.array([token])), np.array([token])
+        assert shapes.sum() == 1
