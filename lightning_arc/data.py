@@ -10,6 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from lightning_arc.arc import (
@@ -24,6 +25,7 @@ from lightning_arc.arc import (
     read_tasks,
     same_grid,
 )
+from lightning_arc.arc.fingerprint import find_leaks
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import MAKERS
@@ -61,6 +63,7 @@ class ArcDataModule(L.LightningDataModule):
         model_path: the model whose tokenizer is used (follows ``model.model_path``); ``null`` for the compact one.
         train_datasets: what is trained with.
         val_dataset: what is validated with, its candidates ranked against voting.
+        allow_leaks: whether a training dataset may hold tasks that are validated or, with `tasks`, predicted.
         held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` is reduced to and that every
             training dataset leaves out.
         tasks: what is predicted, in any form that `read_tasks` takes.
@@ -92,6 +95,7 @@ class ArcDataModule(L.LightningDataModule):
         model_path: str | None = None,
         train_datasets: list[Dataset] | None = None,
         val_dataset: Dataset | None = None,
+        allow_leaks: bool = False,
         held_out_fraction: float = 0.0,
         tasks: str | None = None,
         candidates: str | list[str] | None = None,
@@ -119,7 +123,7 @@ class ArcDataModule(L.LightningDataModule):
         super().__init__()
         self.model_path, self.seed, self.num_workers = model_path, seed, num_workers
         self.train_datasets, self.val_dataset = train_datasets or [], val_dataset
-        self.held_out_fraction = held_out_fraction
+        self.allow_leaks, self.held_out_fraction = allow_leaks, held_out_fraction
         self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
         self.generate, self.leave_one_out = generate, leave_one_out
@@ -157,11 +161,16 @@ class ArcDataModule(L.LightningDataModule):
             sources = [self._split(read_source(dataset), held_out=False) for dataset in self.train_datasets]
             self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
         if stage in ("fit", "validate") and not self.val_episodes:
+            judged: list[Task] = []
             if self.val_dataset is not None:
                 source = self._split(read_source(self.val_dataset), held_out=True)
                 self.val_episodes = validation_episodes(source, self.seed)
+                judged += source.tasks
             elif stage == "validate":
                 raise DataError("data.val_dataset: nothing to validate with")
+            if stage == "fit":
+                judged += read_tasks(self.tasks).values() if self.tasks else ()
+                self._refuse_leaks(judged)
         if stage == "predict":
             if self.tasks is None or not (self.candidates or self.generate):
                 raise DataError("data.tasks and data.candidates: both are needed to rank")
@@ -280,6 +289,17 @@ class ArcDataModule(L.LightningDataModule):
             self.prompter = Prompter(self.prompter.tokenizer, state["grid_encoder"])
             if self._sampler is not None:
                 self._sampler.prompter = self.prompter
+
+    def _refuse_leaks(self, judged: Sequence[Task]) -> None:
+        for dataset, source in zip(self.train_datasets, self._sampler.sources, strict=True):
+            leaks = find_leaks(source.tasks, judged)
+            if not leaks:
+                continue
+            some = ", ".join(f"{leak.trained} ({leak.reason} as {leak.judged})" for leak in leaks[:3])
+            message = f"{dataset.path}: {len(leaks)} tasks that are validated or predicted are trained with: {some}"
+            if not self.allow_leaks:
+                raise DataError(f"{message}{', …' if len(leaks) > 3 else ''}; data.allow_leaks: true lets them")
+            rank_zero_warn(message)
 
     def _split(self, source: Source, held_out: bool) -> Source:
         fraction = self.held_out_fraction

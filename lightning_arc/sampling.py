@@ -5,6 +5,7 @@ of a seed and an index: the same on any number of workers, and after any restart
 """
 
 import hashlib
+import warnings
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -51,6 +52,27 @@ class Dataset:
     ratio: float = 1.0
 
 
+class SampleWarning(UserWarning):
+    """A sample was passed over because its task is not valid."""
+
+
+class TaskList(Sequence[Task]):
+    """Some tasks of a mapping by their place; they are looked up, and so perhaps read, when they are asked for."""
+
+    def __init__(self, tasks: Mapping[str, Task], ids: Sequence[str]) -> None:
+        self._tasks, self.ids = tasks, ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, place: int) -> Task:
+        return self._tasks[self.ids[place]]
+
+    def only(self, keeps: Callable[[str], bool]) -> "TaskList":
+        """Return those whose ids are to be kept."""
+        return TaskList(self._tasks, [task_id for task_id in self.ids if keeps(task_id)])
+
+
 @dataclass(frozen=True)
 class Source:
     """A dataset that has been read.
@@ -63,7 +85,7 @@ class Source:
         weight: how often samples are drawn from here, relative to others.
     """
 
-    tasks: Sequence[Task]
+    tasks: TaskList
     pool: CandidatePool | PoolFile
     prompts: tuple[str, ...]
     shares: NDArray[np.float64]
@@ -117,7 +139,7 @@ def read_source(dataset: Dataset) -> Source:
         raise DataError(f"{where}: ratio is {dataset.ratio}, expected more than 0 and at most 1")
     tasks = read_tasks(where)
     pool = open_pool(dataset.candidates, tasks)
-    source = Source(tuple(tasks.values()), pool, tuple(names), probabilities, dataset.weight)
+    source = Source(TaskList(tasks, list(tasks)), pool, tuple(names), probabilities, dataset.weight)
     if dataset.ratio < 1:
         source = only(source, lambda task_id: id_share(f"ratio {task_id}") < dataset.ratio)
     return source
@@ -125,7 +147,7 @@ def read_source(dataset: Dataset) -> Source:
 
 def only(source: Source, keeps: Callable[[str], bool]) -> Source:
     """Return a source with only the tasks whose ids are to be kept."""
-    return replace(source, tasks=tuple(task for task in source.tasks if keeps(task.id)))
+    return replace(source, tasks=source.tasks.only(keeps))
 
 
 def id_share(name: str) -> float:
@@ -183,7 +205,11 @@ class Sampler:
         """
         options = self.options
         for draw in range(MAX_DRAWS):
-            drawn = self.episode(index, draw)
+            try:
+                drawn = self.episode(index, draw)
+            except DataError as error:  # a line of a file that is read as it goes must not end a long run
+                warnings.warn(f"{error}: passed over", SampleWarning, stacklevel=2)
+                continue
             if drawn is None:
                 continue
             episode, prompt, composition = drawn

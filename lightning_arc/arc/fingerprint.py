@@ -1,0 +1,144 @@
+"""Fingerprints: whether two tasks are the same but for symmetry, colours and the order of pairs; and what leaks by it.
+
+Knows tasks. Knows nothing of files, training or models.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+
+from lightning_arc.arc.grid import N_COLOURS, Grid
+from lightning_arc.arc.task import Pair, Task, base_id
+
+SYMMETRIES = 8
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A task to be judged with that is trained with.
+
+    Args:
+        trained: id of the task that is trained with.
+        judged: id of the task that is judged with.
+        reason: what they have in common.
+    """
+
+    trained: str
+    judged: str
+    reason: str
+
+
+def fingerprint(task: Task) -> str:
+    """Name a task by all its input grids.
+
+    It does not change if the task is reflected or turned, if its colours are permuted, or if its pairs are put in
+    another order or exchanged between demonstrations and tests; nor does it depend on which outputs are known.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    inputs = [pair.input for pair in (*task.demonstrations, *task.tests)]
+    return min(_under_symmetry(inputs, symmetry) for symmetry in range(SYMMETRIES)).hex()
+
+
+def pair_fingerprint(pair: Pair) -> bytes:
+    """Name a pair, its output known, in the same manner."""
+    return min(
+        _digest([_relabelled([_turned(grid, symmetry) for grid in (pair.input, pair.output)])])
+        for symmetry in range(SYMMETRIES)
+    )
+
+
+def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
+    """Find tasks to be judged with among those that are trained with.
+
+    A task leaks if one of its fingerprint is trained with, or one of its id (a variation's is that of its task, and a
+    pool of pairs has the id of the task that it was made for), or a pool that holds one of its pairs, unless the input
+    of this pair has a single colour.
+
+    Args:
+        trained: what is trained with.
+        judged: what is validated or predicted.
+
+    Returns:
+        At most one leak for each trained task.
+    """
+    ids: dict[str, str] = {}
+    coarse: dict[bytes, list[Task]] = {}
+    pairs: dict[bytes, list[tuple[Pair, str]]] = {}
+    for task in judged:
+        ids.setdefault(base_id(task.id), task.id)
+        coarse.setdefault(_coarse(task), []).append(task)
+        for pair in (*task.demonstrations, *task.tests):
+            # A grid of one colour says nothing of where it comes from.
+            if pair.output is not None and np.ptp(pair.input):
+                pairs.setdefault(_coarse_pair(pair), []).append((pair, task.id))
+    found = ((task, _leak(task, ids, coarse, pairs)) for task in trained)
+    return [Leak(task.id, *leak) for task, leak in found if leak]
+
+
+def _leak(
+    task: Task, ids: dict[str, str], coarse: dict[bytes, list[Task]], pairs: dict[bytes, list[tuple[Pair, str]]]
+) -> tuple[str, str] | None:
+    if base_id(task.id) in ids:
+        return ids[base_id(task.id)], "the same id"
+    if not task.is_pool:
+        alike = coarse.get(_coarse(task), ())
+        same = fingerprint(task) if alike else ""
+        return next(((other.id, "the same inputs") for other in alike if fingerprint(other) == same), None)
+    for pair in task.demonstrations:
+        for other, judged_id in pairs.get(_coarse_pair(pair), ()):
+            if pair_fingerprint(pair) == pair_fingerprint(other):
+                return judged_id, "a pair of it"
+    return None
+
+
+def _turned(grid: Grid, symmetry: int) -> Grid:
+    turned = grid.T if symmetry & 1 else grid
+    turned = turned[::-1] if symmetry & 2 else turned
+    return turned[:, ::-1] if symmetry & 4 else turned
+
+
+def _digest(parts: Iterable[bytes]) -> bytes:
+    digest = blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def _under_symmetry(grids: list[Grid], symmetry: int) -> bytes:
+    """Name grids by where colours are, colours being told apart by where they are in all grids together."""
+    turned = [np.ascontiguousarray(_turned(grid, symmetry)) for grid in grids]
+    places = [
+        tuple(sorted(_digest([bytes(grid.shape), (grid == colour).tobytes()]) for grid in turned))
+        for colour in range(N_COLOURS)
+    ]
+    # Colours in the same places of different grids get one number: nothing but the order of grids tells them apart.
+    ranks = {place: rank for rank, place in enumerate(sorted(set(places)))}
+    numbers = np.array([ranks[place] for place in places], np.int8)
+    return _digest(sorted(_digest([bytes(grid.shape), numbers.take(grid).tobytes()]) for grid in turned))
+
+
+def _relabelled(grids: list[Grid]) -> bytes:
+    """Return grids as bytes, their colours numbered in the order in which they appear."""
+    cells = np.concatenate([grid.ravel() for grid in grids])
+    _, first, number = np.unique(cells, return_index=True, return_inverse=True)
+    order = np.argsort(np.argsort(first)).astype(np.int8)
+    return b"".join(bytes(grid.shape) for grid in grids) + order[number].tobytes()
+
+
+def _coarse(task: Task) -> bytes:
+    """Return what is equal for equal fingerprints and quickly made: sides and sizes of colours of each input."""
+    return b"".join(sorted(_coarse_grid(pair.input) for pair in (*task.demonstrations, *task.tests)))
+
+
+def _coarse_pair(pair: Pair) -> bytes:
+    return _coarse_grid(pair.input) + _coarse_grid(pair.output)
+
+
+def _coarse_grid(grid: Grid) -> bytes:
+    counts = np.bincount(grid.ravel(), minlength=N_COLOURS)
+    counts.sort()
+    return bytes(sorted(grid.shape)) + counts.astype(np.int16).tobytes()
