@@ -160,6 +160,9 @@ class ArcDataModule(L.LightningDataModule):
                 raise DataError("data.train_datasets: nothing to train with")
             sources = [self._split(read_source(dataset), held_out=False) for dataset in self.train_datasets]
             self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
+            programs = [prompt for prompt in self._sampler.prompts if PROMPTS[prompt] in FROM_CODE]
+            if programs and not self.prompter.writes_code:
+                raise DataError(f"data.train_datasets: {programs[0]} needs a model whose tokenizer writes text")
         if stage in ("fit", "validate") and not self.val_episodes:
             judged: list[Task] = []
             if self.val_dataset is not None:
@@ -214,7 +217,8 @@ class ArcDataModule(L.LightningDataModule):
     def train_batch(self, numbers: range) -> TreeBatch:
         """Make the batch of given sample numbers."""
         samples = [self._sampler.sample(number) for number in numbers]
-        return self._collate([sample.tree for sample in samples], stats=statistics(samples, self.options))
+        stats = statistics(samples, self._sampler.prompts, self.options)
+        return self._collate([sample.tree for sample in samples], stats=stats)
 
     def val_batch(self, item: tuple[int, str]) -> TreeBatch:
         """Make the batch of a validation episode in a prompt; without a tree if it is too long."""
@@ -292,7 +296,7 @@ class ArcDataModule(L.LightningDataModule):
 
     def _refuse_leaks(self, judged: Sequence[Task]) -> None:
         for dataset, source in zip(self.train_datasets, self._sampler.sources, strict=True):
-            leaks = find_leaks(source.tasks, judged)
+            leaks = find_leaks(source.tasks.valid(), judged) if judged else []
             if not leaks:
                 continue
             some = ", ".join(f"{leak.trained} ({leak.reason} as {leak.judged})" for leak in leaks[:3])

@@ -8,7 +8,8 @@ import hashlib
 import warnings
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -67,6 +68,12 @@ class TaskList(Sequence[Task]):
 
     def __getitem__(self, place: int) -> Task:
         return self._tasks[self.ids[place]]
+
+    def valid(self) -> Iterator[Task]:
+        """Iterate over the tasks; those that are read now and are not valid are passed over, as in sampling."""
+        for place in range(len(self)):
+            with suppress(DataError):
+                yield self[place]
 
     def only(self, keeps: Callable[[str], bool]) -> "TaskList":
         """Return those whose ids are to be kept."""
@@ -194,6 +201,7 @@ class Sampler:
         self.sources, self.prompter, self.options, self.seed = tuple(sources), prompter, options, seed
         if not all(len(source.tasks) for source in self.sources):
             raise DataError("train_datasets: a dataset has no task left to train with")
+        self.prompts = sorted({prompt for source in self.sources for prompt in source.prompts})
         weights = np.array([source.weight for source in self.sources], float)
         self._reach = np.cumsum(weights / weights.sum()).tolist()[:-1]
 
@@ -288,10 +296,15 @@ class Sampler:
         return replace(episode, answers=answers)
 
 
-def statistics(samples: Sequence[Sample], options: SamplingOptions) -> dict[str, float]:
+def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: SamplingOptions) -> dict[str, float]:
     """Return what is logged about samples: lengths and shares of skipped draws, prompts, compositions, right verdicts.
 
-    A share whose whole is empty, such as that of right verdicts where none is asked for, is left out.
+    The share of right verdicts is left out where none is asked for.
+
+    Args:
+        samples: at least one.
+        prompts: all that can be drawn.
+        options: how they were drawn.
     """
     n, skipped = len(samples), sum(sample.skipped for sample in samples)
     stats = {
@@ -300,8 +313,8 @@ def statistics(samples: Sequence[Sample], options: SamplingOptions) -> dict[str,
         "longest_sequence": sum(sample.tree.longest for sample in samples) / n,
         "skipped_share": skipped / (skipped + n),
     }
-    prompts = Counter(sample.tree.prompt for sample in samples)
-    stats |= {f"prompt_share/{prompt}": count / n for prompt, count in prompts.items()}
+    drawn = Counter(sample.tree.prompt for sample in samples)
+    stats |= {f"prompt_share/{prompt}": drawn[prompt] / n for prompt in prompts}
     if options.compose_new_task_probability > 0:
         families = Counter(sample.composition for sample in samples if sample.composition)
         stats["composed_share"] = families.total() / n

