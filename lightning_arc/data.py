@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
@@ -264,7 +265,7 @@ class ArcDataModule(L.LightningDataModule):
             "view": number,
             "end_id": self.prompter.end_id,
             "room": limit - tree.longest if tree else 0,
-            "seed": key_seed(key) * self.n_views + number + self.seed,
+            "seed": int(np.random.SeedSequence([self.seed, key_seed(key), number]).generate_state(1)[0]),
             "n_demonstrations": len(episode.demonstrations),
         }
         return self._collate([tree] if tree else [], info=[info] if tree else [])
