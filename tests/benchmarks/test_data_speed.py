@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 
 from lightning_arc.data import ArcDataModule
 from lightning_arc.prompt.tokenizer import load_tokenizer
-from lightning_arc.sampling import Dataset
+from lightning_arc.sources import Dataset
 
 BATCH = 16
 WARM, SAMPLES, PLAIN = 640, 8000, 320

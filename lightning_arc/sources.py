@@ -1,0 +1,114 @@
+"""Sources of training and validation data: datasets as a person names them, and as they are read.
+
+Knows tasks, candidates and the names of prompts. Knows nothing of how samples are drawn, of texts or of models.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_arc.arc.candidate_files import open_pool
+from lightning_arc.arc.candidates import CandidatePool
+from lightning_arc.arc.grid import DataError
+from lightning_arc.arc.pool_file import PoolFile
+from lightning_arc.arc.task import Task
+from lightning_arc.arc.tasks import read_tasks
+from lightning_arc.augment.weights import shares
+from lightning_arc.prompt.layouts import PROMPTS
+
+
+@dataclass
+class Dataset:
+    """Tasks with what is done with them.
+
+    Args:
+        path: the tasks, in any form that `read_tasks` takes.
+        prompts: names and versions of the prompts that are made of them, all equally often; or a weight for each.
+            Prompts that need a task's code are drawn for the tasks that have some.
+        candidates: files of candidates, whose wrong ones serve as wrong predictions.
+        weight: how often samples are drawn from here, relative to the other datasets, however many tasks they have.
+        ratio: share of the tasks that is used, drawn by their ids.
+    """
+
+    path: str
+    prompts: list[str] | dict[str, float] = field(default_factory=lambda: ["verify-output-from-examples-v1"])
+    candidates: list[str] = field(default_factory=list)
+    weight: float = 1.0
+    ratio: float = 1.0
+
+
+class TaskList(Sequence[Task]):
+    """Some tasks of a mapping by their place; they are looked up, and so perhaps read, when they are asked for."""
+
+    def __init__(self, tasks: Mapping[str, Task], ids: Sequence[str]) -> None:
+        self._tasks, self.ids = tasks, ids
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, place: int) -> Task:
+        return self._tasks[self.ids[place]]
+
+    def valid(self) -> Iterator[Task]:
+        """Iterate over the tasks; those that are read now and are not valid are passed over, as in sampling."""
+        for place in range(len(self)):
+            with suppress(DataError):
+                yield self[place]
+
+    def only(self, keeps: Callable[[str], bool]) -> "TaskList":
+        """Return those whose ids are to be kept."""
+        return TaskList(self._tasks, [task_id for task_id in self.ids if keeps(task_id)])
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset that has been read.
+
+    Args:
+        tasks: its tasks.
+        pool: candidates of their pairs.
+        prompts: names and versions of its prompts.
+        shares: ``(prompts,)`` how often each is drawn, sum 1.
+        weight: how often samples are drawn from here, relative to others.
+    """
+
+    tasks: TaskList
+    pool: CandidatePool | PoolFile
+    prompts: tuple[str, ...]
+    shares: NDArray[np.float64]
+    weight: float
+
+
+def read_source(dataset: Dataset) -> Source:
+    """Read a dataset's tasks and candidates.
+
+    Raises:
+        DataError: names what is not as it must be.
+    """
+    where, prompts = dataset.path, dataset.prompts
+    weights = prompts if isinstance(prompts, Mapping) else dict.fromkeys(prompts, 1.0)
+    names, probabilities = shares(weights, PROMPTS, f"{where}: prompts")
+    if not names or not 0 < dataset.weight < float("inf"):
+        raise DataError(f"{where}: a dataset needs a prompt and a weight above 0")
+    if not 0 < dataset.ratio <= 1:
+        raise DataError(f"{where}: ratio is {dataset.ratio}, expected more than 0 and at most 1")
+    tasks = read_tasks(where)
+    pool = open_pool(dataset.candidates, tasks)
+    source = Source(TaskList(tasks, list(tasks)), pool, tuple(names), probabilities, dataset.weight)
+    if dataset.ratio < 1:
+        source = only(source, lambda task_id: id_share(f"ratio {task_id}") < dataset.ratio)
+    return source
+
+
+def only(source: Source, keeps: Callable[[str], bool]) -> Source:
+    """Return a source with only the tasks whose ids are to be kept."""
+    return replace(source, tasks=source.tasks.only(keeps))
+
+
+def id_share(name: str) -> float:
+    """Return a number from 0 to 1 that is the same for a name wherever it comes from."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32

