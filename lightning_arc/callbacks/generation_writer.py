@@ -3,7 +3,6 @@
 Knows predictions, candidate files and how grids are read back from a view. Knows nothing of how a model writes.
 """
 
-import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -125,6 +124,6 @@ def gather_answers(queries: Collection[PairKey], records: list[ViewAnswers], sou
     pool = CandidatePool()
     for key in queries:
         pool.open(key)
-        for candidate in sorted(all_answers[key], key=lambda c: (-c.votes, -(c.log_likelihood or -math.inf))):
+        for candidate in sorted(all_answers[key], key=lambda c: (-c.votes, -c.log_likelihood)):
             pool.add(key, candidate)
     return pool

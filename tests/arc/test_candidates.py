@@ -38,7 +38,7 @@ def test_equal_grids_of_a_pair_become_one_candidate_with_the_votes_and_sources_o
             assert c.votes == sum(other.votes for other in same)
             assert list(c.sources) == list(dict.fromkeys(source for other in same for source in other.sources))
             known = [other.log_likelihood for other in same if other.log_likelihood is not None]
-            assert c.log_likelihood == (known[0] if known else None)
+            assert c.log_likelihood == max(known, default=None)
     votes = sum(c.votes for key in pool for c in pool[key])
     assert votes == sum(candidate.votes for _, candidate in found)
     assert pool.n_grids == sum(len(pool[key]) for key in pool)

@@ -18,7 +18,7 @@ from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.sources import Dataset
 
 BATCH = 16
-WARM, SAMPLES, PLAIN = 640, 8000, 320
+WARM, SAMPLES, PLAIN = 8000, 8000, 320
 PROMPT = "verify-output-from-examples-v1"
 
 
