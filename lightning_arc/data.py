@@ -43,7 +43,7 @@ from lightning_arc.prompt.tree import Kind
 from lightning_arc.queries import opening_tree, read_queries
 from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations, statistics
 from lightning_arc.sources import Dataset, Source, id_share, only, read_source
-from lightning_arc.validation import validation_episodes
+from lightning_arc.validation import asked_in, validation_episodes
 
 VERIFY = "verify-output-from-examples-v1"
 
@@ -193,7 +193,7 @@ class ArcDataModule(L.LightningDataModule):
             ((i, prompt), self.val_batch)
             for prompt in self.val_dataset.prompts
             for i, episode in enumerate(self.val_episodes)
-            if episode.code is not None or PROMPTS[prompt] not in FROM_CODE
+            if asked_in(episode, prompt, self.seed) is not None
         ]
         return DataLoader(items, batch_size=None, num_workers=self.num_workers, collate_fn=_call)
 
@@ -215,7 +215,7 @@ class ArcDataModule(L.LightningDataModule):
     def val_batch(self, item: tuple[int, str]) -> TreeBatch:
         """Make the batch of a validation episode in a prompt; without a tree if it is too long."""
         i, prompt = item
-        episode = self.val_episodes[i]
+        episode = asked_in(self.val_episodes[i], prompt, self.seed)
         tree = fit_demonstrations(self.prompter, episode, prompt, self.options.max_seq_len, drop=True)
         info = {
             "episode": i,

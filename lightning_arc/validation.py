@@ -1,6 +1,6 @@
 """Validation episodes: what a model is asked while it trains, the same every time.
 
-Knows sources and episodes. Knows nothing of prompts' texts, loaders or models.
+Knows sources, episodes and which answers a kind of prompt takes. Knows nothing of texts, loaders or models.
 """
 
 from dataclasses import replace
@@ -10,6 +10,9 @@ import numpy as np
 from lightning_arc.arc.grid import DataError, same_grid
 from lightning_arc.arc.task import Answer, Episode, PairKey
 from lightning_arc.augment.distractors import draw_distractors
+from lightning_arc.augment.views import key_seed
+from lightning_arc.prompt.layouts import FROM_CODE, MAX_OPTIONS, PROMPTS
+from lightning_arc.prompt.tree import Kind
 from lightning_arc.sampling import with_right_answer
 from lightning_arc.sources import Source
 
@@ -45,3 +48,20 @@ def validation_episodes(source: Source, seed: int) -> list[Episode]:
     if not episodes:
         raise DataError("data.val_dataset: no test input with a known output is left to validate with")
     return episodes
+
+
+def asked_in(episode: Episode, prompt: str, seed: int) -> Episode | None:
+    """Return a validation episode as a prompt can ask about it, ``None`` if it cannot.
+
+    A selection has the right answer among as many wrong ones as there is room for, in an order drawn by ``seed``. A
+    prompt of code needs some.
+    """
+    kind = PROMPTS[prompt]
+    if kind in FROM_CODE:
+        return None if episode.code is None else episode
+    if kind is not Kind.SELECT_OUTPUT_FROM_EXAMPLES:
+        return episode
+    right, wrong = ([a for a in episode.answers if a.correct is value] for value in (True, False))
+    options = [*right[:1], *wrong[: MAX_OPTIONS - 1]]
+    order = np.random.default_rng([seed, key_seed(episode.key)]).permutation(len(options))
+    return replace(episode, answers=tuple(options[i] for i in order)) if wrong else None

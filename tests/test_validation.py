@@ -1,0 +1,33 @@
+"""Validation episodes, as every prompt asks about them."""
+
+from dataclasses import replace
+
+from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
+from lightning_arc.prompt.layouts import MAX_OPTIONS, PROMPTS
+from lightning_arc.validation import asked_in
+
+GRIDS = [as_grid([[i % 10, i // 10]]) for i in range(40)]
+ANSWERS = tuple(Answer(grid, i == 13, i, votes=40 - i) for i, grid in enumerate(GRIDS[:16]))
+EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRIDS[20], GRIDS[21]),), GRIDS[22], GRIDS[13], ANSWERS)
+SELECT = "select-output-from-examples-v0"
+
+
+def test_a_selection_has_the_right_answer_among_as_many_as_there_is_room_for():
+    places = set()
+    for number in range(200):
+        asked = asked_in(replace(EPISODE, key=PairKey(f"t{number}", "test", 0)), SELECT, seed=1)
+        assert len(asked.answers) == MAX_OPTIONS and len({a.index for a in asked.answers}) == MAX_OPTIONS
+        (place,) = (i for i, answer in enumerate(asked.answers) if answer.correct)
+        places.add(place)
+    assert places == set(range(MAX_OPTIONS))
+    again = [asked_in(EPISODE, SELECT, seed=1).answers for _ in range(2)]
+    assert [a.index for a in again[0]] == [a.index for a in again[1]]
+    assert asked_in(replace(EPISODE, answers=ANSWERS[13:14]), SELECT, seed=1) is None
+
+
+def test_other_prompts_ask_about_all_and_those_of_code_where_there_is_some():
+    for prompt, kind in PROMPTS.items():
+        if prompt != SELECT:
+            assert (asked_in(EPISODE, prompt, 0) is EPISODE) == ("code" not in kind.label)
+            with_code = replace(EPISODE, code="f")
+            assert asked_in(with_code, prompt, 0) is with_code
