@@ -1,12 +1,16 @@
-"""Tree batches: token trees as padded tensors, the one thing that the data module and the model share.
+"""Tree batches: token trees packed into sequences, the one thing that the data module and the model share.
 
-Knows tensors of token ids, targets and labels. Knows nothing of grids, prompts, datasets or how a model computes.
+Knows token trees, tensors of token ids, targets and labels. Knows nothing of prompts, grids, datasets or how a model
+computes.
+
+A pack is one sequence that holds whole trees one after the other, each as its prefix and then its branches, without
+padding. Who sees whom is one number a token: a token is seen by itself and by all behind it before place ``until``,
+which is the end of the tree for a prefix's token and the end of the branch for a branch's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,59 +18,112 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_arc.prompt.tree import IGNORE, TokenTree
+from lightning_arc.prompt.tree import IGNORE, Kind, TokenTree
+
+
+@dataclass(frozen=True)
+class TreeShape:
+    """What a batch tells about a tree without its tokens.
+
+    Args:
+        prefix: tokens of its prefix.
+        branches: tokens of each branch.
+        answers: place in the episode's answers that each branch is about, -1 if it is about none.
+        correct: of each branch 1 where that answer is right, 0 where it is wrong, -1 where that is not known.
+        kind: the kind of what its branches write.
+    """
+
+    prefix: int
+    branches: tuple[int, ...]
+    answers: tuple[int, ...]
+    correct: tuple[int, ...]
+    kind: Kind
+
+    @classmethod
+    def of(cls, tree: TokenTree) -> "TreeShape":
+        """Return the shape of a tree."""
+        return cls(
+            len(tree.prefix),
+            tuple(len(b.tokens) for b in tree.branches),
+            tuple(b.answer for b in tree.branches),
+            tuple(-1 if b.correct is None else int(b.correct) for b in tree.branches),
+            Kind(int(tree.branches[0].kinds[0])),
+        )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Branches of one tree that lie in one pack, behind the tree's prefix.
+
+    Args:
+        tree: number of the tree in the batch.
+        prefix: tokens of its prefix.
+        branches: tokens of each of these branches.
+        first: number of the first of them among all branches of the batch.
+        held: whether the prefix is not in this pack but in the one before, whose keys and values are held.
+    """
+
+    tree: int
+    prefix: int
+    branches: tuple[int, ...]
+    first: int
+    held: bool = False
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that the piece has in its pack."""
+        return (0 if self.held else self.prefix) + sum(self.branches)
 
 
 @dataclass(eq=False)
-class TreeTensors:
-    """One token tree as tensors; ``n`` branches are padded on the right to ``B`` tokens.
+class Pack:
+    """One sequence of ``S`` tokens with ``N`` targets.
 
     Args:
-        prefix: ``(P,)`` ``int32`` token ids.
-        prefix_targets: ``(P,)`` ``int32`` trained next tokens, ``IGNORE`` elsewhere.
-        tokens: ``(n, B)`` ``int32`` token ids, 0 where padded.
-        targets: ``(n, B)`` ``int32`` next tokens, ``IGNORE`` where none is scored.
-        weights: ``(n, B)`` ``float32`` loss weights.
-        lengths: ``(n,)`` ``int32`` tokens of each branch.
-        answers: ``(n,)`` ``int32`` places in the episode's answers, -1 if a branch is about none.
-        kinds: ``(n, B)`` ``int32`` values of `Kind`.
-        correct: ``(n,)`` ``int32``: 1 right, 0 wrong, -1 unknown.
+        pieces: what lies in it, in order. A piece whose prefix is held is alone in its pack.
+        tokens: ``(S,)`` ``int32`` token ids.
+        positions: ``(S,)`` ``int32`` place of each token in its sequence, prefix included.
+        until: ``(S,)`` ``int32`` place in the pack before which a token is seen by those behind it.
+        places: ``(N,)`` ``int32`` places in the pack of the tokens that predict the targets.
+        targets: ``(N,)`` ``int32`` next tokens.
+        weights: ``(N,)`` ``float32`` loss weights.
+        kinds: ``(N,)`` ``int32`` values of `Kind`.
+        owners: ``(N,)`` ``int32`` number of the branch among all of the batch, -1 for targets within a prefix.
     """
 
-    prefix: Tensor
-    prefix_targets: Tensor
+    pieces: tuple[Piece, ...]
     tokens: Tensor
+    positions: Tensor
+    until: Tensor
+    places: Tensor
     targets: Tensor
     weights: Tensor
-    lengths: Tensor
-    answers: Tensor
     kinds: Tensor
-    correct: Tensor
+    owners: Tensor
 
-    @classmethod
-    def from_tree(cls, tree: TokenTree) -> "TreeTensors":
-        """Pad the branches of a token tree to one length."""
-        return TreeBatch.collate([tree], 0, 0).trees[0]
+    @property
+    def n_held(self) -> int:
+        """Tokens of the prefix that is held from the pack before, 0 if there is none."""
+        return self.pieces[0].prefix if self.pieces[0].held else 0
 
-    def branches(self, start: int, stop: int) -> "TreeTensors":
-        """Return the tree with only the branches from ``start`` to ``stop``, padding trimmed."""
-        longest = int(self.lengths[start:stop].max())
-        rows = {name: getattr(self, name)[start:stop] for name in ("lengths", "correct", "answers")}
-        cells = {name: getattr(self, name)[start:stop, :longest] for name in ("tokens", "targets", "kinds", "weights")}
-        return replace(self, **rows, **cells)
+
+_TENSORS = [f.name for f in fields(Pack)][1:]
+_BY_TOKEN = ("tokens", "positions", "until")
 
 
 @dataclass(eq=False)
 class TreeBatch:
     """Several trees that go through the model in one step.
 
-    All their numbers lie in one buffer, which goes to another process or to a device in one piece; `trees` are views
+    All their numbers lie in one buffer, which goes to another process or to a device in one piece; `packs` are views
     of it.
 
     Args:
-        buffer: ``(words,)`` ``int32``, the trees' tensors one after the other.
-        sizes: by tree, the tokens of its prefix, its branches, and the tokens of its longest branch.
-        n_tokens: tokens of all prefixes, and of all branches without padding.
+        buffer: ``(words,)`` ``int32``, the packs' tensors one after the other.
+        shapes: one per tree.
+        pieces: by pack, the pieces that lie in it.
+        n_targets: by pack.
+        kinds: the kinds that targets with a weight have.
         yes_id: token id of the verdict "right".
         no_id: token id of the verdict "wrong".
         choice_ids: token ids of the options "1", "2" and so on.
@@ -75,8 +132,10 @@ class TreeBatch:
     """
 
     buffer: Tensor
-    sizes: list[tuple[int, int, int]]
-    n_tokens: tuple[int, int]
+    shapes: list[TreeShape]
+    pieces: list[tuple[Piece, ...]]
+    n_targets: list[int]
+    kinds: tuple[Kind, ...]
     yes_id: int
     no_id: int
     choice_ids: list[int] = field(default_factory=list)
@@ -92,25 +151,71 @@ class TreeBatch:
         choice_ids: Sequence[int] = (),
         info: Sequence[dict[str, Any]] = (),
         stats: Mapping[str, float] | None = None,
+        max_tokens: int | None = None,
+        training: bool = False,
     ) -> "TreeBatch":
-        """Make a batch of token trees."""
-        sizes = [(len(t.prefix), len(t.branches), max(len(b.tokens) for b in t.branches)) for t in trees]
-        buffer = np.zeros(sum(prod(shape) for size in sizes for shape in _shapes(*size)), np.int32)
-        for tree, arrays in zip(trees, _cut(buffer, sizes, np.float32), strict=True):
-            _fill(tree, *(array.reshape(shape) for array, shape in arrays))
-        n_tokens = sum(len(t.prefix) for t in trees), sum(len(b.tokens) for t in trees for b in t.branches)
-        made = list(info) or [{} for _ in trees]
-        return cls(torch.from_numpy(buffer), sizes, n_tokens, yes_id, no_id, list(choice_ids), made, dict(stats or {}))
+        """Make a batch of token trees.
+
+        Args:
+            trees: what goes into it.
+            yes_id: token id of the verdict "right".
+            no_id: token id of the verdict "wrong".
+            choice_ids: token ids of the options.
+            info: one per tree.
+            stats: what is logged.
+            max_tokens: most tokens of a pack; a prefix with one branch is taken however long it is. ``None`` packs
+                all trees in one.
+            training: whether only targets with a weight are kept, and a tree of more than `max_tokens` tokens has its
+                prefix once more before every part of its branches. Else its prefix is run once and held.
+        """
+        shapes = [TreeShape.of(tree) for tree in trees]
+        packed = pack(shapes, max_tokens, held=not training)
+        made = [_arrays(trees, shapes, pieces, training) for pieces in packed]
+        words = [array.view(np.int32) for arrays in made for array in arrays]
+        buffer = torch.from_numpy(np.concatenate(words) if words else np.zeros(0, np.int32))
+        n_targets = [len(arrays[-1]) for arrays in made]
+        trained = np.concatenate([kinds[weights > 0] for *_, weights, kinds, _ in made] or [np.zeros(0, np.int32)])
+        kinds = tuple(map(Kind, np.flatnonzero(np.bincount(trained)).tolist()))
+        about = list(info) or [{} for _ in trees]
+        numbers = yes_id, no_id, list(choice_ids)
+        return cls(buffer, shapes, packed, n_targets, kinds, *numbers, about, dict(stats or {}))
 
     @cached_property
-    def trees(self) -> list[TreeTensors]:
-        """The trees, as views of the buffer."""
-        cut = _cut(self.buffer, self.sizes, torch.float32)
-        return [TreeTensors(*(array.view(shape) for array, shape in arrays)) for arrays in cut]
+    def packs(self) -> list[Pack]:
+        """The packs, as views of the buffer."""
+        packs, stop = [], 0
+        for pieces, n_targets in zip(self.pieces, self.n_targets, strict=True):
+            n_tokens, tensors = sum(piece.n_tokens for piece in pieces), []
+            for name in _TENSORS:
+                start, stop = stop, stop + (n_tokens if name in _BY_TOKEN else n_targets)
+                tensor = self.buffer[start:stop]
+                tensors.append(tensor.view(torch.float32) if name == "weights" else tensor)
+            packs.append(Pack(pieces, *tensors))
+        return packs
+
+    @property
+    def n_tokens(self) -> tuple[int, int]:
+        """Tokens of all prefixes, and of all branches."""
+        return sum(shape.prefix for shape in self.shapes), sum(sum(shape.branches) for shape in self.shapes)
+
+    def rows(self, i: int) -> slice:
+        """Return where the branches of a tree are among those of all trees."""
+        before = sum(len(shape.branches) for shape in self.shapes[:i])
+        return slice(before, before + len(self.shapes[i].branches))
+
+    def sequence(self, i: int) -> Tensor:
+        """Return the ``int64`` token ids of a tree with one branch."""
+        for pack in self.packs:
+            start = 0
+            for piece in pack.pieces:
+                if piece.tree == i:
+                    return pack.tokens[start : start + piece.n_tokens].long()
+                start += piece.n_tokens
+        raise IndexError(f"no tree {i}")
 
     def __getstate__(self) -> dict[str, Any]:
         # As an array it goes through a pipe, which for buffers of this size is faster than torch's shared memory.
-        return {name: value for name, value in self.__dict__.items() if name != "trees"} | {
+        return {name: value for name, value in self.__dict__.items() if name != "packs"} | {
             "buffer": self.buffer.numpy(force=True)
         }
 
@@ -126,32 +231,77 @@ class TreeBatch:
         return replace(self, buffer=self.buffer.pin_memory())
 
 
-def _shapes(prefix: int, n: int, longest: int) -> tuple[tuple[int, ...], ...]:
-    """Return the shape of each tensor of a tree, in the order of `TreeTensors`."""
-    return ((prefix,),) * 2 + ((n, longest),) * 3 + ((n,),) * 2 + ((n, longest), (n,))
+def pack(shapes: Sequence[TreeShape], max_tokens: int | None, held: bool) -> list[tuple[Piece, ...]]:
+    """Choose which trees lie in which pack: the longest first, each where it fits first (Johnson, 1973).
+
+    Args:
+        shapes: the trees.
+        max_tokens: most tokens of a pack, ``None`` for one pack.
+        held: whether the prefix of a tree that is longer is held for the packs of its later branches, else repeated.
+
+    Returns:
+        By pack its pieces. Packs of one tree follow each other, its branches in order.
+    """
+    firsts = np.cumsum([0, *(len(shape.branches) for shape in shapes)]).tolist()
+    whole = [Piece(i, s.prefix, s.branches, firsts[i]) for i, s in enumerate(shapes)]
+    if max_tokens is None:
+        return [tuple(whole)] if whole else []
+    packs: list[tuple[Piece, ...]] = []
+    room: list[int] = []
+    split = []
+    for piece in sorted(whole, key=lambda piece: -piece.n_tokens):
+        if piece.n_tokens > max_tokens:
+            split += [(part,) for part in _parts(piece, max_tokens, held)]
+            continue
+        place = next((i for i, left in enumerate(room) if left >= piece.n_tokens), len(packs))
+        if place == len(packs):
+            packs.append(())
+            room.append(max_tokens)
+        packs[place] += (piece,)
+        room[place] -= piece.n_tokens
+    return split + packs
 
 
-def _cut(buffer: Any, sizes: Sequence[tuple[int, int, int]], number: Any) -> Iterator[list[tuple[Any, Any]]]:
-    """Cut a buffer into each tree's tensors with their shapes; the weights are of the type ``number``."""
-    stop = 0
-    for size in sizes:
-        arrays = []
-        for i, shape in enumerate(_shapes(*size)):
-            start, stop = stop, stop + prod(shape)
-            arrays.append((buffer[start:stop].view(number) if i == _WEIGHTS else buffer[start:stop], shape))
-        yield arrays
+def _parts(piece: Piece, max_tokens: int, held: bool) -> Iterator[Piece]:
+    """Cut a piece into parts of at most ``max_tokens`` tokens, or of one branch."""
+    starts, used = [0], piece.prefix
+    for place, length in enumerate(piece.branches):
+        if place > starts[-1] and used + length > max_tokens:
+            starts.append(place)
+            used = 0 if held else piece.prefix
+        used += length
+    for start, stop in zip(starts, [*starts[1:], None], strict=True):
+        branches = piece.branches[start:stop]
+        yield replace(piece, branches=branches, first=piece.first + start, held=held and start > 0)
 
 
-_WEIGHTS = [f.name for f in fields(TreeTensors)].index("weights")
-
-
-def _fill(tree: TokenTree, *arrays: NDArray[Any]) -> None:
-    prefix, prefix_targets, tokens, targets, weights, lengths, answers, kinds, correct = arrays
-    prefix[:], prefix_targets[:] = tree.prefix, tree.prefix_targets
-    targets.fill(IGNORE)
-    for i, branch in enumerate(tree.branches):
-        n = len(branch.tokens)
-        tokens[i, :n], targets[i, :n] = branch.tokens, branch.targets
-        weights[i, :n], kinds[i, :n] = branch.weights, branch.kinds
-        lengths[i], answers[i] = n, branch.answer
-        correct[i] = -1 if branch.correct is None else branch.correct
+def _arrays(
+    trees: Sequence[TokenTree], shapes: Sequence[TreeShape], pieces: Sequence[Piece], training: bool
+) -> list[NDArray[Any]]:
+    """Return the arrays of a pack in the order of `Pack`."""
+    parts: list[tuple[NDArray[Any], ...]] = []
+    # of each part: its first token's position, the place before which it is seen, and its branch
+    first, until, owner, n = [], [], [], 0
+    for piece in pieces:
+        tree, end = trees[piece.tree], n + piece.n_tokens
+        before = sum(len(shape.branches) for shape in shapes[: piece.tree])
+        if not piece.held:
+            learned = training and piece.first == before
+            targets = tree.prefix_targets if learned else np.full(piece.prefix, IGNORE, np.int32)
+            parts.append((tree.prefix, targets, np.ones(piece.prefix, np.float32), np.zeros(piece.prefix, np.int8)))
+            first, until, owner, n = [*first, 0], [*until, end], [*owner, -1], n + piece.prefix
+        for number, branch in enumerate(tree.branches[piece.first - before :][: len(piece.branches)], piece.first):
+            n += len(branch.tokens)
+            parts.append((branch.tokens, branch.targets, branch.weights, branch.kinds))
+            first.append(piece.prefix)
+            until.append(n)
+            owner.append(number)
+    tokens, targets, weights, kinds = map(np.concatenate, zip(*parts, strict=True))
+    lengths = np.array([len(part[0]) for part in parts])
+    ends = lengths.cumsum()
+    positions = np.arange(n) + np.repeat(np.array(first) - ends + lengths, lengths)
+    places = np.flatnonzero((targets != IGNORE) & (weights > 0) if training else targets != IGNORE)
+    arrays = [tokens, positions, np.repeat(until, lengths), places, targets[places]]
+    owners = np.repeat(owner, lengths)[places]
+    whole = [array.astype(np.int32, copy=False) for array in (*arrays, kinds[places], owners)]
+    return [*whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]

@@ -1,6 +1,6 @@
 """What the command line adds to Lightning's: links between settings, defaults, and errors of one line.
 
-Knows Lightning's command line. Knows nothing of what the commands do.
+Knows Lightning's command line, the model and the data module. Knows nothing of what the commands do.
 """
 
 import logging
@@ -13,12 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.data import ArcDataModule
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.export import export, load_checkpoint
 
 SEARCHED = ("last", "best", "hpc", "registry")
 """What Lightning's `ckpt_path` may begin with instead of a file's name."""
@@ -33,14 +38,38 @@ NOISE = (
 )
 
 
+class ArcTrainer(L.Trainer):
+    """Lightning's trainer, which also exports."""
+
+    def export(
+        self, model: ArcModel, datamodule: ArcDataModule, folder: str, ckpt_path: str | None = None, merge: bool = False
+    ) -> None:
+        """Write a trained model as other tools read it: an adapter that peft loads, or a model that transformers loads.
+
+        Args:
+            model: the settings of the model as it was trained.
+            datamodule: the data; of it only how grids are written counts.
+            folder: where it goes.
+            ckpt_path: a checkpoint of its training; without one ``model.model_path`` is written as it is.
+            merge: whether an adapter is added to its base's weights, and the whole model written.
+        """
+        datamodule.setup("export")
+        model.build(kept=datamodule.prompter.kept)
+        if ckpt_path is not None:
+            load_checkpoint(model, ckpt_path)
+        export(model, datamodule.prompter.tokenizer, folder, merge)
+        Console().print(f"written to {folder}")
+
+
 class ArcCLI(LightningCLI):
     """`LightningCLI` for one model and one data module."""
 
-    def __init__(self, model_class: type, datamodule_class: type, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: Any) -> None:
         precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
         super().__init__(
-            model_class,
-            datamodule_class,
+            ArcModel,
+            ArcDataModule,
+            trainer_class=ArcTrainer,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
@@ -52,9 +81,15 @@ class ArcCLI(LightningCLI):
         """Make a parser that raises its errors instead of printing its usage, eighty lines long, before them."""
         return super().init_parser(**kwargs | {"exit_on_error": False})
 
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the commands, and what of each is not set on the command line."""
+        return LightningCLI.subcommands() | {"export": {"model", "datamodule"}}
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let the data follow the model's path and the seed."""
         parser.link_arguments("model.model_path", "data.model_path")
+        parser.link_arguments("model.trim_vocabulary", "data.trim_vocabulary")
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

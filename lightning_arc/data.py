@@ -39,7 +39,8 @@ from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
-from lightning_arc.prompt.tree import Kind
+from lightning_arc.prompt.tree import Kind, TokenTree
+from lightning_arc.prompt.vocabulary import prompt_vocabulary
 from lightning_arc.queries import opening_tree, read_queries
 from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations, statistics
 from lightning_arc.sources import Dataset, Source, id_share, only, read_source
@@ -63,12 +64,15 @@ class ArcDataModule(L.LightningDataModule):
         generate: whether candidates are written for `tasks`, instead of given ones ranked.
         leave_one_out: whether they are written for demonstration pairs too, each in turn left out of the others.
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
+        trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
         predict_prompt: a verification prompt that candidates are ranked with.
         n_views: symmetry views that every candidate is judged under.
         max_seq_len: most tokens of one sequence, prefix and branch together.
         drop_demonstrations: whether demonstrations are left out where a sequence is longer; else the sample is skipped.
         batch_size: trees (prompts with all their answers) a step and process.
+        max_tokens_per_batch: most tokens that go through the model at once. Trees are packed up to it; what a step has
+            more goes through one after the other, and a tree that is longer by itself in parts.
         samples_per_epoch: samples until an epoch ends, which is when Lightning may validate and save.
         num_workers: processes that prepare samples; the samples are the same for any number.
         learn_demonstrations: whether outputs of demonstrations are trained too, from the second on.
@@ -94,12 +98,14 @@ class ArcDataModule(L.LightningDataModule):
         generate: bool = False,
         leave_one_out: bool = False,
         only_with_candidates: bool = False,
+        trim_vocabulary: bool = False,
         grid_encoder: GridEncoder | str | None = None,
         predict_prompt: str = VERIFY,
         n_views: int = 8,
         max_seq_len: int = 4096,
         drop_demonstrations: bool = True,
         batch_size: int = 8,
+        max_tokens_per_batch: int = 16_384,
         samples_per_epoch: int = 10_000,
         num_workers: int = 0,
         learn_demonstrations: bool = False,
@@ -119,9 +125,10 @@ class ArcDataModule(L.LightningDataModule):
         self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
         self.generate, self.leave_one_out = generate, leave_one_out
-        self.only_with_candidates = only_with_candidates
+        self.only_with_candidates, self.trim_vocabulary = only_with_candidates, trim_vocabulary
         self.grid_encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
-        self.batch_size, self.samples_per_epoch = batch_size, samples_per_epoch
+        self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
+        self.samples_per_epoch = samples_per_epoch
         self.options = SamplingOptions(
             max_seq_len=max_seq_len,
             drop_demonstrations=drop_demonstrations,
@@ -141,12 +148,14 @@ class ArcDataModule(L.LightningDataModule):
         self.predict_candidates = CandidatePool()
         self.queries: dict[PairKey, Episode] = {}
         self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
-        self._finished: set[tuple[PairKey, int]] = set()
         self._sampler: Sampler | None = None
 
     def setup(self, stage: str) -> None:
         """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
         self.prompter = Prompter(load_tokenizer(self.model_path), self.grid_encoder)
+        if self.trim_vocabulary:
+            kept = prompt_vocabulary(self.prompter)
+            self.prompter = Prompter(self.prompter.tokenizer, self.grid_encoder, kept)
         if stage == "fit" and self._sampler is None:
             if not self.train_datasets:
                 raise DataError("data.train_datasets: nothing to train with")
@@ -154,7 +163,9 @@ class ArcDataModule(L.LightningDataModule):
             self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
             programs = [prompt for prompt in self._sampler.prompts if PROMPTS[prompt] in FROM_CODE]
             if programs and not self.prompter.writes_code:
-                raise DataError(f"data.train_datasets: {programs[0]} needs a model whose tokenizer writes text")
+                raise DataError(
+                    f"data.train_datasets: {programs[0]} needs a model whose tokenizer writes text, with all its tokens"
+                )
         if stage in ("fit", "validate") and not self.val_episodes:
             judged: list[Task] = []
             if self.val_dataset is not None:
@@ -186,49 +197,49 @@ class ArcDataModule(L.LightningDataModule):
         return ResumableLoader(stream, batches, self.num_workers, pin_memory=torch.cuda.is_available())
 
     def val_dataloader(self) -> DataLoader | list:
-        """Return the loader of validation batches, a tree each."""
+        """Return the loader of validation batches."""
         if not self.val_episodes:
             return []
-        items = [
-            ((i, prompt), self.val_batch)
+        asked = [
+            (self.val_tree, (i, prompt))
             for prompt in self.val_dataset.prompts
             for i, episode in enumerate(self.val_episodes)
             if asked_in(episode, prompt, self.seed) is not None
         ]
-        return DataLoader(items, batch_size=None, num_workers=self.num_workers, collate_fn=_call)
+        return DataLoader(asked, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=self._made)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of ``(query, view)`` batches, all views of a query together."""
-        self._finished = self.find_finished()
+        """Return the loader of what is asked under each view, all views of a query together."""
+        finished = self.find_finished()
         ranked = (PairKey(task.id, "test", i) for task in self.predict_tasks.values() for i in range(len(task.tests)))
         keys = list(self.queries) if self.generate else [key for key in ranked if self.predict_candidates[key]]
-        make = self.generation_batch if self.generate else self.predict_batch
-        items = [((key, view), make) for key in keys for view in range(self.n_views)]
-        return DataLoader(items, batch_size=None, num_workers=self.num_workers, collate_fn=_call)
+        make = self.generation_tree if self.generate else self.ranking_tree
+        views = [(key, view) for key in keys for view in range(self.n_views)]
+        asked = [(make, item) for item in views if item not in finished]
+        return DataLoader(asked, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=self._made)
+
+    def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
+        """Move a batch without waiting for it."""
+        return batch.to(device, non_blocking=True)
 
     def train_batch(self, numbers: range) -> TreeBatch:
         """Make the batch of given sample numbers."""
         samples = [self._sampler.sample(number) for number in numbers]
         stats = statistics(samples, self._sampler.prompts, self.options)
-        return self._collate([sample.tree for sample in samples], stats=stats)
+        return self._collate([sample.tree for sample in samples], stats=stats, training=True)
 
-    def val_batch(self, item: tuple[int, str]) -> TreeBatch:
-        """Make the batch of a validation episode in a prompt; without a tree if it is too long."""
+    def val_tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
+        """Make the tree of a validation episode in a prompt, ``None`` if it is too long, and what is told about it."""
         i, prompt = item
         episode = asked_in(self.val_episodes[i], prompt, self.seed)
         tree = fit_demonstrations(self.prompter, episode, prompt, self.options.max_seq_len, drop=True)
-        info = {
-            "episode": i,
-            "votes": [a.votes for a in episode.answers],
-            "n_demonstrations": len(episode.demonstrations),
-        }
-        return self._collate([tree] if tree else [], info=[info] if tree else [])
+        ranks = next((p for p in self.val_dataset.prompts if PROMPTS[p] is Kind.VERIFY_OUTPUT_FROM_EXAMPLES), None)
+        votes = [answer.votes for answer in self.val_episodes[i].answers]
+        return tree, {"episode": i, "votes": votes, "ranked": prompt == ranks}
 
-    def predict_batch(self, item: tuple[PairKey, int]) -> TreeBatch:
-        """Make the batch of a test input under a view: all its candidates, or no tree if it is done or too long."""
+    def ranking_tree(self, item: tuple[PairKey, int]) -> tuple[TokenTree | None, dict[str, Any]]:
+        """Make the tree of all candidates of a test input under a view, ``None`` if it is too long."""
         key, number = item
-        if (key, number) in self._finished:
-            return self._collate([], info=[])
         task = self.predict_tasks[key.task_id]
         pair = task.pair(key)
         answers = tuple(
@@ -237,21 +248,17 @@ class ArcDataModule(L.LightningDataModule):
         )
         episode = Episode(key, task.demonstrations, pair.input, pair.output, answers)
         view = common_views(number + 1, len(task.demonstrations), self.seed, key)[number]
-        tree = fit_demonstrations(
-            self.prompter, view.apply(episode), self.predict_prompt, self.options.max_seq_len, drop=True
-        )
-        info = {"key": key, "view": number, "n_answers": len(answers)}
-        return self._collate([tree] if tree else [], info=[info] if tree else [])
+        shown, limit = view.apply(episode), self.options.max_seq_len
+        tree = fit_demonstrations(self.prompter, shown, self.predict_prompt, limit, drop=True)
+        return tree, {"key": key, "view": number, "n_answers": len(answers)}
 
-    def generation_batch(self, item: tuple[PairKey, int]) -> TreeBatch:
-        """Make the batch of a query under a view, to be written behind; no tree if it is done or too long."""
+    def generation_tree(self, item: tuple[PairKey, int]) -> tuple[TokenTree | None, dict[str, Any]]:
+        """Make the tree of a query under a view, to be written behind, ``None`` if it is too long."""
         key, number = item
-        if (key, number) in self._finished:
-            return self._collate([], info=[])
         episode, limit = self.queries[key], self.options.max_seq_len
         view = common_views(number + 1, len(episode.demonstrations), self.seed, key)[number]
         tree = opening_tree(self.prompter, view.apply(episode), limit)
-        info = {
+        return tree, {
             "key": key,
             "view": number,
             "end_id": self.prompter.end_id,
@@ -259,7 +266,6 @@ class ArcDataModule(L.LightningDataModule):
             "seed": int(np.random.SeedSequence([self.seed, key_seed(key), number]).generate_state(1)[0]),
             "n_demonstrations": len(episode.demonstrations),
         }
-        return self._collate([tree] if tree else [], info=[info] if tree else [])
 
     @property
     def signature(self) -> str:
@@ -282,7 +288,7 @@ class ArcDataModule(L.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Write grids as the checkpoint's model learned them, unless the settings say otherwise."""
         if self.grid_encoder is None and "grid_encoder" in state and self.prompter is not None:
-            self.prompter = Prompter(self.prompter.tokenizer, state["grid_encoder"])
+            self.prompter = Prompter(self.prompter.tokenizer, state["grid_encoder"], self.prompter.kept)
             if self._sampler is not None:
                 self._sampler.prompter = self.prompter
 
@@ -301,14 +307,15 @@ class ArcDataModule(L.LightningDataModule):
         fraction = self.held_out_fraction
         return only(source, lambda task_id: (id_share(base_id(task_id)) < fraction) == held_out) if fraction else source
 
-    def _collate(self, trees: Sequence[Any], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
+    def _made(self, asked: list[tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]]) -> TreeBatch:
+        """Make the trees that were asked for, and a batch of those that are not too long."""
+        made = [(tree, info) for tree, info in (make(item) for make, item in asked) if tree is not None]
+        return self._collate([tree for tree, _ in made], info=[info for _, info in made])
+
+    def _collate(self, trees: Sequence[TokenTree], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
         prompter = self.prompter
-        return TreeBatch.collate(trees, prompter.yes_id, prompter.no_id, prompter.choice_ids, info, **options)
-
-
-def _call(item: tuple[Any, Any]) -> TreeBatch:
-    argument, function = item
-    return function(argument)
+        ids = prompter.yes_id, prompter.no_id, prompter.choice_ids
+        return TreeBatch.collate(trees, *ids, info, max_tokens=self.max_tokens_per_batch, **options)
 
 
 def _check_settings(data: ArcDataModule) -> None:
@@ -327,6 +334,7 @@ def _check_settings(data: ArcDataModule) -> None:
         ("batch_size", data.batch_size),
         ("n_views", data.n_views),
         ("max_seq_len", options.max_seq_len),
+        ("max_tokens_per_batch", data.max_tokens_per_batch),
         ("samples_per_epoch", data.samples_per_epoch),
         ("wrong_per_episode", options.wrong_per_episode),
     ):

@@ -1,72 +1,145 @@
-"""Tree batches: one buffer, and trees as views of it."""
+"""Tree batches: packs in one buffer, in which every tree lies whole and every target beside its place."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
-from lightning_arc.batch import TreeBatch, TreeTensors
+from lightning_arc.batch import Pack, TreeBatch, TreeShape, pack
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.prompter import Prompter
-from lightning_arc.prompt.tree import IGNORE
+from lightning_arc.prompt.tree import IGNORE, Kind
 
 RNG = np.random.default_rng(0)
+PROMPTER = Prompter(compact_tokenizer())
 TREES = []
 for n_answers in (1, 4, 2):
     grids = [as_grid(RNG.integers(10, size=RNG.integers(1, 7, 2))) for _ in range(n_answers + 4)]
     answers = tuple(Answer(grid, i == 0, i) for i, grid in enumerate(grids[4:]))
-    given = Episode(PairKey("t", "test", 0), (Pair(*grids[:2]), Pair(*grids[2:4])), grids[0], grids[1], answers)
-    prompter = Prompter(compact_tokenizer())
-    TREES.append(prompter.tree(given, "verify-output-from-examples-v1", learn_demonstrations=True))
+    episode = Episode(PairKey("t", "test", 0), (Pair(*grids[:2]), Pair(*grids[2:4])), grids[0], grids[1], answers)
+    TREES.append(PROMPTER.tree(episode, "verify-output-from-examples-v1", learn_demonstrations=True))
+LONGEST = max(len(t.prefix) + sum(len(b.tokens) for b in t.branches) for t in TREES)
 
 
-def assert_holds(tensors: TreeTensors, tree) -> None:
-    assert tensors.prefix.tolist() == tree.prefix.tolist()
-    assert tensors.prefix_targets.tolist() == tree.prefix_targets.tolist()
-    assert tensors.lengths.tolist() == [len(b.tokens) for b in tree.branches]
-    assert tensors.answers.tolist() == [b.answer for b in tree.branches]
-    assert tensors.correct.tolist() == [int(b.correct) for b in tree.branches]
-    for i, branch in enumerate(tree.branches):
-        n = len(branch.tokens)
-        for name in ("tokens", "targets", "kinds", "weights"):
-            assert getattr(tensors, name)[i, :n].tolist() == getattr(branch, name).tolist()
-        assert (tensors.tokens[i, n:] == 0).all() and (tensors.weights[i, n:] == 0).all()
-        assert (tensors.targets[i, n:] == IGNORE).all()
+def sequences(packs: list[Pack]) -> dict[int, list[int]]:
+    """Every branch's whole sequence by its number, read from who sees whom and the positions in the packs."""
+    found, held = {}, []
+    for one in packs:
+        assert one.n_held == 0 or len(held) == one.n_held
+        tokens, positions, until, start, branch = *(x.tolist() for x in (one.tokens, one.positions, one.until)), 0, 0
+        for piece in one.pieces:
+            if not piece.held:
+                held = tokens[start : start + piece.prefix]
+                assert positions[start : start + piece.prefix] == list(range(piece.prefix))
+                assert set(until[start : start + piece.prefix]) == {start + piece.n_tokens}
+                start += piece.prefix
+            assert len(held) == piece.prefix
+            for branch, length in enumerate(piece.branches, piece.first):
+                own = slice(start, start + length)
+                assert positions[own] == list(range(piece.prefix, piece.prefix + length))
+                assert set(until[own]) == {start + length}
+                assert branch not in found
+                found[branch] = held + tokens[own]
+                start += length
+        assert start == len(tokens)
+    return found
 
 
-def test_a_batch_holds_every_tree_padded_to_its_longest_branch():
+def targets(batch: TreeBatch) -> list[tuple]:
+    """Every target as its branch (-1 in a prefix), position, token, kind and weight."""
+    found = []
+    for one in batch.packs:
+        columns = one.owners, one.positions[one.places], one.targets, one.kinds, one.weights
+        found += zip(*(x.tolist() for x in columns), strict=True)
+    return sorted(found)
+
+
+def expected(trees, training: bool) -> list[tuple]:
+    found, number = [], 0
+    for tree in trees:
+        for place, target in enumerate(tree.prefix_targets.tolist() if training else ()):
+            if target != IGNORE:
+                found.append((-1, place, target, int(Kind.OUTPUT_FROM_EXAMPLES), 1.0))
+        for branch in tree.branches:
+            columns = branch.targets.tolist(), branch.kinds.tolist(), branch.weights.tolist()
+            for place, (target, kind, weight) in enumerate(zip(*columns, strict=True)):
+                if target != IGNORE and (weight > 0 or not training):
+                    found.append((number, len(tree.prefix) + place, target, kind, weight))
+            number += 1
+    return sorted(found)
+
+
+@pytest.mark.parametrize("max_tokens", [None, LONGEST, LONGEST * 2, 90, 1])
+@pytest.mark.parametrize("training", [False, True])
+def test_packs_hold_every_branch_and_target_of_every_tree(max_tokens, training):
+    batch = TreeBatch.collate(TREES, 3, 4, (5, 6), max_tokens=max_tokens, training=training)
+    found = sequences(batch.packs)
+    branches = [np.concatenate([t.prefix, b.tokens]).tolist() for t in TREES for b in t.branches]
+    assert [found[i] for i in range(len(branches))] == branches
+    assert targets(batch) == expected(TREES, training)
+    assert batch.n_tokens == (sum(len(t.prefix) for t in TREES), sum(len(b.tokens) for t in TREES for b in t.branches))
+    held = [piece.held for one in batch.packs for piece in one.pieces]
+    assert any(held) == (not training and max_tokens is not None and max_tokens < LONGEST)
+
+
+shapes = st.builds(
+    lambda prefix, branches: TreeShape(prefix, tuple(branches), (-1,), (-1,), Kind.OUTPUT_FROM_EXAMPLES),
+    st.integers(1, 50),
+    st.lists(st.integers(1, 40), min_size=1, max_size=9),
+)
+
+
+@given(trees=st.lists(shapes, max_size=8), max_tokens=st.integers(1, 200), held=st.booleans())
+def test_no_pack_is_longer_than_allowed_unless_one_branch_is(trees, max_tokens, held):
+    packs = pack(trees, max_tokens, held)
+    for pieces in packs:
+        tokens = sum(piece.n_tokens for piece in pieces)
+        assert tokens <= max_tokens or (len(pieces) == 1 and len(pieces[0].branches) == 1)
+        assert len(pieces) == 1 or not any(piece.held for piece in pieces)
+    for i, shape in enumerate(trees):
+        parts = [piece for pieces in packs for piece in pieces if piece.tree == i]
+        assert sum((part.branches for part in parts), ()) == shape.branches
+        assert [part.held for part in parts] == [held and n > 0 for n in range(len(parts))]
+        assert all(part.prefix == shape.prefix for part in parts)
+    places = [n for n, pieces in enumerate(packs) for piece in pieces if piece.held]
+    assert all(packs[n - 1][-1].tree == packs[n][0].tree for n in places)
+
+
+def test_what_trees_are_about_stays_beside_them():
     batch = TreeBatch.collate(TREES, 3, 4, (5, 6), info=[{"n": i} for i in range(3)], stats={"share": 0.5})
-    for tensors, tree in zip(batch.trees, TREES, strict=True):
-        assert_holds(tensors, tree)
-        assert tensors.tokens.shape == (len(tree.branches), max(len(b.tokens) for b in tree.branches))
-    branches = sum(len(b.tokens) for tree in TREES for b in tree.branches)
-    assert batch.n_tokens == (sum(len(tree.prefix) for tree in TREES), branches)
+    for i, (shape, tree) in enumerate(zip(batch.shapes, TREES, strict=True)):
+        assert shape.answers == tuple(b.answer for b in tree.branches)
+        assert shape.correct == tuple(int(b.correct) for b in tree.branches)
+        assert batch.rows(i).stop - batch.rows(i).start == len(tree.branches)
     assert (batch.yes_id, batch.no_id, batch.choice_ids) == (3, 4, [5, 6])
     assert batch.info == [{"n": 0}, {"n": 1}, {"n": 2}] and batch.stats == {"share": 0.5}
+    assert batch.kinds == (Kind.OUTPUT_FROM_EXAMPLES, Kind.VERIFY_OUTPUT_FROM_EXAMPLES)
+
+
+def test_a_tree_with_one_branch_is_a_sequence():
+    trees = [replace(tree, branches=tree.branches[:1]) for tree in TREES]
+    batch = TreeBatch.collate(trees, 3, 4)
+    for i, tree in enumerate(trees):
+        assert batch.sequence(i).tolist() == [*tree.prefix.tolist(), *tree.branches[0].tokens.tolist()]
 
 
 def test_a_batch_goes_to_another_process_and_device_in_one_piece():
     batch = TreeBatch.collate(TREES, 3, 4)
-    assert batch.trees  # views that have been made do not go along
-    assert len(pickle.dumps(batch)) < batch.buffer.numel() * 4 + 2000
+    assert batch.packs  # views that have been made do not go along
+    assert len(pickle.dumps(batch)) < batch.buffer.numel() * 4 + 3000
     for other in (pickle.loads(pickle.dumps(batch)), batch.to("cpu"), batch.to(torch.device("meta")).to("meta")):
-        assert [t.tokens.shape for t in other.trees] == [t.tokens.shape for t in batch.trees]
-        for tensors in other.trees:
-            pointers = {getattr(tensors, name).untyped_storage().data_ptr() for name in vars(tensors)}
-            assert len(pointers) == 1
-    for tensors, tree in zip(pickle.loads(pickle.dumps(batch)).trees, TREES, strict=True):
-        assert_holds(tensors, tree)
+        for ours, theirs in zip(batch.packs, other.packs, strict=True):
+            tensors = [x for x in vars(theirs).values() if isinstance(x, torch.Tensor)]
+            assert len({x.untyped_storage().data_ptr() for x in tensors}) == 1
+            assert [x.shape for x in tensors] == [x.shape for x in vars(ours).values() if isinstance(x, torch.Tensor)]
+    assert targets(pickle.loads(pickle.dumps(batch))) == targets(batch)
 
 
 def test_a_batch_without_trees_is_a_batch():
-    batch = TreeBatch.collate([], 3, 4)
-    assert batch.trees == [] and batch.n_tokens == (0, 0)
-
-
-def test_some_branches_of_a_tree_are_padded_to_their_own_longest():
-    tensors = TreeTensors.from_tree(TREES[1])
-    part = tensors.branches(1, 3)
-    assert part.prefix is tensors.prefix
-    assert part.tokens.shape == (2, int(tensors.lengths[1:3].max()))
-    assert part.tokens.tolist() == tensors.tokens[1:3, : part.tokens.shape[1]].tolist()
+    batch = TreeBatch.collate([], 3, 4, max_tokens=10)
+    assert batch.packs == [] and batch.n_tokens == (0, 0) and batch.kinds == ()

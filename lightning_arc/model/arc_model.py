@@ -4,28 +4,37 @@ Knows tree batches, losses, metrics, optimisation and checkpoints. Knows nothing
 """
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
+import numpy as np
 import torch
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
+from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import MeanMetric, MetricCollection
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
-from torchmetrics.retrieval import RetrievalHitRate
-from transformers import PreTrainedModel, get_scheduler
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
 from lightning_arc.arc.grid import DataError
-from lightning_arc.batch import TreeBatch, TreeTensors
+from lightning_arc.augment.weights import shares
+from lightning_arc.batch import Pack, TreeBatch
+from lightning_arc.model.accumulation import sum_in_turn
 from lightning_arc.model.decoding import Decoding, write
+from lightning_arc.model.head import weighted_loss
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
+from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule
 from lightning_arc.model.recent import Recent
-from lightning_arc.model.scoring import BranchScores, score_tree
-from lightning_arc.model.tree_forward import at_targets, check_linear_head, target_log_probs, tree_hidden
+from lightning_arc.model.scoring import score_batch
+from lightning_arc.model.tree_attention import Way, use_tree_attention
+from lightning_arc.model.tree_forward import check_linear_head, pack_hidden
+from lightning_arc.model.validation_metrics import ValidationMetrics
+from lightning_arc.model.vocabulary import trim
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.tokenizer import load_tokenizer
-from lightning_arc.prompt.tree import IGNORE, Kind
+from lightning_arc.prompt.tree import Kind
 
 
 class ArcModel(L.LightningModule):
@@ -37,13 +46,19 @@ class ArcModel(L.LightningModule):
         scratch: size of a model from scratch.
         lora: adapter to train; ``null`` trains all weights (or an adapter from `adapter_path`).
         adapter_path: folder of a saved adapter that goes on being trained.
+        quantize: ``4bit`` holds the base that an adapter is trained on in 4-bit numbers (needs a GPU and bitsandbytes).
+        trim_vocabulary: whether only the tokens that prompts can hold keep their rows in the embedding and the head.
+            Likelihoods are then over these tokens; what is exported has all rows.
+        attention: how trees attend. ``auto`` takes ``flex`` on a GPU and ``cascade`` on a CPU; ``mask`` works anywhere.
+        gradient_checkpointing: whether layers are run again in the backward pass instead of keeping what they computed.
+        compile: whether layers are compiled, which takes a while and then saves some time in every step.
+        optimizer: ``adamw``, or ``paged_adamw_8bit`` (needs a GPU and bitsandbytes).
         learning_rate: highest learning rate.
         weight_decay: decay of weights that are matrices.
         betas: averages of AdamW.
         schedule: how the learning rate falls after warming up, over ``trainer.max_steps``.
         warmup_steps: steps in which the learning rate rises from 0.
         loss_weights: weight of each prompt kind in the loss, 1 where not named.
-        max_tokens_per_chunk: bound of the tokens whose keys are held at once in validation and prediction.
         decoding: how answers are written where candidates are generated.
     """
 
@@ -53,34 +68,46 @@ class ArcModel(L.LightningModule):
         scratch: Scratch | None = None,
         lora: Lora | None = None,
         adapter_path: str | None = None,
+        quantize: Literal["4bit"] | None = None,
+        trim_vocabulary: bool = False,
+        attention: Way = "auto",
+        gradient_checkpointing: bool = False,
+        compile: bool = False,
+        optimizer: OptimizerName = "adamw",
         learning_rate: float = 1e-4,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.95),
-        schedule: Literal["linear", "cosine", "constant"] = "cosine",
+        schedule: ScheduleName = "cosine",
         warmup_steps: int = 100,
         loss_weights: dict[str, float] | None = None,
-        max_tokens_per_chunk: int = 32_768,
         decoding: Decoding | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
         labels = [kind.label for kind in Kind]
-        for name in loss_weights or {}:
-            if name not in labels:
-                raise DataError(f"model.loss_weights: no prompt kind {name!r}, there are {', '.join(labels)}")
-        for name, value in (("learning_rate", learning_rate), ("max_tokens_per_chunk", max_tokens_per_chunk)):
-            if value <= 0:
-                raise DataError(f"model.{name} is {value}, expected more than 0")
-        if model_path is None and (lora is not None or adapter_path is not None):
+        shares(loss_weights or {}, labels, "model.loss_weights")
+        if learning_rate <= 0:
+            raise DataError(f"model.learning_rate is {learning_rate}, expected more than 0")
+        adapts = lora is not None or adapter_path is not None
+        if model_path is None and adapts:
             raise DataError("model.model_path: LoRA needs a model to adapt")
+        if quantize is not None and not adapts:
+            raise DataError("model.quantize: weights of 4 bits are not trained; an adapter on them is (model.lora)")
+        if model_path is None and trim_vocabulary:
+            raise DataError("model.trim_vocabulary: a model from scratch has no token to spare")
         self.model_path, self.scratch, self.lora, self.adapter_path = model_path, scratch, lora, adapter_path
-        self.learning_rate, self.weight_decay, self.betas = learning_rate, weight_decay, tuple(betas)
-        self.schedule, self.warmup_steps, self.max_tokens_per_chunk = schedule, warmup_steps, max_tokens_per_chunk
-        self._weights = torch.tensor([(loss_weights or {}).get(label, 1.0) for label in labels])
+        self.quantize, self.trim_vocabulary, self.attention = quantize, trim_vocabulary, attention
+        self.gradient_checkpointing, self.compiles = gradient_checkpointing, compile
+        self.optimizer_name, self.learning_rate = optimizer, learning_rate
+        self.weight_decay, self.betas = weight_decay, tuple(betas)
+        self.schedule, self.warmup_steps = schedule, warmup_steps
+        weights = torch.tensor([(loss_weights or {}).get(label, 1.0) for label in labels])
+        self.register_buffer("kind_weights", weights, persistent=False)
         self.decoding = decoding or Decoding()
         self.grammar: Grammar | None = None
         self.model: torch.nn.Module | None = None
         self.base_fingerprint: str | None = None
+        self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
         self.strict_loading = not self.uses_lora
         self.configure_metrics()
@@ -96,6 +123,11 @@ class ArcModel(L.LightningModule):
         return self.model.get_base_model() if self.uses_lora else self.model
 
     @property
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The weights that are trained."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    @property
     def name_of_model(self) -> str:
         """What candidates name as their source."""
         return Path(self.adapter_path or self.model_path or "scratch").name
@@ -107,78 +139,92 @@ class ArcModel(L.LightningModule):
 
     def configure_model(self) -> None:
         """Load or build the model, once."""
-        if self.model is not None:
-            return
+        if self.model is None:
+            data = getattr(self.trainer, "datamodule", None)
+            kept = data.prompter.kept if self.trim_vocabulary and data is not None else None
+            self.build(str(self.trainer.precision), kept)
+
+    def build(self, precision: str = "32-true", kept: NDArray[np.int32] | None = None) -> None:
+        """Load or build the model.
+
+        Args:
+            precision: as the trainer names it.
+            kept: token ids whose rows are kept; ``None`` keeps all.
+        """
+        self.kept = kept
         if self.model_path is None:
-            self.model = new_qwen2(self.scratch or Scratch(), load_tokenizer(None))
-            return
-        precision = str(self.trainer.precision) if self._trainer else "32-true"
-        # Frozen weights need no more than bfloat16 where the computation is in it; trained ones stay in float32.
-        dtype = (
-            torch.bfloat16
-            if precision.startswith("bf16") and (self.uses_lora or "true" in precision)
-            else torch.float32
-        )
-        base = load_base(self.model_path, dtype)
-        check_linear_head(base)
-        self.base_fingerprint = fingerprint(base)
+            base = new_qwen2(self.scratch or Scratch(), load_tokenizer(None))
+        else:
+            # Frozen weights need no more than bfloat16 where the computation is in it; trained ones stay in float32.
+            half = precision.startswith("bf16") and (self.uses_lora or "true" in precision)
+            base = load_base(self.model_path, torch.bfloat16 if half else torch.float32, self.quantize)
+            check_linear_head(base)
+            self.base_fingerprint = fingerprint(base)
+        if kept is not None:
+            trim(base, kept)
+        self.prepare(base)
         self.model = add_lora(base, self.lora, self.adapter_path) if self.uses_lora else base
+
+    def prepare(self, base: PreTrainedModel) -> None:
+        """Let a model attend to trees, and compute as the settings say."""
+        use_tree_attention(base)
+        if self.gradient_checkpointing:
+            base.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.compiles:
+            for layer in base.get_decoder().layers:
+                layer.compile(dynamic=True)
 
     def configure_metrics(self) -> None:
         """Make the validation metrics."""
-        self.writing = torch.nn.ModuleList(
-            MetricCollection(
-                {"loss": MeanMetric(), "token_accuracy": MeanMetric(), "exact_match": MeanMetric()},
-                prefix=f"val/{kind.label}/",
-                compute_groups=False,
-            )
-            for kind in Kind
-        )
-        self.verdict_loss = MeanMetric()
-        self.verdicts = MetricCollection(
-            {"auroc": BinaryAUROC(), "accuracy": BinaryAccuracy()},
-            prefix="val/verify-output-from-examples/",
-            compute_groups=False,
-        )
-        self.rankings = torch.nn.ModuleDict(
-            {
-                f"{method}_top{k}": RetrievalHitRate(top_k=k, empty_target_action="skip")
-                for method in ("verifier", "likelihood", "vote")
-                for k in (1, 2)
-            }
-        )
+        self.metrics = ValidationMetrics()
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """Return AdamW and its schedule."""
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=self.learning_rate, betas=self.betas)
-        name = "constant_with_warmup" if self.schedule == "constant" else self.schedule
-        steps = self.trainer.estimated_stepping_batches
-        if self.schedule != "constant" and steps == float("inf"):
-            raise DataError(f"trainer.max_steps: model.schedule {self.schedule} needs it")
-        scheduler = get_scheduler(name, optimizer, self.warmup_steps, None if name.startswith("const") else int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        """Return the optimizer and its schedule."""
+        settings = self.learning_rate, self.weight_decay, self.betas
+        # A scaler of gradients, which 16-bit floats need, and a fused optimizer do not let gradients be clipped.
+        fused = not str(self.trainer.precision).startswith("16")
+        optimizer = make_optimizer(self.optimizer_name, self.trained, *settings, fused=fused)
+        schedule = make_schedule(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip gradients of a fused optimizer too, which Lightning does not where it might have to be unscaled."""
+        plugin = self.trainer.precision_plugin
+        if gradient_clip_val and isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
+        else:
+            super().configure_gradient_clipping(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def training_step(self, batch: TreeBatch, batch_idx: int) -> Tensor:
         """Return the loss: per prompt kind the weighted mean over its targets, summed with the kinds' weights."""
-        losses, hits, weights, kinds = self._target_losses(batch)
-        total = losses.sum() * 0
-        for kind in Kind:
-            mask = kinds == kind
-            weight = weights[mask]
-            if weight.sum() == 0:
-                continue
-            loss = (losses[mask] * weight).sum() / weight.sum()
-            total = total + self._weights[kind] * loss
-            accuracy = (hits[mask] * weight).sum() / weight.sum()
-            self._recent.add({f"train/{kind.label}/loss": loss, f"train/{kind.label}/accuracy": accuracy})
+        wanted = self.kind_weights.float()
+        totals = torch.zeros_like(wanted)
+        for pack in batch.packs:
+            totals = totals.index_add(0, pack.kinds, pack.weights)
+        of_target = (wanted / totals).where(totals > 0, 0)
+        losses = [partial(self._pack_loss, pack, of_target) for pack in batch.packs]
+        loss, sums = sum_in_turn(losses, self.trained)
+        for kind in batch.kinds:
+            of_kind = {"loss": sums[0, kind] / totals[kind], "accuracy": sums[1, kind] / totals[kind]}
+            self._recent.add({f"train/{kind.label}/{name}": value for name, value in of_kind.items()})
         self._recent.add({f"data/{name}": value for name, value in batch.stats.items()})
-        self.log("train/loss", total.detach(), prog_bar=True, batch_size=len(batch.trees))
-        return total
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.shapes))
+        return loss
+
+    def _pack_loss(self, pack: Pack, of_target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss of a pack, and ``(2, kinds)`` weighted sums of its targets' losses and hits."""
+        model = self.causal_lm
+        hidden = pack_hidden(model.get_decoder(), pack, self.attention)[pack.places]
+        weights = pack.weights * of_target[pack.kinds]
+        loss, losses, hits = weighted_loss(model.get_output_embeddings(), hidden, pack.targets, weights)
+        both = torch.stack([losses.float(), hits.float()]) * pack.weights
+        return loss, both.new_zeros(2, len(of_target)).index_add_(1, pack.kinds, both)
 
     def on_train_batch_end(self, outputs: Any, batch: TreeBatch, batch_idx: int) -> None:
         """Log means over the steps since the last time; a single step has few prompts of each kind."""
@@ -190,72 +236,59 @@ class ArcModel(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Begin with empty metrics."""
-        for metric in (*self.writing, self.verdict_loss, self.verdicts, *self.rankings.values()):
-            metric.reset()
+        self.metrics.reset()
 
     def validation_step(self, batch: TreeBatch, batch_idx: int) -> list[dict[str, Any]]:
-        """Update the metrics; return ``{"episode", "log_odds", "answers"}`` per tree for pictures."""
+        """Update the metrics; return ``{"episode", "log_odds", "answers"}`` per judged tree for pictures."""
         outputs = []
-        for tree, info in zip(batch.trees, batch.info, strict=True):
-            scores = score_tree(self.causal_lm, tree, batch.yes_id, batch.no_id, self.max_tokens_per_chunk)
-            self._update_writing(tree, scores)
-            if not (tree.correct >= 0).any():
-                continue
-            right = tree.correct == 1
-            log_odds = scores.log_odds.float()
-            self.verdict_loss.update(torch.nn.functional.softplus(torch.where(right, -log_odds, log_odds)))
-            self.verdicts.update(log_odds.sigmoid(), right.long())
-            self._update_rankings(info, tree, log_odds, scores.log_likelihood.float())
-            outputs.append({"episode": info["episode"], "log_odds": log_odds.cpu(), "answers": tree.answers.cpu()})
+        scores = score_batch(self.causal_lm, batch, self.attention)
+        for i, (shape, info) in enumerate(zip(batch.shapes, batch.info, strict=True)):
+            own = scores.select(batch.rows(i))
+            self.metrics.update(shape, own, info)
+            if any(correct >= 0 for correct in shape.correct):
+                judged = {"log_odds": own.log_odds.cpu(), "answers": torch.tensor(shape.answers)}
+                outputs.append({"episode": info["episode"], **judged})
         return outputs
 
     def on_validation_epoch_end(self) -> None:
         """Log the metrics, where an episode was short enough to be judged."""
-        weights = torch.stack([self.verdict_loss.weight, *(metrics["loss"].weight for metrics in self.writing)])
-        verdicts, *writing = self.trainer.strategy.reduce(weights, reduce_op="sum").tolist()
-        if not verdicts and not any(writing):
+        found = self.metrics.compute(partial(self.trainer.strategy.reduce, reduce_op="sum"))
+        if not found:
             rank_zero_warn("data.max_seq_len: no validation episode is that short, so that there are no metrics")
-        for seen, metrics in zip(writing, self.writing, strict=True):
-            if seen:
-                self.log_dict(metrics.compute())
-        if not verdicts:
-            return
-        self.log("val/verify-output-from-examples/loss", self.verdict_loss.compute())
-        self.log_dict(self.verdicts.compute())
-        for name, metric in self.rankings.items():
-            if metric.indexes:
-                self.log(f"val/ranking/{name}", metric.compute())
+        self.log_dict(found)
 
     def predict_step(self, batch: TreeBatch, batch_idx: int) -> list[dict[str, Any]]:
         """Return, per tree, the evidence about all candidates of a test input under one view, or answers to a query.
 
         Returns:
             A list of dicts with ``key``, ``view``, ``log_odds`` and ``log_likelihood`` (a float per candidate, nan
-            where there is none), ``seconds``, ``prefix_tokens`` and ``branch_tokens``. Where answers are to be written,
-            with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens`` and ``seconds``.
+            where there is none), ``seconds`` (the batch's, by tokens), ``prefix_tokens`` and ``branch_tokens``. Where
+            answers are to be written, with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``,
+            ``tokens`` and ``seconds``.
         """
         if any("room" in info for info in batch.info):
-            return [self._write(tree, info) for tree, info in zip(batch.trees, batch.info, strict=True)]
+            return [self._write(batch, i) for i in range(len(batch.shapes))]
+        start = time.perf_counter()
+        scores = score_batch(self.causal_lm, batch, self.attention)
+        said = {name: getattr(scores, name).tolist() for name in ("log_odds", "log_likelihood")}
+        seconds_a_token = (time.perf_counter() - start) / max(sum(batch.n_tokens), 1)
         evidence = []
-        for tree, info in zip(batch.trees, batch.info, strict=True):
-            start = time.perf_counter()
-            scores = score_tree(self.causal_lm, tree, batch.yes_id, batch.no_id, self.max_tokens_per_chunk)
+        for i, (shape, info) in enumerate(zip(batch.shapes, batch.info, strict=True)):
             record = {"key": info["key"], "view": info["view"]}
-            for name in ("log_odds", "log_likelihood"):
+            for name, all_values in said.items():
                 values = [float("nan")] * info["n_answers"]
-                for place, value in zip(tree.answers.tolist(), getattr(scores, name).tolist(), strict=True):
+                for place, value in zip(shape.answers, all_values[batch.rows(i)], strict=True):
                     values[place] = value
                 record[name] = values
-            record["seconds"] = time.perf_counter() - start
-            record |= {"prefix_tokens": len(tree.prefix), "branch_tokens": int(tree.lengths.sum())}
-            evidence.append(record)
+            n_branch = sum(shape.branches)
+            record["seconds"] = seconds_a_token * (shape.prefix + n_branch)
+            evidence.append(record | {"prefix_tokens": shape.prefix, "branch_tokens": n_branch})
         return evidence
 
-    def _write(self, tree: TreeTensors, info: dict[str, Any]) -> dict[str, Any]:
-        start = time.perf_counter()
-        prompt = torch.cat([tree.prefix, tree.tokens[0]])
-        limits = info["room"], self.decoding, self.grammar, info["seed"], self.max_tokens_per_chunk
-        written, tokens = write(self.causal_lm, prompt, info["end_id"], *limits)
+    def _write(self, batch: TreeBatch, i: int) -> dict[str, Any]:
+        start, info = time.perf_counter(), batch.info[i]
+        settings = info["room"], self.decoding, self.grammar, info["seed"]
+        written, tokens = write(self.causal_lm, batch.sequence(i), info["end_id"], *settings)
         about = {name: info[name] for name in ("key", "view", "n_demonstrations")}
         return about | {"written": written, "tokens": tokens, "seconds": time.perf_counter() - start}
 
@@ -265,6 +298,8 @@ class ArcModel(L.LightningModule):
             trained = {name for name, p in self.named_parameters() if p.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
             checkpoint["base"] = {"model_path": self.model_path, "fingerprint": self.base_fingerprint}
+        elif self.kept is not None:
+            checkpoint["kept_tokens"] = self.kept.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that was trained on another base.
@@ -281,47 +316,12 @@ class ArcModel(L.LightningModule):
                 f"model.model_path: the checkpoint belongs to {base['model_path']} ({base['fingerprint']}), "
                 f"this is {self.model_path} ({self.base_fingerprint})"
             )
+        kept = None if self.kept is None else self.kept.tolist()
+        if not base and checkpoint.get("kept_tokens") != kept:
+            raise DataError(
+                "model.trim_vocabulary: the checkpoint was trained with other tokens than these settings keep"
+            )
         wanted = {name for name, p in self.named_parameters() if p.requires_grad}
         missing = wanted - set(checkpoint["state_dict"])
         if missing:
             raise DataError(f"the checkpoint lacks {len(missing)} weights of the model, {min(missing)} among them")
-
-    def _target_losses(self, batch: TreeBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return loss, hit, weight and kind of every trained target, each ``(N,)``."""
-        decoder, head = self.causal_lm.get_decoder(), self.causal_lm.get_output_embeddings()
-        hidden, targets, weights, kinds = [], [], [], []
-        for tree in batch.trees:
-            prefix_hidden, hidden_states = tree_hidden(decoder, tree)
-            h, t = at_targets(prefix_hidden, tree.prefix_targets)
-            branch_targets = tree.targets.where(tree.weights > 0, IGNORE)
-            bh, bt = at_targets(hidden_states, branch_targets)
-            mask = branch_targets != IGNORE
-            hidden += [h, bh]
-            targets += [t, bt]
-            weights += [torch.ones(len(t), device=t.device), tree.weights[mask]]
-            kinds += [torch.full_like(t, Kind.OUTPUT_FROM_EXAMPLES), tree.kinds[mask]]
-        log_probs, hits = target_log_probs(head, torch.cat(hidden), torch.cat(targets))
-        return -log_probs, hits.float(), torch.cat(weights), torch.cat(kinds)
-
-    def _update_writing(self, tree: TreeTensors, scores: BranchScores) -> None:
-        """Update the metrics of what is trained to be written; a prompt's answer is one branch of a kind."""
-        trained = (tree.targets != IGNORE) & (tree.weights > 0) & (tree.kinds != Kind.VERIFY_OUTPUT_FROM_EXAMPLES)
-        for i in trained.any(1).nonzero()[:1, 0].tolist():
-            metrics = self.writing[int(tree.kinds[i][trained[i]][0])]
-            written, hits = scores.written[i], scores.hits[i]
-            metrics["loss"].update(-scores.log_likelihood[i] / written, weight=written)
-            metrics["token_accuracy"].update(hits / written, weight=written)
-            metrics["exact_match"].update((hits == written).float())
-
-    def _update_rankings(self, info: dict[str, Any], tree: TreeTensors, log_odds: Tensor, likelihood: Tensor) -> None:
-        votes = torch.tensor(info["votes"], dtype=torch.float, device=log_odds.device)[tree.answers]
-        voted = votes > 0
-        if not voted.any():
-            return
-        right = (tree.correct == 1)[voted]
-        query = torch.full((int(voted.sum()),), info["episode"], device=log_odds.device)
-        # A stable order first: torchmetrics leaves the order of equal scores open.
-        for method, score in (("verifier", log_odds), ("likelihood", likelihood), ("vote", votes)):
-            place = score[voted].argsort(descending=True, stable=True).argsort()
-            for k in (1, 2):
-                self.rankings[f"{method}_top{k}"].update(-place.float(), right, query)

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lightning_arc.arc.grid import DataError
-from lightning_arc.model.tree_forward import prefix_cache
 from lightning_arc.prompt.grammar import Grammar
 
 
@@ -32,6 +31,7 @@ class Decoding:
         min_probability: besides, every answer whose probability, end included, is greater is found; ``null`` for none.
         constrained: whether only tokens that lead to a grid are written. Probabilities of found answers stay those of
             the model; sampling is from its distribution over the tokens that remain.
+        max_tokens: bound of the tokens, those of the prompt included, whose keys all samples of a round have together.
     """
 
     n_samples: int = 8
@@ -39,6 +39,7 @@ class Decoding:
     top_p: float = 1.0
     min_probability: float | None = None
     constrained: bool = True
+    max_tokens: int = 32_768
 
     def __post_init__(self) -> None:
         if self.n_samples < 0 or (self.n_samples == 0 and self.min_probability is None):
@@ -49,6 +50,8 @@ class Decoding:
             raise DataError(f"model.decoding.top_p is {self.top_p}, expected more than 0 and at most 1")
         if self.min_probability is not None and not 0 < self.min_probability < 1:
             raise DataError(f"model.decoding.min_probability is {self.min_probability}, expected more than 0, below 1")
+        if self.max_tokens < 1:
+            raise DataError(f"model.decoding.max_tokens is {self.max_tokens}, expected more than 0")
 
 
 class Written(NamedTuple):
@@ -139,7 +142,6 @@ def write(
     decoding: Decoding,
     grammar: Grammar | None,
     seed: int,
-    max_tokens: int,
 ) -> tuple[list[Written], int]:
     """Write answers behind a prompt.
 
@@ -150,9 +152,8 @@ def write(
         room: most tokens of an answer, end included.
         decoding: how answers are written.
         grammar: what may be written where `Decoding.constrained` is set.
-        seed: of sampling.
-        max_tokens: bound of ``rows * (prompt + room)`` in sampling, which goes in several rounds where they are more.
-            A search has at most ``1 / min_probability`` rows.
+        seed: of sampling, which goes in several rounds where `Decoding.max_tokens` asks for it. A search has at most
+            ``1 / min_probability`` rows.
 
     Returns:
         The answers, and how many tokens went through the model.
@@ -160,17 +161,17 @@ def write(
     if grammar is not None and not grammar.start(1, room).any():
         return [], 0
     decoder, head = model.get_decoder(), model.get_output_embeddings()
-    hidden, cached = prefix_cache(decoder, prompt)
-    first = head(hidden[-1:])
+    cache = DynamicCache()
+    first = head(decoder(input_ids=prompt[None], past_key_values=cache, use_cache=True).last_hidden_state[0, -1:])
     generator = torch.Generator(device=prompt.device).manual_seed(seed)
-    per_round = max(1, max_tokens // (len(prompt) + room))
+    per_round = max(1, decoding.max_tokens // (len(prompt) + room))
     rounds = [min(per_round, decoding.n_samples - done) for done in range(0, decoding.n_samples, per_round)]
     rounds += [0] if decoding.min_probability is not None else []
     written, n_tokens = [], len(prompt)
     for n in rounds:
         shapes = grammar.start(1, room) if grammar is not None and decoding.constrained else None
         rows = _Rows(np.zeros((1, 0), np.int64), np.zeros(1), np.array([n]), shapes)
-        layers = [BufferedLayer(keys, values, room) for keys, values in cached]
+        layers = [BufferedLayer(layer.keys, layer.values, room) for layer in cache.layers]
         logits = first
         for place in range(room):
             log_probs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), -1)

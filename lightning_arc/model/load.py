@@ -13,9 +13,16 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase, Qwen2Config
+from transformers import (
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+)
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.model.optimizers import require_bitsandbytes
 from lightning_arc.prompt.tokenizer import first_line, resolve_model_path
 
 
@@ -65,19 +72,28 @@ class Scratch:
     rope_theta: float = 10000.0
 
 
-def load_base(model_path: str, dtype: torch.dtype) -> PreTrainedModel:
+def load_base(model_path: str, dtype: torch.dtype, quantize: Literal["4bit"] | None = None) -> PreTrainedModel:
     """Load a causal language model from safetensors.
 
     Args:
         model_path: a folder or a hub name; ``bundled`` for the small model of this package.
         dtype: type of its weights in memory.
+        quantize: ``4bit`` holds the weights of linear layers in 4-bit NormalFloats (Dettmers et al., 2023).
 
     Raises:
         DataError: if it cannot be had.
     """
     path = resolve_model_path(model_path)
+    options = {}
+    if quantize is not None:
+        require_bitsandbytes(f"model.quantize {quantize}")
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=dtype
+        )
     try:
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{path}: no model could be loaded: {first_line(error)}") from error
     return model

@@ -1,17 +1,19 @@
-"""What a model says about the branches of a tree: log-likelihoods of written grids and log-odds of verdicts.
+"""What a model says about the branches of a batch: likelihoods of written grids, verdicts, and choices among options.
 
-Knows tree tensors and causal language models. Knows nothing of prompts, training or Lightning.
+Knows tree batches and causal language models. Knows nothing of prompts, training or Lightning.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lightning_arc.batch import TreeTensors
-from lightning_arc.model.tree_forward import branch_chunks, branch_hidden, prefix_cache, target_log_probs
-from lightning_arc.prompt.tree import IGNORE, Kind
+from lightning_arc.batch import TreeBatch
+from lightning_arc.model.head import target_log_probs
+from lightning_arc.model.tree_attention import Way
+from lightning_arc.model.tree_forward import batch_hidden
+from lightning_arc.prompt.tree import Kind
 
 
 @dataclass
@@ -19,55 +21,50 @@ class BranchScores:
     """Scores of ``n`` branches.
 
     Args:
-        log_likelihood: ``(n,)`` sum of the written tokens' log-probabilities (of a selection, its number's), nan where
-            nothing is written.
+        log_likelihood: ``(n,)`` sum of the written tokens' log-probabilities, nan where nothing is written.
         log_odds: ``(n,)`` log-odds of "yes" against "no", nan where nothing is asked.
+        choices: ``(n, options)`` log-probabilities of the options' numbers, nan where none is asked for.
         written: ``(n,)`` number of written tokens.
         hits: ``(n,)`` how many of them are the likeliest token, given all before.
     """
 
     log_likelihood: Tensor
     log_odds: Tensor
+    choices: Tensor
     written: Tensor
     hits: Tensor
 
+    def select(self, rows: Tensor) -> "BranchScores":
+        """Return the scores of some branches."""
+        return BranchScores(*(getattr(self, f.name)[rows] for f in fields(self)))
+
 
 @torch.no_grad()
-def score_tree(model: PreTrainedModel, tree: TreeTensors, yes_id: int, no_id: int, max_tokens: int) -> BranchScores:
-    """Score all branches of a tree, in chunks.
+def score_batch(model: PreTrainedModel, batch: TreeBatch, way: Way = "auto") -> BranchScores:
+    """Score all branches of a batch, in the order of its trees.
 
     Args:
-        model: a causal language model.
-        tree: prefix and branches.
-        yes_id: token id of "yes".
-        no_id: token id of "no".
-        max_tokens: bound of the tokens held at once, see `branch_chunks`.
+        model: a causal language model that attends as `use_tree_attention` lets it.
+        batch: collated for scoring.
+        way: how attention is computed, see `packed_attention`.
     """
     decoder, head = model.get_decoder(), model.get_output_embeddings()
-    _, cached = prefix_cache(decoder, tree.prefix)
-    parts = []
-    for chunk in branch_chunks(tree, max_tokens):
-        hidden = branch_hidden(decoder, cached, chunk.tokens)
-        parts.append(_score_hidden(head, hidden, chunk, yes_id, no_id))
-    return BranchScores(*(torch.cat([getattr(p, name) for p in parts]) for name in BranchScores.__dataclass_fields__))
-
-
-def _score_hidden(head: torch.nn.Module, hidden: Tensor, tree: TreeTensors, yes_id: int, no_id: int) -> BranchScores:
-    scored = tree.targets != IGNORE
-    judges = scored & (tree.kinds == Kind.VERIFY_OUTPUT_FROM_EXAMPLES)
-    writes = scored & ~judges
-    log_probs, hits = target_log_probs(head, hidden[writes], tree.targets[writes])
-    rows = writes.nonzero()[:, 0]
-    zeros = torch.zeros(len(tree.tokens), dtype=torch.float64, device=hidden.device)
-    written, has_verdict = writes.sum(1), judges.any(1)
-    log_likelihood = zeros.index_add(0, rows, log_probs.double())
+    n = sum(len(shape.branches) for shape in batch.shapes)
+    zeros = torch.zeros(n, dtype=torch.float64, device=batch.buffer.device)
+    log_likelihood, hits, written = zeros.clone(), zeros.long(), zeros.long()
     log_odds = torch.full_like(zeros, torch.nan)
-    if has_verdict.any():
-        logits = head(hidden[judges])[:, [yes_id, no_id]].double()
-        log_odds[judges.nonzero()[:, 0]] = logits[:, 0] - logits[:, 1]
-    return BranchScores(
-        log_likelihood=log_likelihood.where(written > 0, torch.nan),
-        log_odds=log_odds,
-        written=written,
-        hits=zeros.index_add(0, rows, hits.double()).long(),
-    )
+    choices = torch.full((n, len(batch.choice_ids)), torch.nan, dtype=torch.float64, device=zeros.device)
+    for pack, hidden in batch_hidden(decoder, batch, way):
+        owners = pack.owners.long()
+        writes = pack.kinds != Kind.VERIFY_OUTPUT_FROM_EXAMPLES
+        places, rows = pack.places[writes], owners[writes]
+        log_probs, hit = target_log_probs(head, hidden[places], pack.targets[writes])
+        log_likelihood.index_add_(0, rows, log_probs.double())
+        written.index_add_(0, rows, torch.ones_like(rows))
+        hits.index_add_(0, rows, hit.long())
+        logits = head(hidden[pack.places[~writes]])[:, [batch.yes_id, batch.no_id]].double()
+        log_odds[owners[~writes]] = logits[:, 0] - logits[:, 1]
+        selects = pack.kinds == Kind.SELECT_OUTPUT_FROM_EXAMPLES
+        logits = head(hidden[pack.places[selects]]).double()
+        choices[owners[selects]] = logits.log_softmax(-1)[:, batch.choice_ids]
+    return BranchScores(log_likelihood.where(written > 0, torch.nan), log_odds, choices, written, hits)

@@ -42,13 +42,20 @@ class PieceTokenizer:
         tokenizer: any Hugging Face tokenizer that keeps digits apart.
         symbols: further characters that cells are written with; used as cuts if the tokenizer keeps all apart too.
         pattern: a regular expression of all pieces, for a vocabulary whose tokens are never joined.
+        kept: ids of a trimmed vocabulary; `array` then gives a token's place among them.
 
     Raises:
         DataError: if it joins a digit with a neighbour.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, symbols: str = "", pattern: str | None = None) -> None:
-        self.tokenizer = tokenizer
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        symbols: str = "",
+        pattern: str | None = None,
+        kept: NDArray[np.int32] | None = None,
+    ) -> None:
+        self.tokenizer, self.kept = tokenizer, kept
         broken = [probe for probe in PROBES if not self._keeps_apart(probe, "0123456789")]
         if broken:
             name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
@@ -88,5 +95,19 @@ class PieceTokenizer:
         return [*chain.from_iterable(map(self._gaps.__getitem__, pieces[:-1])), *self._last[last]]
 
     def array(self, text: str) -> NDArray[np.int32]:
-        """Return the token ids of ``text`` as an ``int32`` array."""
-        return np.array(self.encode(text), dtype=np.int32)
+        """Return the token ids of ``text`` as an ``int32`` array, in a trimmed vocabulary their places.
+
+        Raises:
+            DataError: names a token that is not in the trimmed vocabulary.
+        """
+        ids = np.array(self.encode(text), dtype=np.int32)
+        if self.kept is None:
+            return ids
+        places = np.searchsorted(self.kept, ids).clip(max=len(self.kept) - 1)
+        missing = ids[self.kept[places] != ids]
+        if len(missing):
+            token = self.tokenizer.decode(missing[:1])
+            raise DataError(
+                f"model.trim_vocabulary: the token {token!r} is not among the {len(self.kept)} that are kept"
+            )
+        return places.astype(np.int32)

@@ -46,16 +46,22 @@ class Prompter:
         grid_encoder: how grids are written, as an encoder or its string form. By default
             ``GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`` in chats and ``CompactGridEncoder()`` in
             the compact vocabulary, which takes no other.
+        kept: ids of a trimmed vocabulary, sorted; the tokens of trees are then places among them.
 
     Raises:
         DataError: if the tokenizer has neither, joins digits with their neighbours, writes a verdict in two tokens, or
             gives other ids for a whole prompt than for its pieces.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, grid_encoder: GridEncoder | str | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        grid_encoder: GridEncoder | str | None = None,
+        kept: NDArray[np.int32] | None = None,
+    ) -> None:
         if isinstance(grid_encoder, str):
             grid_encoder = parse_encoder(grid_encoder)
-        self.tokenizer = tokenizer
+        self.tokenizer, self.kept = tokenizer, kept
         self.layout: Layout
         if is_compact(tokenizer):
             if grid_encoder is not None and not isinstance(grid_encoder, CompactGridEncoder):
@@ -70,7 +76,7 @@ class Prompter:
             raise DataError(f"{tokenizer.name_or_path}: the tokenizer has no chat template (tokenizer_config.json)")
         self.grid_encoder = self.layout.encoder
         self._parts = PartTokenizer(
-            PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.layout.pieces), self.grid_encoder
+            PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.layout.pieces, kept), self.grid_encoder
         )
         self.yes_id, self.no_id = self._single(self.layout.yes), self._single(self.layout.no)
         self.choice_ids = [self._single(number) for number in self.layout.numbers]
@@ -103,6 +109,14 @@ class Prompter:
         """Return the token ids of a grid as an answer, without the token ``end_id`` that ends it."""
         return self._parts.grid(grid)
 
+    def read(self, tokens: NDArray[np.int64]) -> Grid:
+        """Return the grid that a model wrote, the token that ends it left out.
+
+        Raises:
+            DecodeError: if it is none.
+        """
+        return self.grid_encoder.decode(self.tokenizer.decode(tokens if self.kept is None else self.kept[tokens]))
+
     def opening(self, episode: Episode) -> NDArray[np.int32]:
         """Return the token ids of a prompt up to the output that is to be written."""
         return np.concatenate([self._parts.ids(part) for part in self.layout.examples(episode, "write")])
@@ -118,8 +132,8 @@ class Prompter:
 
     @property
     def writes_code(self) -> bool:
-        """Whether programs can be written in prompts, which takes a tokenizer of text."""
-        return isinstance(self.layout, ChatLayout)
+        """Whether programs can be written in prompts, which takes a tokenizer of text with all its tokens."""
+        return isinstance(self.layout, ChatLayout) and self.kept is None
 
     def text(self, episode: Episode, prompt: str, i: int = 0) -> str:
         """Return the whole text of branch ``i``, as the text tokenizer would be given it."""
@@ -133,7 +147,8 @@ class Prompter:
             tree = self.tree(_EXAMPLE, prompt)
             for i in range(len(tree.branches)):
                 whole = self.tokenizer(self.text(_EXAMPLE, prompt, i), add_special_tokens=False).input_ids
-                if tree.sequence(i).tolist() != whole:
+                ids = tree.sequence(i)
+                if (ids if self.kept is None else self.kept[ids]).tolist() != whole:
                     raise DataError(
                         f"{self.tokenizer.name_or_path}: the tokenizer writes {prompt} with {self.grid_encoder} as a "
                         "whole in another way than in pieces"
@@ -178,7 +193,7 @@ class Prompter:
         return [weight[b.correct] for b in branches]
 
     def _single(self, text: str) -> int:
-        ids = self._parts.pieces.encode(text)
+        ids = self._parts.pieces.array(text)
         if len(ids) != 1:
             raise DataError(f"the tokenizer writes {text!r} in {len(ids)} tokens, one is needed")
-        return ids[0]
+        return int(ids[0])

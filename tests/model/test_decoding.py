@@ -11,11 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache, DynamicCache
 
 from lightning_arc.arc import Answer, DataError, Episode, Pair, PairKey, as_grid
-from lightning_arc.batch import TreeTensors
+from lightning_arc.batch import TreeBatch
 from lightning_arc.model.decoding import BufferedLayer, Decoding, write
 from lightning_arc.model.load import Scratch, load_base, new_qwen2
-from lightning_arc.model.scoring import score_tree
-from lightning_arc.model.tree_forward import prefix_cache
+from lightning_arc.model.scoring import score_batch
+from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.encoders import DecodeError
 from lightning_arc.prompt.grammar import Grammar
@@ -42,13 +42,14 @@ def likelihoods(model, prompter, grids):
     """The plain way: every grid's log-likelihood as the scoring of candidates gives it."""
     answers = tuple(Answer(grid, None, i) for i, grid in enumerate(grids))
     episode = Episode(EPISODE.key, EPISODE.demonstrations, EPISODE.query, None, answers)
-    tree = TreeTensors.from_tree(prompter.tree(episode, "verify-output-from-examples-v1"))
-    return score_tree(model, tree, prompter.yes_id, prompter.no_id, 10**6).log_likelihood.tolist()
+    tree = prompter.tree(episode, "verify-output-from-examples-v1")
+    use_tree_attention(model)
+    return score_batch(model, TreeBatch.collate([tree], prompter.yes_id, prompter.no_id)).log_likelihood.tolist()
 
 
-def written_for(model, prompter, decoding, grammar=None, room=200, seed=0, max_tokens=10**6):
+def written_for(model, prompter, decoding, grammar=None, room=200, seed=0):
     prompt = torch.from_numpy(prompter.opening(EPISODE).astype(np.int64))
-    return write(model, prompt, prompter.end_id, room, decoding, grammar, seed, max_tokens)
+    return write(model, prompt, prompter.end_id, room, decoding, grammar, seed)
 
 
 def decoded(prompter, written):
@@ -98,7 +99,7 @@ def test_the_search_finds_exactly_what_is_likely_enough(tiny, least):
         sharp.get_output_embeddings().weight *= 12  # so that some sequences are likely
     prompt, end_id = torch.arange(7), int(sharp(input_ids=torch.arange(7)[None]).logits[0, -1].topk(3).indices[2])
     expected = all_likely(sharp, prompt, end_id, 4, least)
-    written, _ = write(sharp, prompt, end_id, 4, Decoding(0, min_probability=least, constrained=False), None, 0, 10**6)
+    written, _ = write(sharp, prompt, end_id, 4, Decoding(0, min_probability=least, constrained=False), None, 0)
     assert len(expected) > 2
     assert {tuple(w.tokens.tolist()): w.log_likelihood for w in written} == pytest.approx(expected, abs=1e-9)
     assert len(written) == len(expected)
@@ -110,7 +111,7 @@ def test_samples_come_as_often_as_their_probability_says(tiny):
         probabilities = torch.softmax(tiny(input_ids=prompt[None]).logits[0, -1] / 0.5, -1).numpy()
     end_id = int(probabilities.argmax())
     decoding = Decoding(n, temperature=0.5, constrained=False)
-    written, _ = write(tiny, prompt, end_id, 2, decoding, None, 0, 10**9)
+    written, _ = write(tiny, prompt, end_id, 2, decoding, None, 0)
     ended_at_once = sum(w.count for w in written if len(w.tokens) == 0)
     p = probabilities[end_id]
     assert abs(ended_at_once - n * p) < 5 * math.sqrt(n * p * (1 - p))
@@ -133,11 +134,11 @@ def test_only_the_likeliest_tokens_are_sampled_from_with_top_p(tiny):
     nucleus = probabilities.indices[: int((probabilities.values.cumsum(0) < 0.3).sum()) + 1].tolist()
     seen = set()
     for end_id in nucleus:
-        written, _ = write(tiny, prompt, end_id, 1, Decoding(2000, top_p=0.3, constrained=False), None, 0, 10**9)
+        written, _ = write(tiny, prompt, end_id, 1, Decoding(2000, top_p=0.3, constrained=False), None, 0)
         assert sum(w.count for w in written) > 0
         seen.add(end_id)
     outside = int(probabilities.indices[len(nucleus)])
-    assert write(tiny, prompt, outside, 1, Decoding(2000, top_p=0.3, constrained=False), None, 0, 10**9)[0] == []
+    assert write(tiny, prompt, outside, 1, Decoding(2000, top_p=0.3, constrained=False), None, 0)[0] == []
     assert seen == set(nucleus)
 
 
@@ -160,20 +161,21 @@ def test_constrained_answers_are_grids_that_fit_in_the_room(tiny, prompter):
 
 
 def test_the_same_seed_gives_the_same_answers_in_any_number_of_rounds(tiny, prompter):
-    def told(**options):
-        written, _ = written_for(tiny, prompter, Decoding(6), Grammar(prompter), room=40, **options)
+    def told(seed, **options):
+        written, _ = written_for(tiny, prompter, Decoding(6, **options), Grammar(prompter), room=40, seed=seed)
         return [(w.tokens.tolist(), w.count) for w in written]
 
-    assert told(seed=3) == told(seed=3) != told(seed=4)
-    in_rounds = told(max_tokens=150)
+    assert told(3) == told(3) != told(4)
+    in_rounds = told(0, max_tokens=150)
     assert sum(count for _, count in in_rounds) == 6
 
 
 def test_the_buffered_cache_holds_what_the_librarys_holds(tiny):
     decoder = tiny.get_decoder()
     prompt = torch.randint(80, (9,))
-    _, cached = prefix_cache(decoder, prompt)
-    layers = [BufferedLayer(keys, values, 6) for keys, values in cached]
+    cache = DynamicCache()
+    decoder(input_ids=prompt[None], past_key_values=cache, use_cache=True)
+    layers = [BufferedLayer(layer.keys, layer.values, 6) for layer in cache.layers]
     rows = [[]]
     for selected in ([0, 0, 0], [0, 2], [1, 0, 0, 1, 1], [3], [0, 0]):
         for layer in layers:
@@ -195,6 +197,7 @@ def test_the_buffered_cache_holds_what_the_librarys_holds(tiny):
         {"top_p": 0},
         {"top_p": 1.1},
         {"min_probability": 1.0},
+        {"max_tokens": 0},
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings):

@@ -1,146 +1,218 @@
+"""The tree forward: a pack gives every branch what it has as a separate sequence, in values and in gradients."""
+
 import copy
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import cross_entropy
-from transformers import AutoModelForCausalLM, Qwen2Config
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from lightning_arc.batch import TreeBatch, TreeTensors
+from lightning_arc.batch import TreeBatch
 from lightning_arc.model.arc_model import ArcModel
-from lightning_arc.model.load import Scratch, fingerprint, new_qwen2
-from lightning_arc.model.scoring import score_tree
-from lightning_arc.model.tree_forward import (
-    branch_chunks,
-    branch_hidden,
-    branch_mask,
-    check_linear_head,
-    prefix_cache,
-    tree_hidden,
-)
-from lightning_arc.prompt.compact import compact_tokenizer
-from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+from lightning_arc.model.load import fingerprint
+from lightning_arc.model.scoring import score_batch
+from lightning_arc.model.tree_attention import BLOCK, block_mask, packed_attention, use_tree_attention
+from lightning_arc.model.tree_forward import batch_hidden, check_linear_head
+from lightning_arc.prompt.tree import IGNORE, Kind
 
-SIZE = Scratch(hidden_size=32, layers=3, heads=4, kv_heads=2, intermediate_size=48)
-YES, NO = 3, 4
+from .conftest import NO, SIZE, YES, random_tree, selections, separate_logits
+
+WAYS = ("cascade", "mask", "flex")
+TREES = [random_tree(0), random_tree(1, n=2, prefix=5), selections(2), random_tree(3, n=9, prefix=140, longest=40)]
+CHOICES = (14, 15)
 
 
-def random_tree(seed, n=4, prefix=11):
-    rng = np.random.default_rng(seed)
-    tokens = rng.integers(84, size=prefix).astype(np.int32)
-    branches = []
-    for i in range(n):
-        own = rng.integers(84, size=int(rng.integers(3, 9))).astype(np.int32)
-        targets = np.append(own[1:], YES if i == 0 else NO).astype(np.int32)
-        targets[-2] = IGNORE
-        kinds = np.full(len(own), Kind.OUTPUT_FROM_EXAMPLES, np.int8)
-        kinds[-1] = Kind.VERIFY_OUTPUT_FROM_EXAMPLES
-        weights = np.full(len(own), float(i == 0), np.float32)
-        weights[-1] = 0.5 if i == 0 else 0.5 / (n - 1)
-        branches.append(Branch(own, targets, kinds, weights, i, i == 0))
-    prefix_targets = np.full(prefix, IGNORE, np.int32)
-    prefix_targets[3:6] = tokens[4:7]
-    return TokenTree(tokens, prefix_targets, tuple(branches))
+def collated(trees, max_tokens=None, training=False):
+    return TreeBatch.collate(trees, YES, NO, CHOICES, max_tokens=max_tokens, training=training)
 
 
-@pytest.fixture
-def model():
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("max_tokens", [None, 300, 60, 1])
+def test_every_token_has_the_hidden_state_of_its_separate_sequence(model, way, max_tokens):
+    plain = copy.deepcopy(model)
+    use_tree_attention(model)
+    head, seen = model.get_output_embeddings(), set()
+    batch = collated(TREES, max_tokens)
+    branches = [(tree, i) for tree in TREES for i in range(len(tree.branches))]
+    for pack, hidden in batch_hidden(model.get_decoder(), batch, way):
+        logits, start = head(hidden), 0
+        for piece in pack.pieces:
+            before = 0 if piece.held else piece.prefix
+            at_prefix = logits[start : start + before]
+            start += before
+            for number, length in enumerate(piece.branches, piece.first):
+                whole = separate_logits(plain, *branches[number])
+                torch.testing.assert_close(at_prefix, whole[:before], rtol=1e-7, atol=1e-7)
+                torch.testing.assert_close(logits[start : start + length], whole[piece.prefix :], rtol=1e-7, atol=1e-7)
+                start += length
+                seen.add(number)
+    assert seen == set(range(len(branches)))
+
+
+def test_five_hundred_branches_go_in_packs_of_bounded_size(model):
+    use_tree_attention(model)
+    tree = random_tree(5, n=512, prefix=50)
+    batch = collated([tree], max_tokens=400)
+    assert max(len(pack.tokens) for pack in batch.packs) <= 400
+    assert sum(len(pack.tokens) for pack in batch.packs) == 50 + sum(len(b.tokens) for b in tree.branches)
+    parts, whole = score_batch(model, batch), score_batch(model, collated([tree]))
+    torch.testing.assert_close(parts.log_odds, whole.log_odds, rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(parts.log_likelihood, whole.log_likelihood, rtol=1e-6, atol=1e-8)
+
+
+def other_models(kind: str):
+    common = {"vocab_size": 84, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 48}
+    common |= {"num_attention_heads": 4, "num_key_value_heads": 2}
+    if kind == "llama":
+        return LlamaConfig(**common)
+    return Qwen2Config(**common, use_sliding_window=True, sliding_window=6, max_window_layers=1)
+
+
+@pytest.mark.parametrize("kind", ["llama", "sliding window"])
+@pytest.mark.parametrize("max_tokens", [None, 40])
+def test_other_architectures_and_sliding_windows_attend_as_they_do_in_separate_sequences(kind, max_tokens):
     torch.manual_seed(0)
-    return new_qwen2(SIZE, compact_tokenizer()).double()
+    model = AutoModelForCausalLM.from_config(other_models(kind), dtype=torch.float64).eval()
+    plain = copy.deepcopy(model)
+    use_tree_attention(model)
+    scores = score_batch(model, collated(TREES[:2], max_tokens))
+    expected = [separate_logits(plain, tree, i)[-1] for tree in TREES[:2] for i in range(len(tree.branches))]
+    log_odds = torch.stack([logits[YES] - logits[NO] for logits in expected])
+    torch.testing.assert_close(scores.log_odds, log_odds, rtol=1e-6, atol=1e-7)
 
 
-def separate_logits(model, tree, i):
-    ids = np.concatenate([tree.prefix, tree.branches[i].tokens])
-    return model(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).logits[0]
+def test_without_packs_the_attention_is_the_librarys_own_padding_included(model):
+    plain = copy.deepcopy(model)
+    use_tree_attention(model)
+    ids, mask = torch.randint(84, (3, 9)), torch.ones(3, 9, dtype=torch.long)
+    mask[0, :4] = mask[1, :2] = 0
+    ours, theirs = (m(input_ids=ids, attention_mask=mask).logits for m in (model, plain))
+    torch.testing.assert_close(ours[mask == 1], theirs[mask == 1], rtol=1e-9, atol=1e-9)
 
 
-def test_branches_have_the_logits_of_separate_sequences(model):
-    tree = random_tree(0)
-    prefix, hidden = tree_hidden(model.get_decoder(), TreeTensors.from_tree(tree))
-    head = model.get_output_embeddings()
-    for i, branch in enumerate(tree.branches):
-        logits = separate_logits(model, tree, i)
-        torch.testing.assert_close(head(prefix), logits[: len(prefix)], rtol=1e-10, atol=1e-10)
-        ours = head(hidden[i, : len(branch.tokens)])
-        torch.testing.assert_close(ours, logits[len(prefix) :], rtol=1e-10, atol=1e-10)
+@pytest.mark.parametrize("max_tokens", [None, 2 * BLOCK])
+def test_blocks_are_those_of_the_whole_mask(max_tokens):
+    rng = np.random.default_rng(0)
+    trees = [random_tree(i, n=int(rng.integers(1, 9)), prefix=int(rng.integers(5, 300)), longest=90) for i in range(6)]
+    batch = collated(trees, max_tokens)
+    for pack in batch.packs:
+        packed = packed_attention(pack, "mask")
+        n = len(pack.tokens)
+        if n % BLOCK == 0 or packed.n_held == 0:
+            n -= n % BLOCK
+        else:
+            continue
+        if n == 0:
+            continue
+        mask = packed.mask()[:n, : packed.n_held + n]
+        ours = block_mask(packed.keys_until[: packed.n_held + n], packed.n_held, n)
+        theirs = create_block_mask(lambda b, h, q, k, mask=mask: mask[q, k], None, None, n, mask.shape[1], device="cpu")
+        for name in ("kv_num_blocks", "full_kv_num_blocks"):
+            assert getattr(ours, name).tolist() == getattr(theirs, name).tolist()
+        assert (ours.to_dense() == theirs.to_dense()).all()
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
-@pytest.mark.parametrize("window", [None, 6])
-def test_branches_attend_as_separate_sequences_do_in_models_with_a_sliding_window_too(attention, window):
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        **{"vocab_size": 84, "hidden_size": 32, "num_hidden_layers": 3, "intermediate_size": 48},
-        **{"num_attention_heads": 4, "num_key_value_heads": 2},
-        **{"use_sliding_window": window is not None, "sliding_window": window, "max_window_layers": 1},
-    )
-    config._attn_implementation = attention
-    decoder = AutoModelForCausalLM.from_config(config, dtype=torch.float64).eval().get_decoder()
-    prefix, branches = torch.randint(84, (11,)), torch.randint(84, (3, 5))
-    with torch.no_grad():
-        _, cached = prefix_cache(decoder, prefix)
-        assert (branch_mask(decoder, cached, branches) is None) == (window is not None)
-        ours = branch_hidden(decoder, cached, branches)
-        theirs = [decoder(input_ids=torch.cat([prefix, b])[None]).last_hidden_state[0, 11:] for b in branches]
-    # eager attention makes its softmax in float32, hence 1e-6
-    torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-6, atol=1e-6)
+def loss_of_sequences(model, trees, weights):
+    """The plain way: every branch as a sequence of its own, and per kind the weighted mean of all targets."""
+    sums = {kind: [0.0, 0.0] for kind in Kind}
+    for tree in trees:
+        for i, branch in enumerate(tree.branches):
+            logits = separate_logits(model, tree, i)
+            targets = torch.from_numpy(np.concatenate([tree.prefix_targets, branch.targets]).astype(np.int64))
+            in_prefix = (tree.prefix_targets != IGNORE) * float(i == 0)
+            own = torch.from_numpy(np.concatenate([in_prefix, branch.weights]))
+            kinds = torch.from_numpy(np.concatenate([np.zeros(len(tree.prefix)), branch.kinds]))
+            losses = cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
+            for kind, total in sums.items():
+                weight = own * (kinds == kind) * (targets != IGNORE)
+                total[0] = total[0] + (losses * weight).sum()
+                total[1] = total[1] + weight.sum()
+    return sum(weights.get(kind.label, 1.0) * a / b for kind, (a, b) in sums.items() if b > 0)
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_loss_and_every_gradient_are_those_of_separate_sequences(model, lora):
-    arc = ArcModel(scratch=SIZE)
+@pytest.mark.parametrize(
+    ("way", "max_tokens", "options"),
+    [
+        ("cascade", None, {}),
+        ("mask", None, {}),
+        ("cascade", 200, {}),
+        ("cascade", 1, {}),
+        ("cascade", 200, {"gradient_checkpointing": True}),
+        ("cascade", 200, {"compile": True}),
+    ],
+)
+def test_loss_and_every_gradient_are_those_of_separate_sequences(model, lora, way, max_tokens, options):
+    if "compile" in options and (shutil.which("g++") is None or lora):
+        pytest.skip("compiling on a CPU needs g++, and is tried once")
+    weights = {"verify-output-from-examples": 2.0}
+    arc = ArcModel(scratch=SIZE, loss_weights=weights, attention=way, **options).double()
     arc.log = arc.log_dict = lambda *_, **__: None
     if lora:
         model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)).double()
         arc.lora = object()
-    arc.model = model
-    trees = [random_tree(1), random_tree(2, n=2, prefix=5)]
-    loss = arc.training_step(TreeBatch.collate(trees, YES, NO), 0)
-    loss.backward()
-    ours = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
     plain = copy.deepcopy(model)
-    plain.zero_grad()
-    sums = {kind: [0.0, 0.0] for kind in (Kind.OUTPUT_FROM_EXAMPLES, Kind.VERIFY_OUTPUT_FROM_EXAMPLES)}
-    for tree in trees:
-        for i, branch in enumerate(tree.branches):
-            logits = separate_logits(plain, tree, i)
-            targets = torch.from_numpy(np.concatenate([tree.prefix_targets, branch.targets]).astype(np.int64))
-            in_prefix = (tree.prefix_targets != IGNORE) * float(i == 0)
-            weights = torch.from_numpy(np.concatenate([in_prefix, branch.weights]))
-            kinds = torch.from_numpy(np.concatenate([np.zeros(len(tree.prefix)), branch.kinds]))
-            losses = cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
-            for kind, total in sums.items():
-                weight = weights * (kinds == kind) * (targets != IGNORE)
-                total[0] = total[0] + (losses * weight).sum()
-                total[1] = total[1] + weight.sum()
-    expected = sum(loss / weight for loss, weight in sums.values())
-    torch.testing.assert_close(loss, expected, rtol=1e-7, atol=1e-7)
+    arc.model = model
+    arc.prepare(arc.causal_lm)
+    arc.train()
+    loss = arc.training_step(collated(TREES, max_tokens, training=True), 0)
+    (loss / 4).backward()  # as where gradients are accumulated
+    ours = {name: 4 * p.grad for name, p in model.named_parameters() if p.grad is not None}
+    expected = loss_of_sequences(plain, TREES, weights)
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-6, atol=1e-6)
     expected.backward()
     theirs = {name: p.grad for name, p in plain.named_parameters() if p.grad is not None}
     assert ours.keys() == theirs.keys()
     for name, gradient in theirs.items():
-        # Qwen2's normalisation computes in float32 whatever the model's type, hence 1e-7 and not 1e-15.
+        # Qwen2's normalisation computes in float32 whatever the model's type, hence 1e-6 and not 1e-15.
         torch.testing.assert_close(
-            ours[name], gradient, rtol=1e-5, atol=2e-7, msg=lambda text, name=name: f"{name}: {text}"
+            ours[name], gradient, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
         )
 
 
-def test_scores_are_sums_over_separate_sequences_however_branches_are_chunked(model):
-    tree = random_tree(3, n=7)
-    tensors = TreeTensors.from_tree(tree)
-    whole = score_tree(model, tensors, YES, NO, max_tokens=10**6)
-    chunked = score_tree(model, tensors, YES, NO, max_tokens=1)
-    assert len(list(branch_chunks(tensors, 1))) == 7
-    for i, branch in enumerate(tree.branches):
-        log_probs = separate_logits(model, tree, i)[len(tree.prefix) :].log_softmax(-1)
-        written = (branch.targets != IGNORE) & (branch.kinds == Kind.OUTPUT_FROM_EXAMPLES)
-        expected = sum(float(log_probs[j, branch.targets[j]]) for j in np.flatnonzero(written))
-        for scores in (whole, chunked):
-            assert float(scores.log_likelihood[i]) == pytest.approx(expected, abs=1e-9)
-            assert float(scores.log_odds[i]) == pytest.approx(float(log_probs[-1, YES] - log_probs[-1, NO]), abs=1e-9)
-            assert int(scores.written[i]) == written.sum()
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="FlexAttention has a backward pass on a GPU only")
+@pytest.mark.parametrize("max_tokens", [None, 200])
+def test_loss_and_gradients_on_a_gpu_are_those_of_the_cpu(model, max_tokens):
+    steps = {}
+    for device, way in (("cpu", "cascade"), ("cuda", "flex")):
+        arc = ArcModel(scratch=SIZE, attention=way)
+        arc.log = lambda *_, **__: None
+        arc.model = copy.deepcopy(model).float()
+        arc.prepare(arc.model)
+        loss = arc.to(device).training_step(collated(TREES, max_tokens, training=True).to(device), 0)
+        loss.backward()
+        steps[way] = loss.cpu(), [p.grad.cpu() for p in arc.trained]
+    torch.testing.assert_close(steps["flex"], steps["cascade"], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("max_tokens", [None, 60])
+def test_scores_are_sums_over_separate_sequences(model, max_tokens):
+    plain = copy.deepcopy(model)
+    use_tree_attention(model)
+    scores = score_batch(model, collated(TREES, max_tokens))
+    number = 0
+    for tree in TREES:
+        for i, branch in enumerate(tree.branches):
+            log_probs = separate_logits(plain, tree, i)[len(tree.prefix) :].log_softmax(-1)
+            judged = branch.kinds == Kind.VERIFY_OUTPUT_FROM_EXAMPLES
+            written = np.flatnonzero((branch.targets != IGNORE) & ~judged)
+            expected = sum(float(log_probs[j, branch.targets[j]].detach()) for j in written)
+            assert float(scores.log_likelihood[number]) == pytest.approx(expected, abs=1e-6)
+            assert int(scores.written[number]) == len(written)
+            hits = sum(int(log_probs[j].argmax()) == branch.targets[j] for j in written)
+            assert int(scores.hits[number]) == hits
+            if judged.any():
+                log_odds = float((log_probs[-1, YES] - log_probs[-1, NO]).detach())
+                assert float(scores.log_odds[number]) == pytest.approx(log_odds, abs=1e-6)
+                assert scores.choices[number].isnan().all()
+            else:
+                torch.testing.assert_close(scores.choices[number], log_probs[-1, CHOICES], rtol=1e-6, atol=1e-6)
+                assert scores.log_odds[number].isnan()
+            number += 1
 
 
 def test_a_fingerprint_tells_weights_apart_and_not_precisions(model):
@@ -163,3 +235,16 @@ def test_a_model_that_changes_its_logits_is_refused(model):
     model.forward = capped
     with pytest.raises(ValueError, match="changes its logits"):
         check_linear_head(model)
+
+
+@pytest.mark.parametrize("max_tokens", [None, 200])
+def test_a_training_step_never_waits_for_a_number(model, max_tokens):
+    # on this device there are no numbers, so that asking for one is an error
+    arc = ArcModel(scratch=SIZE, attention="mask")
+    arc.log = lambda *_, **__: None
+    arc.model = model.float()
+    arc.prepare(arc.model)
+    batch = collated(TREES, max_tokens, training=True)
+    loss = arc.to("meta").training_step(batch.to("meta"), 0)
+    loss.backward()
+    assert loss.is_meta and all(p.grad is not None for p in arc.trained)

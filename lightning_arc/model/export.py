@@ -1,0 +1,57 @@
+"""Export: folders that transformers and peft load.
+
+Knows the trained module and checkpoints. Knows nothing of training.
+"""
+
+import tempfile
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from lightning_arc.arc.grid import DataError
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.load import load_base
+from lightning_arc.model.vocabulary import untrim
+
+
+def load_checkpoint(module: ArcModel, path: str) -> None:
+    """Load a checkpoint's weights into a module whose model has been built.
+
+    Raises:
+        DataError: if it is none, or belongs to another base.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
+    except (RuntimeError, UnpicklingError, KeyError) as error:
+        raise DataError(f"{path}: not a checkpoint of this model: {str(error).splitlines()[0]} (ckpt_path)") from error
+
+
+def export(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, merge: bool) -> None:
+    """Write a model as other tools read it, with its tokenizer.
+
+    Args:
+        module: the trained module.
+        tokenizer: of its model, whole.
+        folder: where it goes. Without ``merge`` it is a peft adapter where one was trained, else the whole model.
+        merge: whether an adapter is added to its base's weights, and the whole model written.
+    """
+    if module.uses_lora and not merge:
+        # peft would write the embedding beside the adapter if its size is not that of the base
+        module.model.save_pretrained(folder, save_embedding_layers=False)
+    elif module.uses_lora:
+        with tempfile.TemporaryDirectory() as adapter:
+            module.model.save_pretrained(adapter, save_embedding_layers=False)
+            base = load_base(module.model_path, torch.float32)
+            PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)
+    elif module.kept is not None:
+        whole = load_base(module.model_path, torch.float32)
+        untrim(module.model, whole, module.kept)
+        whole.save_pretrained(folder)
+    else:
+        module.model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

@@ -1,0 +1,106 @@
+"""The head: what hidden states say about given next tokens, with logits made for a few positions at a time.
+
+Knows output embeddings, hidden states and targets. Knows nothing of decoders, trees or Lightning.
+"""
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+LOGITS_PER_CHUNK = 64 * 2**20
+"""Logits that are held at once: 256 MB in float32, of 441 positions at Qwen's 151,936 tokens."""
+
+
+@torch.no_grad()
+def target_log_probs(head: nn.Module, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probabilities of given next tokens.
+
+    Args:
+        head: the output embedding.
+        hidden: ``(N, d)`` hidden states at the positions before the targets.
+        targets: ``(N,)`` token ids.
+
+    Returns:
+        ``(N,)`` ``float32`` (or wider) log-probabilities, and ``(N,)`` whether the target is the likeliest token.
+    """
+    log_probs, hits = [hidden.new_zeros(0).float()], [targets.new_zeros(0, dtype=torch.bool)]
+    for h, t in _chunks(hidden, targets, head.weight):
+        logits = _wide(head(h))
+        log_probs.append(-F.cross_entropy(logits, t, reduction="none"))
+        hits.append(logits.argmax(-1) == t)
+    return torch.cat(log_probs), torch.cat(hits)
+
+
+def weighted_loss(head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Weighted sum of the cross-entropies of given next tokens.
+
+    The gradients are made together with the loss, so that a chunk's logits are made once and not kept.
+
+    Args:
+        head: the output embedding, a linear layer without bias.
+        hidden: ``(N, d)`` hidden states at the positions before the targets.
+        targets: ``(N,)`` token ids.
+        weights: ``(N,)`` of each target in the sum.
+
+    Returns:
+        The loss; and without gradients the ``(N,)`` cross-entropies in ``float32`` (or wider), and ``(N,)`` whether the
+        target is the likeliest token.
+    """
+    if type(head) is nn.Linear and head.bias is None:
+        return _WeightedLoss.apply(hidden, head.weight, targets.long(), weights)
+    logits = _wide(head(hidden))  # an adapter on the head: rare, and left to autograd
+    losses = F.cross_entropy(logits, targets.long(), reduction="none")
+    return (losses * weights).sum(), losses.detach(), logits.argmax(-1) == targets
+
+
+class _WeightedLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        device = hidden.device.type
+        mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if mixed else hidden.dtype
+        matrix, loss = weight.to(dtype), []
+        of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        hits = torch.empty_like(targets, dtype=torch.bool)
+        start = 0
+        with torch.autocast(device, enabled=False) if mixed else nullcontext():
+            for h, t in _chunks(hidden.to(dtype), targets, weight):
+                rows, w = slice(start, start + len(t)), weights[start : start + len(t), None]
+                start += len(t)
+                logits = _wide(F.linear(h, matrix))
+                hits[rows] = logits.argmax(-1) == t
+                sums = logits.logsumexp(-1, keepdim=True)
+                loss.append((sums - logits.gather(1, t[:, None]))[:, 0])
+                # from here on the logits' place holds their gradients
+                logits.sub_(sums).exp_().scatter_add_(1, t[:, None], logits.new_full((len(t), 1), -1.0)).mul_(w)
+                gradient = logits.to(dtype)
+                if of_hidden is not None:
+                    of_hidden[rows] = gradient @ matrix
+                if of_weight is not None:
+                    of_weight.addmm_(gradient.T.to(of_weight.dtype), h.to(of_weight.dtype))
+        losses = torch.cat(loss) if loss else _wide(hidden.new_zeros(0))
+        ctx.save_for_backward(of_hidden, of_weight)
+        ctx.mark_non_differentiable(losses, hits)
+        return (losses * weights).sum(), losses, hits
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        # in place, as the second may be the largest tensor of all; a second pass is an error of autograd's
+        of_hidden, of_weight = (None if x is None else x.mul_(gradient) for x in ctx.saved_tensors)
+        return of_hidden, of_weight, None, None
+
+
+def _chunks(hidden: Tensor, targets: Tensor, weight: Tensor) -> zip:
+    size = max(1, LOGITS_PER_CHUNK // len(weight))
+    return zip(hidden.split(size), targets.long().split(size), strict=True)
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -1,0 +1,116 @@
+"""What is measured while a model trains: how well it writes, how well it judges, and how well it ranks candidates.
+
+Knows scores of branches and what is right. Knows nothing of models or Lightning's loops.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
+from torchmetrics.retrieval import RetrievalHitRate
+
+from lightning_arc.batch import TreeShape
+from lightning_arc.model.scoring import BranchScores
+from lightning_arc.prompt.tree import Kind
+
+VERIFY = Kind.VERIFY_OUTPUT_FROM_EXAMPLES.label
+
+
+class ValidationMetrics(nn.Module):
+    """Adds up what trees give, over all processes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writing = nn.ModuleList(
+            MetricCollection(
+                {"loss": MeanMetric(), "token_accuracy": MeanMetric(), "exact_match": MeanMetric()},
+                prefix=f"val/{kind.label}/",
+                compute_groups=False,
+            )
+            for kind in Kind
+        )
+        self.verdict_loss = MeanMetric()
+        self.verdicts = MetricCollection(
+            {"auroc": BinaryAUROC(), "accuracy": BinaryAccuracy()}, prefix=f"val/{VERIFY}/", compute_groups=False
+        )
+        self.rankings = nn.ModuleDict(
+            {
+                f"{method}_top{k}": RetrievalHitRate(top_k=k, empty_target_action="skip")
+                for method in ("verifier", "likelihood", "vote")
+                for k in (1, 2)
+            }
+        )
+
+    def reset(self) -> None:
+        """Begin with nothing."""
+        for metric in (*self.writing, self.verdict_loss, self.verdicts, *self.rankings.values()):
+            metric.reset()
+
+    def update(self, shape: TreeShape, scores: BranchScores, info: dict[str, Any]) -> None:
+        """Add a tree.
+
+        Args:
+            shape: the tree.
+            scores: of its branches.
+            info: has the ``votes`` of all answers, the number of the ``episode``, and whether it is ``ranked``: an
+                episode that is asked in several prompts is once.
+        """
+        self._update_writing(shape, scores)
+        if not any(correct >= 0 for correct in shape.correct):
+            return
+        right = torch.tensor(shape.correct, device=scores.log_odds.device) == 1
+        log_odds = scores.log_odds.float()
+        self.verdict_loss.update(nn.functional.softplus(torch.where(right, -log_odds, log_odds)))
+        self.verdicts.update(log_odds.sigmoid(), right.long())
+        if info["ranked"]:
+            self._update_rankings(shape, info, right, log_odds, scores.log_likelihood.float())
+
+    def compute(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+        """Return the metrics by name; none of what no tree was about.
+
+        Args:
+            add_up: sums a tensor over all processes.
+        """
+        weights = torch.stack([self.verdict_loss.weight, *(metrics["loss"].weight for metrics in self.writing)])
+        verdicts, *writing = add_up(weights).tolist()
+        found: dict[str, Any] = {}
+        for seen, metrics in zip(writing, self.writing, strict=True):
+            found |= metrics.compute() if seen else {}
+        if verdicts:
+            found |= {f"val/{VERIFY}/loss": self.verdict_loss.compute(), **self.verdicts.compute()}
+            found |= {
+                f"val/ranking/{name}": metric.compute() for name, metric in self.rankings.items() if metric.indexes
+            }
+        return found
+
+    def _update_writing(self, shape: TreeShape, scores: BranchScores) -> None:
+        """Add the first branch that is right to write."""
+        meant = [
+            i for i, (a, right) in enumerate(zip(shape.answers, shape.correct, strict=True)) if a < 0 or right == 1
+        ]
+        if not meant or not scores.written[meant[0]]:
+            return
+        metrics = self.writing[shape.kind]
+        written, hits = scores.written[meant[0]], scores.hits[meant[0]]
+        metrics["loss"].update(-scores.log_likelihood[meant[0]] / written, weight=written)
+        metrics["token_accuracy"].update(hits / written, weight=written)
+        metrics["exact_match"].update((hits == written).float())
+
+    def _update_rankings(
+        self, shape: TreeShape, info: dict[str, Any], right: Tensor, log_odds: Tensor, likelihood: Tensor
+    ) -> None:
+        votes = torch.tensor([info["votes"][answer] for answer in shape.answers], device=log_odds.device).float()
+        voted = votes > 0
+        if not voted.any():
+            return
+        query = torch.full((int(voted.sum()),), info["episode"], device=log_odds.device)
+        # A stable order first: torchmetrics leaves the order of equal scores open.
+        for method, score in (("verifier", log_odds), ("likelihood", likelihood), ("vote", votes)):
+            if score[voted].isnan().any():
+                continue  # a prompt that shows candidates instead of writing them gives no likelihood
+            place = score[voted].argsort(descending=True, stable=True).argsort()
+            for k in (1, 2):
+                self.rankings[f"{method}_top{k}"].update(-place.float(), right[voted], query)

@@ -1,0 +1,96 @@
+"""Export: what transformers and peft load has the logits of what was trained."""
+
+import copy
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from lightning_arc.arc import DataError
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.export import export, load_checkpoint
+from lightning_arc.model.load import Lora
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.vocabulary import prompt_vocabulary
+
+
+def trained(qwen_folder, lora: bool, kept) -> ArcModel:
+    """A module whose trained weights have moved."""
+    module = ArcModel(str(qwen_folder), lora=Lora(r=4) if lora else None, trim_vocabulary=kept is not None)
+    module.build(kept=kept)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for weight in module.trained:
+            weight.add_(torch.randn_like(weight), alpha=0.05)
+    return module.eval()
+
+
+def logits(model, ids):
+    with torch.no_grad():
+        return model.eval()(input_ids=ids).logits.float()
+
+
+@pytest.mark.parametrize("trimmed", [False, True])
+@pytest.mark.parametrize(("lora", "merge"), [(True, False), (True, True), (False, False)])
+def test_exported_models_have_the_logits_of_the_trained_one(qwen_folder, tmp_path, lora, merge, trimmed):
+    tokenizer = AutoTokenizer.from_pretrained(qwen_folder)
+    kept = prompt_vocabulary(Prompter(tokenizer)) if trimmed else None
+    module = trained(qwen_folder, lora, kept)
+    export(module, tokenizer, tmp_path / "out", merge)
+    if lora and not merge:
+        base = AutoModelForCausalLM.from_pretrained(qwen_folder, dtype=torch.float32)
+        other = PeftModel.from_pretrained(base, tmp_path / "out")
+        assert sum(f.stat().st_size for f in (tmp_path / "out").glob("*.safetensors")) < 10**6  # no embedding in it
+    else:
+        other = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32)
+        assert len(other.get_input_embeddings().weight) == other.config.vocab_size == 151_936
+    places = torch.randint(len(kept) if trimmed else 1000, (2, 20))
+    ids = torch.from_numpy(kept)[places].long() if trimmed else places
+    theirs = logits(other, ids)[..., torch.from_numpy(kept).long()] if trimmed else logits(other, ids)
+    torch.testing.assert_close(logits(module.causal_lm, places), theirs, rtol=1e-4, atol=1e-5)
+    assert AutoTokenizer.from_pretrained(tmp_path / "out").vocab_size == tokenizer.vocab_size
+
+
+def test_an_adapter_of_a_trimmed_model_goes_on_being_trained_on_the_whole_one(qwen_folder, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(qwen_folder)
+    kept = prompt_vocabulary(Prompter(tokenizer))
+    module = trained(qwen_folder, True, kept)
+    export(module, tokenizer, tmp_path / "adapter", merge=False)
+    whole = ArcModel(str(qwen_folder), adapter_path=str(tmp_path / "adapter"))
+    whole.build()
+    places = torch.randint(len(kept), (1, 20))
+    ids = torch.from_numpy(kept).long()
+    theirs = logits(whole.causal_lm, ids[places])[..., ids]
+    torch.testing.assert_close(logits(module.causal_lm, places), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_checkpoint_is_loaded_and_others_are_refused(qwen_folder, tmp_path):
+    module = trained(qwen_folder, True, None)
+    checkpoint = {"state_dict": copy.deepcopy(module.state_dict())}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    other = ArcModel(str(qwen_folder), lora=Lora(r=4))
+    other.build()
+    load_checkpoint(other, str(tmp_path / "last.ckpt"))
+    ids = torch.randint(1000, (1, 9))
+    assert torch.equal(logits(other.eval().causal_lm, ids), logits(module.causal_lm, ids))
+    for wrong in (ArcModel(str(qwen_folder)), ArcModel(str(qwen_folder), lora=Lora(r=8))):
+        wrong.build()
+        with pytest.raises(DataError, match="checkpoint"):
+            load_checkpoint(wrong, str(tmp_path / "last.ckpt"))
+    (tmp_path / "bad.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(DataError, match="bad.ckpt: not a checkpoint"):
+        load_checkpoint(other, str(tmp_path / "bad.ckpt"))
+
+
+def test_all_weights_of_a_trimmed_model_are_continued_with_the_same_tokens_only(qwen_folder, tmp_path):
+    kept = prompt_vocabulary(Prompter(AutoTokenizer.from_pretrained(qwen_folder)))
+    module = trained(qwen_folder, False, kept)
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    for others in (kept[1:], None):
+        other = ArcModel(str(qwen_folder), trim_vocabulary=others is not None)
+        other.build(kept=others)
+        with pytest.raises(DataError, match="model.trim_vocabulary"):
+            other.on_load_checkpoint(checkpoint)

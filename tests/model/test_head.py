@@ -1,0 +1,81 @@
+"""The head: losses and gradients in chunks are those of all logits at once."""
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from lightning_arc.model import head as head_module
+from lightning_arc.model.head import target_log_probs, weighted_loss
+
+
+@pytest.fixture(params=[3, 10**9], ids=["chunks of three", "one chunk"])
+def chunks(request, monkeypatch):
+    monkeypatch.setattr(head_module, "LOGITS_PER_CHUNK", 50 * request.param)
+
+
+def given(n, dtype):
+    torch.manual_seed(0)
+    head = torch.nn.Linear(16, 50, bias=False, dtype=dtype)
+    hidden = torch.randn(n, 16, dtype=dtype, requires_grad=True)
+    return head, hidden, torch.randint(50, (n,)), torch.rand(n, dtype=dtype)
+
+
+@pytest.mark.parametrize("n", [0, 1, 11])
+def test_loss_and_gradients_are_those_of_all_logits(chunks, n):
+    head, hidden, targets, weights = given(n, torch.float64)
+    loss, losses, hits = weighted_loss(head, hidden, targets, weights)
+    ours = torch.autograd.grad(3 * loss, [hidden, head.weight])
+    logits = head(hidden)
+    plain = cross_entropy(logits, targets, reduction="none")
+    theirs = torch.autograd.grad(3 * (plain * weights).sum(), [hidden, head.weight])
+    torch.testing.assert_close(loss, (plain * weights).sum())
+    torch.testing.assert_close(losses, plain)
+    assert hits.tolist() == (logits.argmax(-1) == targets).tolist()
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_a_frozen_head_gets_no_gradient_and_passes_one_on(chunks):
+    head, hidden, targets, weights = given(7, torch.float64)
+    head.weight.requires_grad_(False)
+    weighted_loss(head, hidden, targets, weights)[0].backward()
+    expected = torch.autograd.grad((cross_entropy(head(hidden), targets, reduction="none") * weights).sum(), hidden)
+    assert head.weight.grad is None
+    torch.testing.assert_close(hidden.grad, *expected)
+
+
+def test_a_head_that_is_more_than_a_matrix_is_left_to_autograd():
+    head, hidden, targets, weights = given(7, torch.float64)
+    longer = torch.nn.Sequential(head, torch.nn.Identity())
+    ours = torch.autograd.grad(weighted_loss(longer, hidden, targets, weights)[0], [hidden, head.weight])
+    torch.testing.assert_close(
+        ours, torch.autograd.grad(weighted_loss(head, hidden, targets, weights)[0], [hidden, head.weight])
+    )
+
+
+def test_in_mixed_precision_logits_are_made_in_the_low_one_and_summed_in_the_high_one(chunks):
+    head, hidden, targets, weights = given(40, torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, losses, _ = weighted_loss(head, hidden, targets, weights)
+        ours = torch.autograd.grad(loss, [hidden, head.weight])
+    assert losses.dtype == torch.float32 and all(g.dtype == torch.float32 for g in ours)
+    logits = torch.nn.functional.linear(hidden.bfloat16(), head.weight.bfloat16()).float()
+    plain = (cross_entropy(logits, targets, reduction="none") * weights).sum()
+    torch.testing.assert_close(loss, plain)
+    for a, b in zip(ours, torch.autograd.grad(plain, [hidden, head.weight]), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.03, atol=0.03)
+
+
+def test_a_second_backward_pass_is_an_error_and_not_another_gradient():
+    head, hidden, targets, weights = given(7, torch.float64)
+    loss = weighted_loss(head, hidden, targets, weights)[0]
+    (2 * loss).backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        (2 * loss).backward()
+
+
+def test_log_probabilities_are_those_of_all_logits(chunks):
+    head, hidden, targets, _ = given(11, torch.float64)
+    log_probs, hits = target_log_probs(head, hidden, targets)
+    expected = head(hidden).log_softmax(-1)
+    torch.testing.assert_close(log_probs, expected.gather(1, targets[:, None])[:, 0].detach())
+    assert hits.tolist() == (expected.argmax(-1) == targets).tolist()
