@@ -2,7 +2,7 @@
 
 from lightning_arc.arc.candidate_files import CandidateWarning, open_pool, read_candidates, read_pool, write_candidates
 from lightning_arc.arc.candidates import Candidate, CandidatePool
-from lightning_arc.arc.grid import DataError, Grid, as_grid, same_grid
+from lightning_arc.arc.grid import DataError, Grid, LineError, as_grid, same_grid
 from lightning_arc.arc.leave_one_out import leave_one_out
 from lightning_arc.arc.pool_file import PoolFile, PoolWriter, write_pool
 from lightning_arc.arc.submission import read_submission, write_submission
@@ -17,6 +17,7 @@ __all__ = [
     "DataError",
     "Episode",
     "Grid",
+    "LineError",
     "Pair",
     "PairKey",
     "PoolFile",

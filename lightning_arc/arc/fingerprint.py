@@ -55,8 +55,8 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
     """Find tasks to be judged with among those that are trained with.
 
     A task leaks if one of its fingerprint is trained with, or one of its id (a variation's is that of its task, and a
-    pool of pairs has the id of the task that it was made for), or a pool that holds one of its pairs, unless the input
-    of this pair has a single colour.
+    pool of pairs has the id of the task that it was made for; a line's number is no id), or a pool that holds one of
+    its pairs, unless the input of this pair has a single colour.
 
     Args:
         trained: what is trained with.
@@ -69,7 +69,8 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
     coarse: dict[bytes, list[Task]] = {}
     pairs: dict[bytes, list[tuple[Pair, str]]] = {}
     for task in judged:
-        ids.setdefault(base_id(task.id), task.id)
+        if task.is_named:
+            ids.setdefault(base_id(task.id), task.id)
         coarse.setdefault(_coarse(task), []).append(task)
         for pair in (*task.demonstrations, *task.tests):
             # A grid of one colour says nothing of where it comes from.
@@ -82,7 +83,7 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
 def _leak(
     task: Task, ids: dict[str, str], coarse: dict[bytes, list[Task]], pairs: dict[bytes, list[tuple[Pair, str]]]
 ) -> tuple[str, str] | None:
-    if base_id(task.id) in ids:
+    if task.is_named and base_id(task.id) in ids:
         return ids[base_id(task.id)], "the same id"
     if not task.is_pool:
         alike = coarse.get(_coarse(task), ())

