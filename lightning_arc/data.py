@@ -26,13 +26,13 @@ from lightning_arc.arc import (
     read_tasks,
     same_grid,
 )
-from lightning_arc.arc.fingerprint import find_leaks
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import MAKERS
 from lightning_arc.augment.views import common_views, key_seed
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import TreeBatch
+from lightning_arc.leaks import source_leaks
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
@@ -287,8 +287,12 @@ class ArcDataModule(L.LightningDataModule):
                 self._sampler.prompter = self.prompter
 
     def _refuse_leaks(self, judged: Sequence[Task]) -> None:
-        for dataset, source in zip(self.train_datasets, self._sampler.sources, strict=True):
-            leaks = find_leaks(source.tasks.valid(), judged) if judged else []
+        sources = list(zip(self.train_datasets, self._sampler.sources, strict=True)) if judged else []
+        # The first process looks, and tells the others.
+        first = self.trainer is None or self.trainer.is_global_zero
+        found = [source_leaks(dataset.path, source, judged) if first else [] for dataset, source in sources]
+        found = found if self.trainer is None else self.trainer.strategy.broadcast(found)
+        for (dataset, _), leaks in zip(sources, found, strict=True):
             if not leaks:
                 continue
             some = ", ".join(f"{leak.trained} ({leak.reason} as {leak.judged})" for leak in leaks[:3])
