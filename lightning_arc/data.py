@@ -79,6 +79,7 @@ class ArcDataModule(L.LightningDataModule):
         compose_new_task_probability: how often inputs or outputs are transformed to make another task.
         compose_new_task_weights: how often each family of transformations is drawn.
         keep_background_probability: how often colour 0 keeps its place in a permutation of colours.
+        pool_demonstrations: least and most demonstrations that are drawn of a list of interchangeable pairs (RE-ARC).
         seed: with a sample's number, determines it (follows ``seed_everything``).
     """
 
@@ -110,6 +111,7 @@ class ArcDataModule(L.LightningDataModule):
         compose_new_task_probability: float = 0.0,
         compose_new_task_weights: dict[str, float] | None = None,
         keep_background_probability: float = 0.9,
+        pool_demonstrations: tuple[int, int] = (2, 5),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -133,6 +135,7 @@ class ArcDataModule(L.LightningDataModule):
             compose_new_task_probability=compose_new_task_probability,
             compose_new_task_weights=compose_new_task_weights or dict(DEFAULT_WEIGHTS),
             keep_background_probability=keep_background_probability,
+            pool_demonstrations=tuple(pool_demonstrations),
         )
         _check_settings(self)
         self.prompter: Prompter | None = None
@@ -336,6 +339,8 @@ def _check_settings(data: ArcDataModule) -> None:
     ):
         if value < 1:
             raise DataError(f"data.{name} is {value}, expected at least 1")
+    if not 1 <= options.pool_demonstrations[0] <= options.pool_demonstrations[-1]:
+        raise DataError(f"data.pool_demonstrations is {list(options.pool_demonstrations)}, expected 1 <= least <= most")
     if data.num_workers < 0:
         raise DataError(f"data.num_workers is {data.num_workers}, expected 0 or more")
     shares(options.compose_new_task_weights, DEFAULT_WEIGHTS, "data.compose_new_task_weights")
