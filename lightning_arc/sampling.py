@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lightning_arc.arc.candidates import CandidatePool
 from lightning_arc.arc.grid import DataError, Grid, LineError
+from lightning_arc.arc.merged_pool import Pool
 from lightning_arc.arc.task import Answer, Episode, PairKey, Task
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS, maybe_compose
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
@@ -230,7 +230,7 @@ class Sampler:
         place = int(rng.integers(n + 1))
         return swap_query(episode, place, PairKey(task.id, "train", place)) if place < n else episode
 
-    def _answers(self, rng: np.random.Generator, episode: Episode, pool: CandidatePool, kind: Kind) -> Episode:
+    def _answers(self, rng: np.random.Generator, episode: Episode, pool: Pool, kind: Kind) -> Episode:
         if kind not in (Kind.VERIFY_OUTPUT_FROM_EXAMPLES, Kind.SELECT_OUTPUT_FROM_EXAMPLES):
             return episode
         n = self.options.wrong_per_episode

@@ -14,10 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.arc.candidate_files import open_pool
-from lightning_arc.arc.candidates import CandidatePool
 from lightning_arc.arc.grid import DataError, LineError
 from lightning_arc.arc.json_lines import JsonLinesTasks
-from lightning_arc.arc.pool_file import PoolFile
+from lightning_arc.arc.merged_pool import Pool
 from lightning_arc.arc.task import Task, base_id
 from lightning_arc.arc.tasks import read_tasks
 from lightning_arc.augment.weights import shares
@@ -96,7 +95,7 @@ class Source:
 
     name: str
     tasks: TaskList
-    pool: CandidatePool | PoolFile
+    pool: Pool
     prompts: tuple[str, ...]
     shares: NDArray[np.float64]
     weight: float

@@ -4,6 +4,7 @@ from lightning_arc.arc.candidate_files import CandidateWarning, open_pool, read_
 from lightning_arc.arc.candidates import Candidate, CandidatePool
 from lightning_arc.arc.grid import DataError, Grid, LineError, as_grid, same_grid
 from lightning_arc.arc.leave_one_out import leave_one_out
+from lightning_arc.arc.merged_pool import MergedPool, Pool
 from lightning_arc.arc.pool_file import PoolFile, PoolWriter, write_pool
 from lightning_arc.arc.submission import read_submission, write_submission
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey, Task, base_id
@@ -18,8 +19,10 @@ __all__ = [
     "Episode",
     "Grid",
     "LineError",
+    "MergedPool",
     "Pair",
     "PairKey",
+    "Pool",
     "PoolFile",
     "PoolWriter",
     "Task",
