@@ -26,6 +26,7 @@ from lightning_arc.arc import (
     read_tasks,
     same_grid,
 )
+from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import MAKERS
@@ -111,7 +112,7 @@ class ArcDataModule(L.LightningDataModule):
         compose_new_task_probability: float = 0.0,
         compose_new_task_weights: dict[str, float] | None = None,
         keep_background_probability: float = 0.9,
-        pool_demonstrations: tuple[int, int] = (2, 5),
+        pool_demonstrations: tuple[int, int] = (FEW, MANY),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -174,7 +175,9 @@ class ArcDataModule(L.LightningDataModule):
                 raise DataError("data.tasks and data.candidates: both are needed to rank")
             self.predict_tasks = dict(read_tasks(self.tasks))
             if self.generate:
-                self.queries = read_queries(self.predict_tasks.values(), self.leave_one_out)
+                self.queries = read_queries(
+                    self.predict_tasks.values(), self.leave_one_out, self.options.pool_demonstrations, self.seed
+                )
                 return
             self.predict_candidates = read_candidates(self.candidates, self.predict_tasks)
             if self.only_with_candidates:
@@ -269,7 +272,7 @@ class ArcDataModule(L.LightningDataModule):
         """Name what is predicted and how, so that interrupted work is continued only if both are the same."""
         digest = hashlib.sha256()
         settings = [self.predict_prompt, str(self.prompter.grid_encoder), self.options.max_seq_len, self.seed]
-        settings += [self.generate, self.leave_one_out]
+        settings += [self.generate, self.leave_one_out, self.options.pool_demonstrations]
         digest.update(json.dumps(settings).encode())
         for task in self.predict_tasks.values():
             for pair in (*task.demonstrations, *task.tests):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lightning_arc.arc.grid import DataError, Grid, LineError
+from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.arc.merged_pool import Pool
 from lightning_arc.arc.task import Answer, Episode, PairKey, Task
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS, maybe_compose
@@ -76,7 +77,7 @@ class SamplingOptions:
     compose_new_task_probability: float = 0.0
     compose_new_task_weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     keep_background_probability: float = 0.9
-    pool_demonstrations: tuple[int, int] = (2, 5)
+    pool_demonstrations: tuple[int, int] = (FEW, MANY)
 
 
 def fit_demonstrations(

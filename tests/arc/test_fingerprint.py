@@ -178,4 +178,15 @@ def test_leaving_out_needs_another_pair_with_a_known_output():
     assert only.key == PairKey("t", "test", 0) and only.demonstrations == (one,)
     two = list(leave_one_out(Task("t", (one, one), (other,), code="f")))
     assert [len(e.demonstrations) for e in two] == [1, 1, 2] and two[0].code == "f"
-    assert list(leave_one_out(Task("t", (one, one), (), is_pool=True))) == []
+    assert list(leave_one_out(Task("t", (one,), (), is_pool=True))) == []
+
+
+def test_pairs_of_a_pool_are_left_out_of_few_that_are_drawn_of_the_others():
+    pairs = tuple(Pair(as_grid([[i % 10, i // 10]]), as_grid([[i % 10]])) for i in range(40))
+    episodes = list(leave_one_out(Task("t", pairs, (), is_pool=True), (3, 4), seed=1))
+    assert [e.key.index for e in episodes] == list(range(40))
+    shown = [[pairs.index(pair) for pair in episode.demonstrations] for episode in episodes]
+    assert {len(one) for one in shown} == {3, 4} and len({number for one in shown for number in one}) > 35
+    assert all(i not in one and len(set(one)) == len(one) for i, one in enumerate(shown))
+    again = leave_one_out(Task("t", pairs, (), is_pool=True), (3, 4), seed=1)
+    assert shown == [[pairs.index(pair) for pair in episode.demonstrations] for episode in again]

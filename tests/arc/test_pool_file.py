@@ -71,7 +71,7 @@ def test_a_pool_on_disk_gives_what_the_pool_in_memory_gives(tmp_path_factory, fo
 def test_pairs_lie_in_many_row_groups_and_are_found_in_any_order(tmp_path):
     pool = many(350, 100)
     write(pool, tmp_path / "p.parquet")
-    file = PoolFile(tmp_path / "p.parquet", cache_bytes=350_000)
+    file = PoolFile(tmp_path / "p.parquet", cache_bytes=100_000)
     assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups >= 350 * 100 // (ROWS_PER_GROUP + 100) > 10
     for i in np.random.default_rng(1).permutation(350).tolist():
         key = PairKey(f"t{i}", "train", 0)
