@@ -39,7 +39,8 @@ board: $(STAMP) ## show losses, metrics and pictures of all runs in a browser
 test: $(STAMP) ## run every test; ARGS='tests/arc -x'
 	$(VENV) -m pytest $(ARGS)
 
-bench: $(STAMP) ## measure speed
+bench: $(STAMP) ## measure speed; what it compares with is installed first
+	$(VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(VENV) -m pytest tests/benchmarks -s $(ARGS)
 
 lint: $(STAMP) ## check style

@@ -20,19 +20,23 @@ from rich.table import Table
 
 from lightning_arc.arc import (
     Candidate,
-    CandidatePool,
     DataError,
+    MergedPool,
     PairKey,
+    Pool,
     PoolWriter,
     Task,
     leave_one_out,
-    read_candidates,
+    open_pool,
     read_tasks,
     same_grid,
 )
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import key_seed
 from lightning_arc.command_line import one_line_errors
+
+ROOT = Path(__file__).parent.parent
+"""The checkout, whose command generates, whatever folder a person is in."""
 
 DISTRACTORS = "distractors"
 """The source that candidates made from a task are marked with."""
@@ -86,10 +90,13 @@ def build_pool(
 ) -> Counts:
     """Build a pool of every pair of some tasks, demonstrations included, and print what it holds.
 
+    Parquet pools among the candidates, and what generators propose, are read task by task as they are written on.
+
     Args:
         tasks: the tasks, in any form that `read_tasks` takes.
         out: the Parquet file that is written.
-        candidates: files of candidates of solvers, or pools.
+        candidates: files of candidates of solvers, or pools; their votes add up, see `read_candidates` for files of the
+            same solver.
         generators: models that propose candidates; what each has done is kept beside ``out`` and continued from.
         wrong_per_pair: wrong predictions that every pair with a known output is filled up to with distractors.
         seed: of the distractors.
@@ -102,12 +109,12 @@ def build_pool(
     if Path(out).suffix != ".parquet":
         raise DataError(f"{out}: expected a name that ends in .parquet (out)")
     known = read_tasks(tasks)
-    pool = read_candidates(candidates, known) if candidates else CandidatePool()
+    pools = [open_pool(candidates or [], known)]
     for number, generator in enumerate(generators or []):
         folder = Path(out).with_suffix("") / f"generator-{number}"
         generate(generator, tasks, folder)
-        pool.merge(read_candidates(folder / "candidates.parquet", known))
-    counts = Counts()
+        pools.append(open_pool(folder / "candidates.parquet", known))
+    pool, counts = MergedPool(pools), Counts()
     with PoolWriter(out) as writer:
         for task in track(known.values(), "writing", console=Console(stderr=True), transient=True):
             for key, found in filled(task, pool, wrong_per_pair, seed):
@@ -123,7 +130,7 @@ def generate(generator: Generator, tasks: str, folder: Path) -> None:
     Raises:
         DataError: if it fails; what it said stands above.
     """
-    command = [sys.executable, "cli.py", "predict", "--config", "configs/generate.yaml"]
+    command = [sys.executable, str(ROOT / "cli.py"), "predict", "--config", str(ROOT / "configs" / "generate.yaml")]
     command += ["--model.model_path", generator.model_path, "--data.tasks", tasks, "--data.leave_one_out", "true"]
     command += ["--trainer.default_root_dir", str(folder)]
     command += ["--ckpt_path", generator.ckpt_path] if generator.ckpt_path else []
@@ -132,9 +139,7 @@ def generate(generator: Generator, tasks: str, folder: Path) -> None:
         raise DataError(f"generators: {generator.model_path}: cli.py predict ended with status {status}")
 
 
-def filled(
-    task: Task, pool: CandidatePool, wrong_per_pair: int, seed: int
-) -> Iterator[tuple[PairKey, list[Candidate]]]:
+def filled(task: Task, pool: Pool, wrong_per_pair: int, seed: int) -> Iterator[tuple[PairKey, list[Candidate]]]:
     """Iterate over all pairs of a task with their candidates, judged and filled up with distractors."""
     episodes = {episode.key: episode for episode in leave_one_out(task)}
     for key in task.keys():  # noqa: SIM118 - a task is no dict

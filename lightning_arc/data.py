@@ -26,13 +26,14 @@ from lightning_arc.arc import (
     read_tasks,
     same_grid,
 )
-from lightning_arc.arc.fingerprint import find_leaks
+from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import MAKERS
 from lightning_arc.augment.views import common_views, key_seed
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import TreeBatch
+from lightning_arc.leaks import source_leaks
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
@@ -83,6 +84,7 @@ class ArcDataModule(L.LightningDataModule):
         compose_new_task_probability: how often inputs or outputs are transformed to make another task.
         compose_new_task_weights: how often each family of transformations is drawn.
         keep_background_probability: how often colour 0 keeps its place in a permutation of colours.
+        pool_demonstrations: least and most demonstrations that are drawn of a list of interchangeable pairs (RE-ARC).
         seed: with a sample's number, determines it (follows ``seed_everything``).
     """
 
@@ -116,6 +118,7 @@ class ArcDataModule(L.LightningDataModule):
         compose_new_task_probability: float = 0.0,
         compose_new_task_weights: dict[str, float] | None = None,
         keep_background_probability: float = 0.9,
+        pool_demonstrations: tuple[int, int] = (FEW, MANY),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -140,6 +143,7 @@ class ArcDataModule(L.LightningDataModule):
             compose_new_task_probability=compose_new_task_probability,
             compose_new_task_weights=compose_new_task_weights or dict(DEFAULT_WEIGHTS),
             keep_background_probability=keep_background_probability,
+            pool_demonstrations=tuple(pool_demonstrations),
         )
         _check_settings(self)
         self.prompter: Prompter | None = None
@@ -182,7 +186,9 @@ class ArcDataModule(L.LightningDataModule):
                 raise DataError("data.tasks and data.candidates: both are needed to rank")
             self.predict_tasks = dict(read_tasks(self.tasks))
             if self.generate:
-                self.queries = read_queries(self.predict_tasks.values(), self.leave_one_out)
+                self.queries = read_queries(
+                    self.predict_tasks.values(), self.leave_one_out, self.options.pool_demonstrations, self.seed
+                )
                 return
             self.predict_candidates = read_candidates(self.candidates, self.predict_tasks)
             if self.only_with_candidates:
@@ -272,7 +278,7 @@ class ArcDataModule(L.LightningDataModule):
         """Name what is predicted and how, so that interrupted work is continued only if both are the same."""
         digest = hashlib.sha256()
         settings = [self.predict_prompt, str(self.prompter.grid_encoder), self.options.max_seq_len, self.seed]
-        settings += [self.generate, self.leave_one_out]
+        settings += [self.generate, self.leave_one_out, self.options.pool_demonstrations]
         digest.update(json.dumps(settings).encode())
         for task in self.predict_tasks.values():
             for pair in (*task.demonstrations, *task.tests):
@@ -293,8 +299,12 @@ class ArcDataModule(L.LightningDataModule):
                 self._sampler.prompter = self.prompter
 
     def _refuse_leaks(self, judged: Sequence[Task]) -> None:
-        for dataset, source in zip(self.train_datasets, self._sampler.sources, strict=True):
-            leaks = find_leaks(source.tasks.valid(), judged) if judged else []
+        sources = list(zip(self.train_datasets, self._sampler.sources, strict=True)) if judged else []
+        # The first process looks, and tells the others.
+        first = self.trainer is None or self.trainer.is_global_zero
+        found = [source_leaks(dataset.path, source, judged) if first else [] for dataset, source in sources]
+        found = found if self.trainer is None else self.trainer.strategy.broadcast(found)
+        for (dataset, _), leaks in zip(sources, found, strict=True):
             if not leaks:
                 continue
             some = ", ".join(f"{leak.trained} ({leak.reason} as {leak.judged})" for leak in leaks[:3])
@@ -340,6 +350,8 @@ def _check_settings(data: ArcDataModule) -> None:
     ):
         if value < 1:
             raise DataError(f"data.{name} is {value}, expected at least 1")
+    if not 1 <= options.pool_demonstrations[0] <= options.pool_demonstrations[-1]:
+        raise DataError(f"data.pool_demonstrations is {list(options.pool_demonstrations)}, expected 1 <= least <= most")
     if data.num_workers < 0:
         raise DataError(f"data.num_workers is {data.num_workers}, expected 0 or more")
     shares(options.compose_new_task_weights, DEFAULT_WEIGHTS, "data.compose_new_task_weights")

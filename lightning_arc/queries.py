@@ -8,20 +8,40 @@ from dataclasses import replace
 
 import numpy as np
 
-from lightning_arc.arc import Episode, PairKey, Task, leave_one_out
+from lightning_arc.arc import DataError, Episode, PairKey, Task, leave_one_out
+from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
 
 
-def read_queries(tasks: Iterable[Task], every_pair: bool) -> dict[PairKey, Episode]:
+def read_queries(
+    tasks: Iterable[Task], every_pair: bool, pool_demonstrations: tuple[int, int] = (FEW, MANY), seed: int = 0
+) -> dict[PairKey, Episode]:
     """Return the episodes whose outputs are to be written.
 
     Args:
         tasks: what is asked about.
         every_pair: whether demonstration pairs are asked about too, each in turn left out of the demonstrations.
+        pool_demonstrations: least and most demonstrations that are drawn of a pool of pairs.
+        seed: of this drawing.
+
+    Raises:
+        DataError: if there is none.
     """
-    episodes = (episode for task in tasks for episode in leave_one_out(task))
-    return {episode.key: episode for episode in episodes if every_pair or episode.key.split == "test"}
+    tasks = list(tasks)
+    episodes = (
+        episode
+        for task in tasks
+        if every_pair or task.tests
+        for episode in leave_one_out(task, pool_demonstrations, seed)
+        if every_pair or episode.key.split == "test"
+    )
+    queries = {episode.key: episode for episode in episodes}
+    if not queries and not every_pair:
+        raise DataError("data.tasks: no task has a test input; data.leave_one_out: true asks about every pair")
+    if not queries:
+        raise DataError("data.tasks: no pair leaves another one to be shown as a demonstration")
+    return queries
 
 
 def opening_tree(prompter: Prompter, episode: Episode, max_seq_len: int) -> TokenTree | None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from lightning_arc.arc.candidates import CandidatePool
-from lightning_arc.arc.grid import DataError, Grid
+from lightning_arc.arc.grid import DataError, Grid, LineError
+from lightning_arc.arc.leave_one_out import FEW, MANY
+from lightning_arc.arc.merged_pool import Pool
 from lightning_arc.arc.task import Answer, Episode, PairKey, Task
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS, maybe_compose
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
@@ -24,11 +25,23 @@ from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import Kind, TokenTree
 from lightning_arc.sources import Source
 
-MAX_DRAWS = 200
+PATIENCE = 50
+"""Draws in a row that may not do before a sample is of another dataset or prompt than was drawn for it."""
+
+MIN_ROUNDS = 4
+"""Least rounds of so many draws until a sample is given up."""
+
+SKIPS = ("too_long", "bad_line", "no_code", "no_demonstration")
+"""Why a draw may not do: it is longer than a sequence may be, the line has no valid task, the prompt needs code that
+the task lacks, or the task has a single pair, which leaves nothing to be shown."""
 
 
 class SampleWarning(UserWarning):
     """A sample was passed over because its task is not valid."""
+
+
+class SkippedError(Exception):
+    """A draw does not do; its argument is one of `SKIPS`."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +50,17 @@ class Sample:
 
     Args:
         tree: its token tree.
-        skipped: how many draws were too long before it.
+        skipped: how many draws did not do before it, for each reason.
         composition: family of the task composition, ``None`` where the task is as it was.
+        source: name of the dataset it is from.
+        sources: names of all datasets.
     """
 
     tree: TokenTree
-    skipped: int
+    skipped: Counter[str]
     composition: str | None
+    source: str
+    sources: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,7 @@ class SamplingOptions:
     compose_new_task_probability: float = 0.0
     compose_new_task_weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     keep_background_probability: float = 0.9
-    pool_demonstrations: tuple[int, int] = (2, 5)
+    pool_demonstrations: tuple[int, int] = (FEW, MANY)
 
 
 def fit_demonstrations(
@@ -91,6 +108,10 @@ def fit_demonstrations(
 class Sampler:
     """Draws training samples.
 
+    Dataset and prompt of a sample follow from its number, by their weights. Where the drawn task, query and answers do
+    not do (see `SKIPS`), these alone are drawn again, so that datasets and prompts whose samples are long keep their
+    shares; only after `PATIENCE` draws in a row another dataset or prompt takes the sample.
+
     Args:
         sources: datasets that have been read.
         prompter: makes token trees.
@@ -103,52 +124,80 @@ class Sampler:
         if not all(len(source.tasks) for source in self.sources):
             raise DataError("train_datasets: a dataset has no task left to train with")
         self.prompts = sorted({prompt for source in self.sources for prompt in source.prompts})
-        weights = np.array([source.weight for source in self.sources], float)
-        self._reach = np.cumsum(weights / weights.sum()).tolist()[:-1]
+        self.source_names = tuple(dict.fromkeys(source.name for source in self.sources))
+        self._choices = [(source, prompt) for source in self.sources for prompt in source.prompts]
+        weights = np.concatenate([source.weight * source.shares for source in self.sources])
+        self._weights = weights / weights.sum()
+        self._reach = np.cumsum(self._weights).tolist()[:-1]
 
     def sample(self, index: int) -> Sample:
         """Return the sample of a number.
 
         Raises:
-            DataError: if none of many draws fits in ``max_seq_len``, or has the code that its prompt needs.
+            DataError: if none of many draws does, with the reasons; or if a pool that is read as it goes is damaged.
         """
-        options = self.options
-        for draw in range(MAX_DRAWS):
+        options, skipped = self.options, Counter()
+        n_draws = PATIENCE * max(MIN_ROUNDS, len(self._choices))
+        for draw in range(n_draws):
             try:
-                drawn = self.episode(index, draw)
-            except DataError as error:  # a line of a file that is read as it goes must not end a long run
+                episode, prompt, composition = self.episode(index, draw)
+                tree = fit_demonstrations(
+                    self.prompter,
+                    episode,
+                    prompt,
+                    options.max_seq_len,
+                    options.drop_demonstrations,
+                    right_share=options.verify_correct_output_probability,
+                    learn_demonstrations=options.learn_demonstrations,
+                )
+                if tree is None:
+                    raise SkippedError("too_long")
+            except LineError as error:  # a line of a file that is read as it goes must not end a long run
                 warnings.warn(f"{error}: passed over", SampleWarning, stacklevel=2)
-                continue
-            if drawn is None:
-                continue
-            episode, prompt, composition = drawn
-            tree = fit_demonstrations(
-                self.prompter,
-                episode,
-                prompt,
-                options.max_seq_len,
-                options.drop_demonstrations,
-                right_share=options.verify_correct_output_probability,
-                learn_demonstrations=options.learn_demonstrations,
-            )
-            if tree is not None:
-                return Sample(tree, draw, composition)
-        raise DataError(f"data.max_seq_len {options.max_seq_len}: none of {MAX_DRAWS} samples is that short")
+                skipped["bad_line"] += 1
+            except SkippedError as error:
+                skipped[error.args[0]] += 1
+            else:
+                return Sample(tree, skipped, composition, self.choice(index, draw)[0].name, self.source_names)
+        reasons = {
+            "too_long": f"longer than data.max_seq_len {options.max_seq_len}",
+            "bad_line": "lines without a valid task",
+            "no_code": "tasks without the code that the prompt needs",
+            "no_demonstration": "tasks of a single pair, which leaves no demonstration",
+        }
+        told = ", ".join(f"{skipped[reason]} {reasons[reason]}" for reason in SKIPS if skipped[reason])
+        raise DataError(f"data.train_datasets: none of {n_draws} draws gives a sample: {told}")
 
-    def episode(self, index: int, draw: int = 0) -> tuple[Episode, str, str | None] | None:
+    def choice(self, index: int, draw: int = 0) -> tuple[Source, str]:
+        """Return the source and the prompt of a number's ``draw``-th try."""
+        # A last 0 would change nothing: numpy takes missing numbers of a seed for zeros.
+        first = bisect(self._reach, np.random.default_rng([self.seed, index, 0, 2]).random())
+        turn = draw // PATIENCE % len(self._choices)
+        if turn == 0:
+            return self._choices[first]
+        weights = self._weights.copy()
+        weights[first] = 0
+        rng = np.random.default_rng([self.seed, index, 0, 3])
+        others = rng.choice(len(weights), size=len(weights) - 1, replace=False, p=weights / weights.sum())
+        return self._choices[others[turn - 1]]
+
+    def episode(self, index: int, draw: int = 0) -> tuple[Episode, str, str | None]:
         """Return the augmented episode, the prompt and the composition's family of a number's ``draw``-th try.
 
-        ``None`` if the drawn task has no code and its dataset only prompts that need some.
+        Raises:
+            LineError: if the drawn task is read now and is not valid.
+            SkippedError: if the drawn task does not do for the prompt.
         """
         options = self.options
+        source, prompt = self.choice(index, draw)
         rng = np.random.default_rng([self.seed, index, draw])
-        source = self.sources[bisect(self._reach, rng.random())]
-        task = source.tasks[rng.integers(len(source.tasks))]
-        prompt = _draw_prompt(rng.random(), source, task)
-        if prompt is None:
-            return None
-        kind = PROMPTS[prompt]
-        episode = self._answers(rng, self._query(rng, task), source.pool, kind)
+        task, kind = source.tasks.draw(rng), PROMPTS[prompt]
+        if kind in FROM_CODE and task.code is None:
+            raise SkippedError("no_code")
+        episode = self._query(rng, task)
+        if not episode.demonstrations:
+            raise SkippedError("no_demonstration")
+        episode = self._answers(rng, episode, source.pool, kind)
         # A program is true of the task as it is: only the order of its demonstrations may change.
         fixed = kind in FROM_CODE
         view = draw_view(
@@ -182,7 +231,7 @@ class Sampler:
         place = int(rng.integers(n + 1))
         return swap_query(episode, place, PairKey(task.id, "train", place)) if place < n else episode
 
-    def _answers(self, rng: np.random.Generator, episode: Episode, pool: CandidatePool, kind: Kind) -> Episode:
+    def _answers(self, rng: np.random.Generator, episode: Episode, pool: Pool, kind: Kind) -> Episode:
         if kind not in (Kind.VERIFY_OUTPUT_FROM_EXAMPLES, Kind.SELECT_OUTPUT_FROM_EXAMPLES):
             return episode
         n = self.options.wrong_per_episode
@@ -198,7 +247,7 @@ class Sampler:
 
 
 def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: SamplingOptions) -> dict[str, float]:
-    """Return what is logged about samples: lengths and shares of skipped draws, prompts, compositions, right verdicts.
+    """Return what is logged about samples: lengths, and shares of skipped draws by why, datasets, prompts and so on.
 
     The share of right verdicts is left out where none is asked for.
 
@@ -207,13 +256,19 @@ def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: Sampl
         prompts: all that can be drawn.
         options: how they were drawn.
     """
-    n, skipped = len(samples), sum(sample.skipped for sample in samples)
+    n, skipped = len(samples), Counter()
+    for sample in samples:
+        skipped.update(sample.skipped)
+    n_draws = n + skipped.total()
     stats = {
         "prefix_tokens": sum(len(sample.tree.prefix) for sample in samples) / n,
         "branch_tokens": sum(len(b.tokens) for sample in samples for b in sample.tree.branches) / n,
         "longest_sequence": sum(sample.tree.longest for sample in samples) / n,
-        "skipped_share": skipped / (skipped + n),
+        "skipped_share": skipped.total() / n_draws,
     }
+    stats |= {f"skipped_share/{reason}": skipped[reason] / n_draws for reason in SKIPS}
+    came = Counter(sample.source for sample in samples)
+    stats |= {f"source_share/{name}": came[name] / n for name in samples[0].sources}
     drawn = Counter(sample.tree.prompt for sample in samples)
     stats |= {f"prompt_share/{prompt}": drawn[prompt] / n for prompt in prompts}
     if options.compose_new_task_probability > 0:
@@ -235,15 +290,3 @@ def _leave_out(task: Task, i: int, shown: Sequence[int]) -> Episode:
     pair = task.demonstrations[i]
     demonstrations = tuple(task.demonstrations[j] for j in shown)
     return Episode(PairKey(task.id, "train", i), demonstrations, pair.input, pair.output, (), task.code)
-
-
-def _draw_prompt(number: float, source: Source, task: Task) -> str | None:
-    """Draw a prompt that a task can be put in by a number from 0 to 1; ``None`` if there is none."""
-    names, probabilities = source.prompts, source.shares
-    if task.code is None:
-        plain = [i for i, name in enumerate(names) if PROMPTS[name] not in FROM_CODE]
-        if not plain:
-            return None
-        if len(plain) < len(names):
-            names, probabilities = [names[i] for i in plain], probabilities[plain] / probabilities[plain].sum()
-    return names[bisect(np.cumsum(probabilities).tolist()[:-1], number)]

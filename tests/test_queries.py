@@ -1,8 +1,9 @@
 """Queries whose outputs are to be written, and their prompts."""
 
 import numpy as np
+import pytest
 
-from lightning_arc.arc import Episode, Pair, PairKey, as_grid, read_tasks
+from lightning_arc.arc import DataError, Episode, Pair, PairKey, Task, as_grid, read_tasks
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE
@@ -18,6 +19,16 @@ def test_only_tests_are_asked_about_unless_every_pair_is():
     assert len(queries) == 1718
     tests = read_queries(tasks, every_pair=False)
     assert len(tests) == 416 and tests.keys() == {key for key in queries if key.split == "test"}
+
+
+def test_pools_of_pairs_are_asked_about_where_every_pair_is_and_nothing_is_never_a_success():
+    pool = Task("p", (Pair(GRID, GRID.T),) * 9, (), is_pool=True)
+    queries = read_queries([pool], every_pair=True, pool_demonstrations=(3, 3))
+    assert len(queries) == 9 and {len(episode.demonstrations) for episode in queries.values()} == {3}
+    with pytest.raises(DataError, match="data.leave_one_out: true asks about every pair"):
+        read_queries([pool], every_pair=False)
+    with pytest.raises(DataError, match="no pair leaves another one"):
+        read_queries([Task("p", pool.demonstrations[:1], (), is_pool=True)], every_pair=True)
 
 
 def test_a_prompt_to_be_written_behind_is_that_of_training_without_its_answer():

@@ -2,8 +2,9 @@
 
 from lightning_arc.arc.candidate_files import CandidateWarning, open_pool, read_candidates, read_pool, write_candidates
 from lightning_arc.arc.candidates import Candidate, CandidatePool
-from lightning_arc.arc.grid import DataError, Grid, as_grid, same_grid
+from lightning_arc.arc.grid import DataError, Grid, LineError, as_grid, same_grid
 from lightning_arc.arc.leave_one_out import leave_one_out
+from lightning_arc.arc.merged_pool import MergedPool, Pool
 from lightning_arc.arc.pool_file import PoolFile, PoolWriter, write_pool
 from lightning_arc.arc.submission import read_submission, write_submission
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey, Task, base_id
@@ -17,8 +18,11 @@ __all__ = [
     "DataError",
     "Episode",
     "Grid",
+    "LineError",
+    "MergedPool",
     "Pair",
     "PairKey",
+    "Pool",
     "PoolFile",
     "PoolWriter",
     "Task",

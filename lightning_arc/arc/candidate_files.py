@@ -12,6 +12,7 @@ from lightning_arc.arc.candidates import Candidate, CandidatePool
 from lightning_arc.arc.files import dump_line as dump_line
 from lightning_arc.arc.files import expand, no_cycle_search, read_json, write_json
 from lightning_arc.arc.grid import DataError, named_grid
+from lightning_arc.arc.merged_pool import MergedPool, Pool
 from lightning_arc.arc.pool_file import PoolFile
 from lightning_arc.arc.task import PairKey, Task
 
@@ -21,7 +22,11 @@ class CandidateWarning(UserWarning):
 
 
 def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task]) -> CandidatePool:
-    """Read candidates of given tasks from several files; their votes add up.
+    """Read candidates of given tasks from several files into memory; their votes add up.
+
+    Those of verifier files do not add to others: such a file holds what a solver proposed but for the right output, so
+    that beside the same solver's candidates every wrong one would count twice. A candidate that both have has the
+    greater number of votes.
 
     Args:
         paths: JSON files ``{task_id: [{"attempt_1": grid, …} or [grid, …] per test input]}``, verifier files
@@ -30,26 +35,58 @@ def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str
         tasks: the tasks that are asked for.
 
     Returns:
-        The pool of all files, in the order of first appearance. Tasks that were not asked for are passed over with one
-        `CandidateWarning` that counts them.
+        The pool of all files, in the order of first appearance, what only verifier files have behind the rest. Tasks
+        that were not asked for are passed over with one `CandidateWarning` that counts them.
 
     Raises:
         DataError: names the file, task and field; also if a file has none of the tasks.
     """
-    pool, others, with_others = CandidatePool(), set(), []
+    pool = CandidatePool()
+    merged = open_pool(paths, tasks)
+    with no_cycle_search():
+        for key in merged:
+            if key.task_id in tasks:
+                pool.open(key)
+                for candidate in merged[key]:
+                    pool.add(key, candidate)
+    return pool
+
+
+def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task]) -> Pool:
+    """Open candidates of given tasks: Parquet pools are read as they are needed, other files now.
+
+    What several files have of a pair is put together as `read_candidates` does each time it is asked for.
+
+    Args:
+        paths: as for `read_candidates`.
+        tasks: the tasks that are asked for.
+
+    Raises:
+        DataError: like `read_candidates`.
+    """
+    pools: list[Pool] = []
+    told, others, with_others = CandidatePool(), set(), []
     for path in map(expand, [paths] if isinstance(paths, str | Path) else paths):
-        with no_cycle_search():
-            read = _read_pool if path.suffix.lower() == ".parquet" else _read_json
-            n_asked, passed_over = read(path, tasks, pool)
+        if path.suffix.lower() == ".parquet":
+            pool: Pool = PoolFile(path)
+            n_asked, passed_over = _check_pairs(pool, tasks)
+        else:
+            pool = CandidatePool()
+            with no_cycle_search():
+                n_asked, passed_over = _read_json(path, tasks, pool, told)
         if not n_asked:
             raise DataError(f"{path}: has no candidates for any of the {len(tasks)} asked tasks")
+        pools.append(pool)
         if passed_over:
             others |= passed_over
             with_others.append(str(path))
     if others:
         message = f"{', '.join(with_others)}: {len(others)} tasks were not asked for and passed over"
         warnings.warn(message, CandidateWarning, stacklevel=2)
-    return pool
+    pools = [pool for pool in pools if len(pool)]
+    if len(pools) == 1 and not len(told):
+        return pools[0]
+    return MergedPool(pools, told) if pools else told
 
 
 def write_candidates(pool: CandidatePool, tasks: Mapping[str, Task], path: str | Path) -> None:
@@ -76,30 +113,9 @@ def read_pool(path: str | Path) -> CandidatePool:
     return pool
 
 
-def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task]) -> CandidatePool | PoolFile:
-    """Open candidates of given tasks: a single Parquet pool is read as it is needed, other files are read and merged.
-
-    Args:
-        paths: as for `read_candidates`.
-        tasks: the tasks that are asked for.
-
-    Raises:
-        DataError: like `read_candidates`.
-    """
-    paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    if len(paths) != 1 or expand(paths[0]).suffix.lower() != ".parquet":
-        return read_candidates(paths, tasks)
-    pool = PoolFile(paths[0])
-    others = _check_pairs(pool, tasks)[1]
-    if others:
-        message = f"{pool.path}: {len(others)} tasks were not asked for and passed over"
-        warnings.warn(message, CandidateWarning, stacklevel=2)
-    return pool
-
-
-def _check_pairs(pool: PoolFile, tasks: Mapping[str, Task]) -> tuple[list[PairKey], set[str]]:
-    """Return the pairs of a pool that belong to asked tasks, and the ids of its other tasks."""
-    asked, others = [], set()
+def _check_pairs(pool: PoolFile, tasks: Mapping[str, Task]) -> tuple[int, set[str]]:
+    """Return how many asked pairs a pool has, and the ids of its tasks that were not asked for."""
+    n_asked, others = 0, set()
     for key in pool:
         if key.task_id not in tasks:
             others.add(key.task_id)
@@ -109,23 +125,12 @@ def _check_pairs(pool: PoolFile, tasks: Mapping[str, Task]) -> tuple[list[PairKe
             task.demonstrations if key.split == "train" else task.tests
         ):
             raise DataError(f"{pool.path}: {key}: the task has no such pair")
-        asked.append(key)
-    if not asked:
-        raise DataError(f"{pool.path}: has no candidates for any of the {len(tasks)} asked tasks")
-    return asked, others
+        n_asked += 1
+    return n_asked, others
 
 
-def _read_pool(path: Path, tasks: Mapping[str, Task], pool: CandidatePool) -> tuple[int, set[str]]:
-    file = PoolFile(path)
-    asked, others = _check_pairs(file, tasks)
-    for key in asked:
-        pool.open(key)
-        for candidate in file[key]:
-            pool.add(key, candidate)
-    return len({key.task_id for key in asked}), others
-
-
-def _read_json(path: Path, tasks: Mapping[str, Task], pool: CandidatePool) -> tuple[int, set[str]]:
+def _read_json(path: Path, tasks: Mapping[str, Task], pool: CandidatePool, told: CandidatePool) -> tuple[int, set[str]]:
+    """Add a file's candidates to a pool, what verifier entries tell to another; return as `_check_pairs` does."""
     content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of candidates by task id")
@@ -133,7 +138,7 @@ def _read_json(path: Path, tasks: Mapping[str, Task], pool: CandidatePool) -> tu
     for task_id in asked:
         task, value, where = tasks[task_id], content[task_id], f"{path}: task {task_id}"
         if isinstance(value, dict) and "n_train" in value:
-            _add_verifier(pool, task, value, where, path.name)
+            _add_verifier(told, task, value, where, path.name)
             continue
         if not isinstance(value, list) or len(value) != len(task.tests):
             found = f"{len(value)} entries" if isinstance(value, list) else "no list of candidates"

@@ -6,6 +6,7 @@ Knows tasks. Knows nothing of files, training or models.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 import numpy as np
 
@@ -54,9 +55,11 @@ def pair_fingerprint(pair: Pair) -> bytes:
 def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
     """Find tasks to be judged with among those that are trained with.
 
-    A task leaks if one of its fingerprint is trained with, or one of its id (a variation's is that of its task, and a
-    pool of pairs has the id of the task that it was made for), or a pool that holds one of its pairs, unless the input
-    of this pair has a single colour.
+    A task that is trained with leaks if it has the inputs of a judged one (the same fingerprint), or the same id (a
+    variation's is that of its task, and a pool of pairs has the id of the task that it was made for; a line's number is
+    no id), or holds a test pair of it. Where the judged one is a pool of pairs or the output of one of its tests is
+    unknown, or a pool is trained with, any pair of the judged one will do. A pair counts with its output, and unless
+    its input has a single colour.
 
     Args:
         trained: what is trained with.
@@ -67,31 +70,47 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
     """
     ids: dict[str, str] = {}
     coarse: dict[bytes, list[Task]] = {}
-    pairs: dict[bytes, list[tuple[Pair, str]]] = {}
+    pairs: dict[bytes, list[_JudgedPair]] = {}
     for task in judged:
-        ids.setdefault(base_id(task.id), task.id)
+        if task.is_named:
+            ids.setdefault(base_id(task.id), task.id)
         coarse.setdefault(_coarse(task), []).append(task)
-        for pair in (*task.demonstrations, *task.tests):
+        tells = task.is_pool or any(pair.output is None for pair in task.tests)
+        for pair, alone in [(p, tells) for p in task.demonstrations] + [(p, True) for p in task.tests]:
             # A grid of one colour says nothing of where it comes from.
             if pair.output is not None and np.ptp(pair.input):
-                pairs.setdefault(_coarse_pair(pair), []).append((pair, task.id))
+                pairs.setdefault(_coarse_pair(pair), []).append(_JudgedPair(pair, task.id, alone))
     found = ((task, _leak(task, ids, coarse, pairs)) for task in trained)
     return [Leak(task.id, *leak) for task, leak in found if leak]
 
 
+class _JudgedPair(NamedTuple):
+    """A pair of a judged task, and whether holding it alone is a leak where no pool of pairs is trained with."""
+
+    pair: Pair
+    task_id: str
+    tells: bool
+
+
 def _leak(
-    task: Task, ids: dict[str, str], coarse: dict[bytes, list[Task]], pairs: dict[bytes, list[tuple[Pair, str]]]
+    task: Task, ids: dict[str, str], coarse: dict[bytes, list[Task]], pairs: dict[bytes, list[_JudgedPair]]
 ) -> tuple[str, str] | None:
-    if base_id(task.id) in ids:
+    if task.is_named and base_id(task.id) in ids:
         return ids[base_id(task.id)], "the same id"
     if not task.is_pool:
         alike = coarse.get(_coarse(task), ())
         same = fingerprint(task) if alike else ""
-        return next(((other.id, "the same inputs") for other in alike if fingerprint(other) == same), None)
-    for pair in task.demonstrations:
-        for other, judged_id in pairs.get(_coarse_pair(pair), ()):
-            if pair_fingerprint(pair) == pair_fingerprint(other):
-                return judged_id, "a pair of it"
+        for other in alike:
+            if fingerprint(other) == same:
+                return other.id, "the same inputs"
+    for pair in (*task.demonstrations, *task.tests):
+        if pair.output is None:
+            continue
+        alike_pairs = [one for one in pairs.get(_coarse_pair(pair), ()) if task.is_pool or one.tells]
+        name = pair_fingerprint(pair) if alike_pairs else b""
+        for one in alike_pairs:
+            if pair_fingerprint(one.pair) == name:
+                return one.task_id, "a pair of it"
     return None
 
 

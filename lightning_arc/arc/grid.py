@@ -25,6 +25,10 @@ class DataError(ValueError):
         return " ".join(super().__str__().splitlines())
 
 
+class LineError(DataError):
+    """A line of a file that is read as it goes has no task that is valid; a long run passes over it."""
+
+
 def as_grid(value: Sequence[Sequence[int]] | np.ndarray) -> Grid:
     """Check a nested list (or array) and return it as a grid.
 

@@ -5,13 +5,15 @@ Knows bytes, lines and JSON. Knows nothing of what makes a task valid; it is tol
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lightning_arc.arc.files import parse_json
-from lightning_arc.arc.grid import DataError
+from lightning_arc.arc.files import no_cycle_search, parse_json
+from lightning_arc.arc.grid import DataError, LineError
 from lightning_arc.arc.task import Task
 
 CHUNK = 64 * 2**20
@@ -21,16 +23,19 @@ MakeTask = Callable[[str, Any, str], Task]
 
 
 class JsonLinesTasks(Mapping[str, Task]):
-    """Tasks of a file with a line for each, by the id ``STEM:LINE``, lines counted from 1 and blank ones passed over.
+    """Tasks of a file with a line for each, lines counted from 1 and blank ones passed over.
 
-    Opening makes an index of 16 bytes a line. A line is read, checked and made a task each time it is asked for.
+    A line's task is named by the line's own ``id`` or ``task_id``, if the first line has one, else ``STEM:LINE``.
+    Opening makes an index of 20 bytes a line; where lines have ids, it reads them all and keeps the ids too. A line is
+    read, checked and made a task each time it is asked for.
 
     Args:
         path: the file.
         make: makes a task of its id, the value of its line, and what messages call it.
 
     Raises:
-        DataError: if the file cannot be read or has no task in its first line; later, if a line that is read has none.
+        DataError: if the file cannot be read, has no task in its first line, or an id stands twice.
+        LineError: later, if a line that is read has no valid task.
     """
 
     def __init__(self, path: Path, make: MakeTask) -> None:
@@ -39,6 +44,7 @@ class JsonLinesTasks(Mapping[str, Task]):
         self._starts, self._stops, self._numbers = self._find_lines()
         if not len(self._numbers):
             raise DataError(f"{path}: holds no tasks, expected one in each line")
+        self._places = self._read_ids() if _own_id(self._value(0)) is not None else None
         self[next(iter(self))]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,18 +62,20 @@ class JsonLinesTasks(Mapping[str, Task]):
         return len(self._numbers)
 
     def __iter__(self) -> Iterator[str]:
-        return (f"{self.path.stem}:{number}" for number in self._numbers.tolist())
+        if self._places is not None:
+            return iter(self._places)
+        return map(self._numbered, range(len(self)))
 
     def __getitem__(self, task_id: str) -> Task:
         """Read a task."""
-        stem, _, text = task_id.rpartition(":")
-        number = int(text) if stem == self.path.stem and text.isdecimal() else 0
-        place = int(np.searchsorted(self._numbers, number))
-        if place == len(self) or self._numbers[place] != number:
+        place = self._place(task_id) if self._places is None else self._places.get(task_id)
+        if place is None:
             raise KeyError(task_id)
-        start, stop = int(self._starts[place]), int(self._stops[place])
-        where = f"{self.path}:{number}"
-        return self._make(task_id, parse_json(os.pread(self._descriptor, stop - start, start), where), where)
+        try:
+            task = self._make(task_id, self._value(place), self._where(place))
+        except DataError as error:
+            raise LineError(str(error)) from error
+        return replace(task, is_named=task_id != self._numbered(place))
 
     def _open(self) -> None:
         try:
@@ -90,3 +98,42 @@ class JsonLinesTasks(Mapping[str, Task]):
             written[place] = bool(os.pread(self._descriptor, length, int(starts[place])).strip())
         numbers = np.flatnonzero(written)
         return starts[numbers], stops[numbers], numbers.astype(np.int32) + 1
+
+    def _read_ids(self) -> dict[str, int]:
+        """Return the place of every line by its own id, or by its number where it has none or is not JSON."""
+        places: dict[str, int] = {}
+        with no_cycle_search():
+            for place in range(len(self)):
+                own = None
+                with suppress(DataError):
+                    own = _own_id(self._value(place))
+                first = places.setdefault(self._numbered(place) if own is None else own, place)
+                if first != place:
+                    raise DataError(f"{self._where(place)}: id {own!r} stands in line {self._numbers[first]} too")
+        return places
+
+    def _numbered(self, place: int) -> str:
+        return f"{self.path.stem}:{self._numbers[place]}"
+
+    def _where(self, place: int) -> str:
+        return f"{self.path}:{self._numbers[place]}"
+
+    def _place(self, task_id: str) -> int | None:
+        """Return the place of a line by its number, ``None`` if there is none."""
+        stem, _, text = task_id.rpartition(":")
+        number = int(text) if stem == self.path.stem and text.isdecimal() else 0
+        place = int(np.searchsorted(self._numbers, number))
+        return None if place == len(self) or self._numbers[place] != number else place
+
+    def _value(self, place: int) -> Any:
+        start, stop = int(self._starts[place]), int(self._stops[place])
+        return parse_json(os.pread(self._descriptor, stop - start, start), self._where(place))
+
+
+def _own_id(value: Any) -> str | None:
+    """Return the name that a line gives its task, ``None`` if it gives none."""
+    for field in ("id", "task_id"):
+        own = value.get(field) if isinstance(value, dict) else None
+        if isinstance(own, str | int):
+            return str(own)
+    return None

@@ -5,25 +5,41 @@ Knows tasks and episodes. Knows nothing of files, prompts or models.
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from lightning_arc.arc.task import Episode, Pair, PairKey, Task
 
+FEW, MANY = 2, 5
+"""Least and most demonstrations that are drawn of a pool of pairs, unless others are asked for."""
 
-def leave_one_out(task: Task) -> Iterator[Episode]:
+
+def leave_one_out(task: Task, drawn: tuple[int, int] = (FEW, MANY), seed: int = 0) -> Iterator[Episode]:
     """Iterate over episodes, one for each pair of a task that leaves a demonstration to be shown.
 
     A test pair keeps the task's demonstrations. A demonstration pair gives its place to a test pair, the first whose
     output is known, so that as many are shown; where none is known there is one fewer. A demonstration that is the only
-    one and that no test pair can stand for is passed over, as are all pairs of a pool of pairs.
+    one and that no test pair can stand for is passed over. For each of a pool of pairs, demonstrations are drawn from
+    the others.
 
     Args:
         task: a task; the 400 training tasks of ARC-AGI-1 give 1,718 episodes.
+        drawn: least and most demonstrations of a pool of pairs.
+        seed: with the task's id and the pair's place, says which are drawn.
     """
-    if task.is_pool:
-        return
     known = [pair for pair in task.tests if pair.output is not None][:1]
     for i, pair in enumerate(task.demonstrations):
-        others: tuple[Pair, ...] = (*task.demonstrations[:i], *known, *task.demonstrations[i + 1 :])
+        before, behind = task.demonstrations[:i], task.demonstrations[i + 1 :]
+        if task.is_pool:
+            others: tuple[Pair, ...] = _draw((*before, *behind), drawn, [seed, i, *task.id.encode()])
+        else:
+            others = (*before, *known, *behind)
         if others:
             yield Episode(PairKey(task.id, "train", i), others, pair.input, pair.output, (), task.code)
     for i, pair in enumerate(task.tests):
         yield Episode(PairKey(task.id, "test", i), task.demonstrations, pair.input, pair.output, (), task.code)
+
+
+def _draw(pairs: tuple[Pair, ...], drawn: tuple[int, int], seed: list[int]) -> tuple[Pair, ...]:
+    rng = np.random.default_rng(seed)
+    n = min(int(rng.integers(drawn[0], drawn[1] + 1)), len(pairs))
+    return tuple(pairs[i] for i in rng.choice(len(pairs), size=n, replace=False).tolist())

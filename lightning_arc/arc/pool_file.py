@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
     metadata={b"format": FORMAT},
 )
 SHAPES = ("height", "width", "cells")
-ROWS_PER_GROUP = 8192
+ROWS_PER_GROUP = 2048
 CACHE_BYTES = 64 * 2**20
 INDEX = np.dtype([("name", "<u8"), ("start", "<i8"), ("rows", "<i4"), ("place", "<i4")])
 
@@ -137,8 +137,9 @@ def write_pool(pool: CandidatePool, path: str | Path, tasks: Mapping[str, Task] 
 class PoolFile:
     """A pool on disk that is read like a `CandidatePool`.
 
-    Opening reads the footer; memory does not grow with the file. It may be handed to other processes, each of which
-    opens the file for itself.
+    Opening reads the footer and keeps it: the index of pairs (24 bytes each) and where the row groups lie, together
+    about six bytes of memory a candidate. What is decoded is kept up to a bound, whatever the size of the file. It may
+    be handed to other processes, each of which opens the file for itself.
 
     Args:
         path: the file.
@@ -225,6 +226,9 @@ class PoolFile:
         except (OSError, pa.ArrowException, KeyError, ValueError, zlib.error) as error:
             if isinstance(error, DataError):
                 raise
+            if isinstance(error, FileNotFoundError):
+                make = "make pool, or python -m lightning_arc.build_pool, makes one"
+                raise DataError(f"{self.path}: there is no such pool; {make}") from error
             reason = (str(error) or "it is damaged").splitlines()[0]
             raise DataError(f"{self.path}: cannot be read as a Parquet pool: {reason}") from error
         if self._file.schema_arrow.names != SCHEMA.names:

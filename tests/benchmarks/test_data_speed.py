@@ -41,7 +41,7 @@ def plain(data: ArcDataModule, tokenizer, numbers: range) -> Iterator[list[np.nd
     """Whole texts through the tokenizer: the sequences of each sample, one per answer."""
     sampler = data._sampler
     for number in numbers:
-        episode, prompt, _ = sampler.episode(number, sampler.sample(number).skipped)
+        episode, prompt, _ = sampler.episode(number, sampler.sample(number).skipped.total())
         n = len(episode.answers)
         texts = [data.prompter.text(episode, prompt, i) for i in range(n)]
         yield [np.array(ids, np.int32) for ids in tokenizer(texts, add_special_tokens=False).input_ids]
