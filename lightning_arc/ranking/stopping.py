@@ -4,10 +4,10 @@ Knows tables of numbers, a row a view. Knows nothing of rankers, questions or mo
 
 The question is not whether two candidates differ in truth, but whether the views that are left would change which
 ones are chosen. After ``m`` of ``M`` views the mean of a paired difference over all ``M`` is predicted by its mean so
-far with the standard error ``s / sqrt(m) * sqrt(1 - m / M)``, and Student's t with ``m - 1`` degrees of freedom is exact
-for normal differences (prediction for a finite population; Cochran, 1977, chapter 2). The variance of a difference from
-few views is poor, so that it is drawn towards the mean of the variances of the same test input, which adds degrees of
-freedom (the moderated t; Smyth, 2004).
+far, with the standard error ``s / sqrt(m) * sqrt(1 - m / M)``, and Student's t with ``m - 1`` degrees of freedom is
+exact for normal differences (prediction for a finite population; Cochran, 1977, chapter 2). The variance of a
+difference from few views is poor, so that it is drawn towards the mean of the variances of the same test input, which
+adds degrees of freedom (the moderated t; Smyth, 2004).
 """
 
 from collections.abc import Iterable, Sequence
