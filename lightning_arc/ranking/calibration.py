@@ -59,7 +59,8 @@ class Isotonic(Calibration):
         self.log_odds, self.probability = log_odds, probability
 
     def __call__(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.interp(np.clip(log_odds, -FURTHEST, FURTHEST), self.log_odds, self.probability)
+        known = np.interp(np.clip(log_odds, -FURTHEST, FURTHEST), self.log_odds, self.probability)
+        return np.where(np.isnan(log_odds), np.nan, known)
 
 
 def fit_temperature(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> Temperature:

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from lightning_arc.arc import PairKey
 
 Kind = Literal["verify", "select"]
@@ -119,22 +117,18 @@ def no_answer(question: Question, n: int) -> ViewEvidence:
 
 
 def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
-    """Return a record with what ``other`` adds to ``one``; ``one`` itself where it adds nothing."""
-    added = {}
-    for name in ("log_odds", "log_likelihood"):
-        before, after = np.array(getattr(one, name), float), np.array(getattr(other, name), float)
-        if (np.isnan(before) & ~np.isnan(after)).any():
-            added[name] = np.where(np.isnan(before), after, before).tolist()
-    orders = {selection.order for selection in one.selections}
-    new = tuple(selection for selection in other.selections if selection.order not in orders)
-    asked = None
-    if one.candidates is not None and other.candidates is not None:
-        asked = tuple(sorted({*one.candidates, *other.candidates}))
-    if not added and not new and (one.candidates is None or asked == tuple(sorted(one.candidates))):
+    """Return a record with what ``other`` was asked beyond ``one``; ``one`` itself where that is nothing."""
+    places = range(len(one.log_odds))
+    asked, more = (set(places if record.candidates is None else record.candidates) for record in (one, other))
+    orders = {choice.order for choice in one.selections}
+    choices = tuple(choice for choice in other.selections if choice.order not in orders)
+    if not more - asked and not choices:
         return one
-    for name in ("prefix_tokens", "branch_tokens", "seconds"):
-        added[name] = getattr(one, name) + getattr(other, name)
-    return replace(one, **added, selections=one.selections + new, candidates=asked)
+    merged = {name: getattr(one, name) + getattr(other, name) for name in ("prefix_tokens", "branch_tokens", "seconds")}
+    for name in ("log_odds", "log_likelihood"):
+        both = zip(getattr(one, name), getattr(other, name), strict=True)
+        merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
+    return replace(one, **merged, candidates=tuple(sorted(asked | more)), selections=one.selections + choices)
 
 
 def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
