@@ -80,7 +80,7 @@ class Engine:
                     return []
             step = self._choose(n)
             asked = [question for question in step if not self._is_answered(question)]
-            done = not step and self._applied == len(self._steps)
+            done = not step and not any(self._steps[self._applied :])
             if done or self._late(len(asked)):
                 self._over = True
                 break
