@@ -51,7 +51,7 @@ def fit(
     candidates: list[str],
     evidence: list[str],
     out: str,
-    sources: list[Literal["verifier", "likelihood", "votes", "solver"]] | None = None,
+    sources: list[Literal["verifier", "likelihood", "votes", "solver", "order"]] | None = None,
     calibration: Literal["temperature", "isotonic"] = "temperature",
     l2: float = 0.01,
     folds: int = 10,
@@ -65,7 +65,7 @@ def fit(
         candidates: the files that were ranked.
         evidence: folders in which rankings of them left their ``evidence-*.jsonl``, or such files.
         out: the YAML file that is written; ``--model.ranker`` takes it.
-        sources: what is weighed; verifier, likelihood and votes if not given.
+        sources: what is weighed, see `Combined`; all but ``solver`` if not given.
         calibration: how probabilities are made to come true, fitted on rankings of tasks left out.
         l2: penalty of the squared weights.
         folds: parts into which tasks are divided, each left out in turn.
@@ -85,7 +85,7 @@ def fit(
         refuse_evaluation(used)
     gathered = [e for e in gather(used, read_candidates(candidates, used), said) if e.candidates and e.records]
     gathered = [e for e in gathered if e.correct is not None]
-    weighed = list(sources or ("verifier", "likelihood", "votes"))
+    weighed = list(sources or ("verifier", "likelihood", "votes", "order"))
     left_out = cross_validated(gathered, weighed, l2, folds, seed)
     calibrated = fit_calibration(gathered, left_out, calibration)
     fitted = fit_combined(gathered, weighed, l2)

@@ -37,7 +37,8 @@ class Ranking:
 class Ranker(ABC):
     """Ranks the candidates of test inputs, and knows what is to be asked about them.
 
-    Every order depends on nothing but the evidence; ties are settled by votes, then likelihood, then input order.
+    Every order depends on nothing but the evidence; ties are settled by votes, then likelihood, then input order
+    (`Votes`, the baseline, leaves the likelihood out).
 
     Args:
         calibration: what makes probabilities of log-odds; ``null`` takes them as they are.

@@ -13,21 +13,21 @@ from numpy.typing import NDArray
 from lightning_arc.arc import DataError
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.means import paired_means, standard_errors
+from lightning_arc.ranking.means import order_by, paired_means, standard_errors
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.records import Question
 from lightning_arc.ranking.selecting import Selection as Selection
 
 
 class Votes(Ranker):
-    """Orders by votes: the baseline, which asks no model. ``p_correct`` is the share of votes."""
+    """Orders by votes, then input order: the baseline that asks no model. ``p_correct`` is the share of votes."""
 
     name = "vote"
 
     def rank(self, evidence: Evidence) -> Ranking:
         votes = evidence.votes.astype(float)
         ranking = self._ranking(evidence, np.log(np.maximum(votes, 0.5)))
-        return replace(ranking, score=votes)
+        return replace(ranking, order=order_by(votes), score=votes)
 
 
 class Judge(Ranker):
@@ -85,14 +85,14 @@ class Combined(Judge):
     stands in; where it says nothing at all, it counts for nothing. `lightning_arc.ranking.fit` finds the weights.
 
     Args:
-        weights: of ``verifier``, ``likelihood``, ``votes`` and ``solver`` (log-likelihoods in the candidates' file);
-            0 where not named.
+        weights: of ``verifier``, ``likelihood``, ``votes``, ``solver`` (log-likelihoods in the candidates' file) and
+            ``order`` (minus the logarithm of the place in that file); 0 where not named.
         none: score of "none of the candidates", which takes its share of the probability; ``null`` if there is none.
         calibration: see `Ranker`.
     """
 
     name = "combined"
-    sources = ("verifier", "likelihood", "votes", "solver")
+    sources = ("verifier", "likelihood", "votes", "solver", "order")
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class Combined(Judge):
         still = sum(
             self.weights.get(source, 0.0) * values
             for source, values in signals(evidence).items()
-            if source in ("votes", "solver")
+            if source in ("votes", "solver", "order")
         )
         return total + still
 
@@ -161,6 +161,7 @@ def signals(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:
         "likelihood": paired_means(evidence.log_likelihood),
         "votes": np.log(np.maximum(evidence.votes.astype(float), 0.5)),
         "solver": evidence.solver_score,
+        "order": -np.log(1.0 + np.arange(len(evidence.candidates))),
     }
     return {source: _filled(value) for source, value in values.items()}
 

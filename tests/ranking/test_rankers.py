@@ -31,9 +31,10 @@ each_ranker = pytest.mark.parametrize("ranker", RANKERS.values(), ids=RANKERS)
 each_judge = pytest.mark.parametrize("ranker", list(RANKERS.values())[1:], ids=list(RANKERS)[1:])
 
 
-def keys(said: Evidence, ranking: Ranking) -> list[tuple[float, ...]]:
+def keys(ranker: Ranker, said: Evidence, ranking: Ranking) -> list[tuple[float, ...]]:
     """What each candidate is ordered by, smallest first, without its place in the input."""
-    columns = (ranking.score, said.votes.astype(float), paired_means(said.log_likelihood))
+    ties = () if ranker.name == "vote" else (said.votes.astype(float), paired_means(said.log_likelihood))
+    columns = (ranking.score, *ties)
     rounded = [np.where(np.isnan(key), np.inf, -np.round(key, DECIMALS)) for key in columns]
     return list(zip(*(column.tolist() for column in rounded), strict=True))
 
@@ -53,7 +54,7 @@ def test_every_order_is_by_score_then_votes_then_likelihood_then_the_input(
 ) -> None:
     said = data.draw(evidences())
     ranking = ranker.rank(said)
-    key = keys(said, ranking)
+    key = keys(ranker, said, ranking)
     assert ranking.order.tolist() == sorted(range(len(key)), key=lambda i: (key[i], i))
 
 
@@ -65,7 +66,7 @@ def test_the_order_of_the_input_settles_full_ties_and_nothing_else(
     said = data.draw(evidences())
     shuffle = data.draw(st.permutations(range(len(said.candidates))))
     one, two = ranker.rank(said), ranker.rank(shuffled(said, shuffle))
-    before, after = keys(said, one), keys(shuffled(said, shuffle), two)
+    before, after = keys(ranker, said, one), keys(ranker, shuffled(said, shuffle), two)
     assert [before[i] for i in one.order] == [after[i] for i in two.order]
     for field in ("score", "p_correct", "stderr"):
         moved = getattr(one, field)[np.array(shuffle, int)]
@@ -87,6 +88,8 @@ def test_every_probability_is_one_and_falls_along_the_order(
 @given(data=st.data())
 def test_voting_knows_nothing_of_the_model_and_asks_nothing(data: st.DataObject, evidences: Any) -> None:
     said = data.draw(evidences())
+    silent = Evidence(said.key, said.candidates)
+    assert Votes().rank(said).order.tolist() == Votes().rank(silent).order.tolist()
     assert Votes().rank(said).score.tolist() == said.votes.tolist()
     assert Votes().ask(said, range(len(said.candidates)), 0) == () and len(Votes().table(said)) == 0
 
@@ -128,7 +131,7 @@ def test_ties_go_to_votes_then_likelihood_then_the_input(said: Any) -> None:
     evidence = said([[1, 1, 1, 1, 2, nan]], [[-3, -2, -2, -9, -9, 0]], votes=[1, 1, 1, 2, 1, 9])
     assert Verifier().rank(evidence).order.tolist() == [4, 3, 1, 2, 0, 5]
     assert Likelihood().rank(evidence).order.tolist() == [5, 1, 2, 0, 3, 4]
-    assert Votes().rank(evidence).order.tolist() == [5, 3, 1, 2, 0, 4]
+    assert Votes().rank(evidence).order.tolist() == [5, 3, 0, 1, 2, 4]
 
 
 def test_the_verifier_says_the_mean_its_error_and_its_probability(said: Any) -> None:
@@ -183,6 +186,7 @@ def test_what_a_source_does_not_say_is_the_least_it_says_of_another(said: Any) -
         evidence.key, tuple(Candidate(c.grid, log_likelihood=-i) for i, c in enumerate(evidence.candidates))
     )
     assert Combined({"solver": 2.0}).rank(other).score.tolist() == [0, -2, -4]
+    assert Combined({"order": 2.0}).rank(other).score == pytest.approx([0, -2 * math.log(2), -2 * math.log(3)])
 
 
 def test_an_ensemble_ranks_by_the_weighted_mean_of_its_members(said: Any) -> None:
