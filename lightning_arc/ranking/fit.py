@@ -64,7 +64,7 @@ def fit(
         tasks: training tasks, their outputs known, in any form that `read_tasks` takes.
         candidates: the files that were ranked.
         evidence: folders in which rankings of them left their ``evidence-*.jsonl``, or such files.
-        out: the YAML file that is written; ``--model.ranker`` takes it.
+        out: the YAML file that is written, which `predict` takes as a further ``--config``.
         sources: what is weighed, see `Combined`; all but ``solver`` if not given.
         calibration: how probabilities are made to come true, fitted on rankings of tasks left out.
         l2: penalty of the squared weights.
@@ -126,12 +126,13 @@ def refuse_evaluation(tasks: Mapping[str, Task]) -> None:
 
 
 def write_ranker(ranker: Combined, path: Path) -> None:
-    """Write a combined ranker as YAML that makes it again."""
+    """Write a combined ranker as a config of its own, ``model.ranker`` alone."""
     arguments = {"weights": ranker.weights, "none": ranker.none}
     if ranker.calibration is not None:
         arguments["calibration"] = _described(ranker.calibration, vars(ranker.calibration))
     with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(_described(ranker, arguments), sort_keys=False))
+        config = {"model": {"ranker": _described(ranker, arguments)}}
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
 def print_report(evidence: Sequence[Evidence], left_out: Sequence[Ranking], fitted: Combined) -> None:

@@ -131,7 +131,7 @@ def test_the_file_that_is_written_makes_the_ranker_that_was_fitted(
     assert "30 test inputs of training tasks, 30 solvable" in capsys.readouterr().out
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--ranker", type=Ranker)
-    settings = yaml.safe_load(Path(run_folder["out"]).read_text())
+    settings = yaml.safe_load(Path(run_folder["out"]).read_text())["model"]["ranker"]
     ranker = parser.instantiate_classes(parser.parse_object({"ranker": settings})).ranker
     evidence = drawn(5)
     for e in evidence:
@@ -176,7 +176,7 @@ def test_the_command_line_fits_and_tells_errors_in_one_line(run_folder: dict[str
 
     done = command("--sources=[verifier, votes]")
     assert done.returncode == 0, done.stderr
-    made = yaml.safe_load(Path(run_folder["out"]).read_text())
+    made = yaml.safe_load(Path(run_folder["out"]).read_text())["model"]["ranker"]
     assert made["class_path"] == "lightning_arc.ranking.rankers.Combined"
     assert list(made["init_args"]["weights"]) == ["verifier", "votes"]
     failed = command("--evidence=[nowhere]")
