@@ -10,7 +10,7 @@ import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from lightning_arc.drawing import draw_episode, figure_to_array
-from lightning_arc.ranking.rankers import probability
+from lightning_arc.ranking.means import sigmoid
 
 
 class EpisodePictures(L.Callback):
@@ -40,7 +40,7 @@ class EpisodePictures(L.Callback):
             if len(self._verdicts) < self.n:
                 log_odds = np.full(len(trainer.datamodule.val_episodes[output["episode"]].answers), np.nan)
                 log_odds[output["answers"].numpy()] = output["log_odds"].numpy()
-                self._verdicts[output["episode"]] = probability(log_odds)
+                self._verdicts[output["episode"]] = sigmoid(log_odds)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw and log them."""

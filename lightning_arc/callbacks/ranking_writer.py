@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import lightning as L
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -19,9 +18,12 @@ from lightning_arc.arc.files import whole_file, write_json
 from lightning_arc.arc.submission import write_submission
 from lightning_arc.callbacks.report import write_report
 from lightning_arc.callbacks.resuming import ResumingWriter
-from lightning_arc.ranking.evidence import Evidence, ViewEvidence, decode_evidence, encode_evidence, gather
+from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.means import paired_means
 from lightning_arc.ranking.metrics import score_methods
-from lightning_arc.ranking.rankers import RANKERS, Ranking
+from lightning_arc.ranking.ranker import Ranking
+from lightning_arc.ranking.rankers import RANKERS
+from lightning_arc.ranking.records import ViewEvidence, decode_evidence, encode_evidence
 
 
 class RankingWriter(ResumingWriter):
@@ -67,14 +69,14 @@ def write_ranking(folder: Path, tasks: Mapping[str, Task], evidence: Sequence[Ev
         evidence: one per test input.
         chosen: the method that the submission follows.
     """
-    rankings = {name: [rank(e) for e in evidence] for name, rank in RANKERS.items()}
-    metrics = score_methods(evidence, rankings, chosen)
-    lines = [ranking_line(e, r) for e, r in zip(evidence, rankings[chosen], strict=True)]
-    write_submission(answers(evidence, rankings[chosen]), tasks, folder / "submission.json")
+    metrics = score_methods(evidence, RANKERS, chosen)
+    rankings = [RANKERS[chosen].rank(e) for e in evidence]
+    lines = [ranking_line(e, r) for e, r in zip(evidence, rankings, strict=True)]
+    write_submission(answers(evidence, rankings), tasks, folder / "submission.json")
     with whole_file(folder / "ranking.jsonl") as path:
         path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
-    write_report(folder / "report.html", tasks, evidence, rankings[chosen], metrics)
+    write_report(folder / "report.html", tasks, evidence, rankings, metrics)
     print_metrics(metrics, folder)
 
 
@@ -88,7 +90,7 @@ def answers(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[s
 
 def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
     """Return a test input's line of ``ranking.jsonl``: its candidates in rank order."""
-    likelihood = RANKERS["likelihood"](evidence).score
+    likelihood, views = paired_means(evidence.log_likelihood), evidence.views
     candidates = []
     for rank, i in enumerate(ranking.order.tolist(), 1):
         candidates.append(
@@ -99,7 +101,7 @@ def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
                 "score": _number(ranking.score[i]),
                 "p_correct": _number(ranking.p_correct[i]),
                 "stderr": _number(ranking.stderr[i]),
-                "views": int((~np.isnan(evidence.log_odds[:, i])).sum()),
+                "views": int(views[i]),
                 "log_likelihood": _number(likelihood[i]),
                 "correct": None if evidence.correct is None else evidence.correct[i],
             }

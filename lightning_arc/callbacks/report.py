@@ -13,7 +13,7 @@ from lightning_arc.arc import Grid, Task
 from lightning_arc.arc.files import whole_file
 from lightning_arc.drawing import grid_svg
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.rankers import Ranking
+from lightning_arc.ranking.ranker import Ranking
 
 SHOWN = 10
 """Candidates shown of each test input; the right one is always among them."""

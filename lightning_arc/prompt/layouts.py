@@ -13,11 +13,13 @@ from lightning_arc.arc.task import Episode
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.tree import Kind
 
+SELECT = "select-output-from-examples-v0"
+
 PROMPTS: dict[str, Kind] = {
     "output-from-examples-v1": Kind.OUTPUT_FROM_EXAMPLES,
     "verify-output-from-examples-v1": Kind.VERIFY_OUTPUT_FROM_EXAMPLES,
     "verify-output-from-examples-v0": Kind.VERIFY_OUTPUT_FROM_EXAMPLES,
-    "select-output-from-examples-v0": Kind.SELECT_OUTPUT_FROM_EXAMPLES,
+    SELECT: Kind.SELECT_OUTPUT_FROM_EXAMPLES,
     "input-from-inputs-v0": Kind.INPUT_FROM_INPUTS,
     "output-from-outputs-v0": Kind.OUTPUT_FROM_OUTPUTS,
     "code-from-examples-v0": Kind.CODE_FROM_EXAMPLES,
@@ -59,7 +61,7 @@ class BranchText:
         shown: what is only read.
         verdict: the word that is predicted last; ``None`` where nothing is asked.
         kind: what `written` counts as.
-        trained: whether writing it is right, so that it is trained and not only scored.
+        trained: whether the answer that is written or chosen is right, so that it is trained and not only scored.
         answer: place of the judged answer (`Answer.index`), -1 if none.
         correct: whether that answer is right.
     """
@@ -187,10 +189,28 @@ class Layout(ABC):
                 branches.append(BranchText(None, (Part(self.asked_after_showing, answer.grid),), **about))
         return PromptText(self.examples(episode, "write" if writes else "verify"), tuple(branches))
 
+    def selections(self, episode: Episode, orders: Sequence[Sequence[int]]) -> PromptText:
+        """Render selections among an episode's answers, a branch for each order in which some of them are shown.
+
+        Args:
+            episode: its answers are the options.
+            orders: by branch, the places in the episode's answers of the options as they are shown.
+
+        Raises:
+            ValueError: if an order has another number of options than 2 to 9, or one twice.
+        """
+        branches = []
+        for order in orders:
+            if not 2 <= len(order) <= MAX_OPTIONS or len(set(order)) != len(order):
+                raise ValueError(f"{episode.key}: options {list(order)}, expected 2 to {MAX_OPTIONS} different ones")
+            answers = [episode.answers[place] for place in order]
+            right = [number for number, answer in zip(self.numbers, answers, strict=False) if answer.correct]
+            shown = self.options([answer.grid for answer in answers])
+            number = right[0] if right else self.numbers[0]
+            branches.append(BranchText(None, shown, number, PROMPTS[SELECT], trained=bool(right)))
+        return PromptText(self.examples(episode, "select"), tuple(branches))
+
     def _select(self, episode: Episode, prompt: str) -> PromptText:
-        right = [i for i, answer in enumerate(episode.answers) if answer.correct]
-        if not right or not 2 <= len(episode.answers) <= MAX_OPTIONS:
+        if not any(answer.correct for answer in episode.answers) or not 2 <= len(episode.answers) <= MAX_OPTIONS:
             raise ValueError(f"{episode.key}: {prompt} needs 2 to {MAX_OPTIONS} answers, a right one among them")
-        shown = self.options([answer.grid for answer in episode.answers])
-        branch = BranchText(None, shown, self.numbers[right[0]], kind=PROMPTS[prompt])
-        return PromptText(self.examples(episode, "select"), (branch,))
+        return self.selections(episode, [range(len(episode.answers))])

@@ -21,7 +21,7 @@ from lightning_arc.prompt.encoders import (
     MinimalGridEncoder,
     RowNumberEncoder,
 )
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, BranchText, Layout, Part
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, SELECT, BranchText, Layout, Part
 from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.parts import PartTokenizer, Template
 from lightning_arc.prompt.pieces import PieceTokenizer
@@ -104,6 +104,27 @@ class Prompter:
         weights = self._verdict_weights(rendered.branches, right_share)
         branches = [self._branch(ids[-1:], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
         return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt)
+
+    def selections(self, episode: Episode, orders: Sequence[Sequence[int]]) -> TokenTree:
+        """Make one token tree of many selections among an episode's answers.
+
+        Args:
+            episode: its answers are the options.
+            orders: by branch, the places in the episode's answers of the options as they are shown.
+
+        Returns:
+            A tree whose branch ``i`` shows ``orders[i]``. The last position of each, its only target, predicts the
+            number of the chosen option, one of the first ``len(orders[i])`` of `choice_ids`. The target is the right
+            one's; where none is known to be right, it is the first one's and has no weight.
+
+        Raises:
+            ValueError: if an order has another number of options than 2 to 9, or one twice.
+        """
+        rendered = self.layout.selections(episode, orders)
+        ids, targets = self._prefix(rendered.prefix, learn=False)
+        weight = 1 / max(sum(branch.trained for branch in rendered.branches), 1)
+        branches = [self._branch(ids[-1:], b, weight if b.trained else 0.0) for b in rendered.branches]
+        return TokenTree(ids[:-1], targets[:-1], tuple(branches), SELECT)
 
     def write(self, grid: Grid) -> NDArray[np.int32]:
         """Return the token ids of a grid as an answer, without the token ``end_id`` that ends it."""

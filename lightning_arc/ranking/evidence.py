@@ -1,65 +1,97 @@
-"""Evidence: what a model said about the candidates of a test input under each view.
+"""Evidence: what models said about the candidates of a test input, put together.
 
-Knows candidates and numbers. Knows nothing of torch, prompts or how evidence is made.
+Knows candidates and records. Knows nothing of torch, prompts, or how an answer is made.
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.arc import Candidate, CandidatePool, PairKey, Task, same_grid
-
-
-@dataclass(frozen=True)
-class ViewEvidence:
-    """What was said about all ``n`` candidates of a test input under one view.
-
-    Args:
-        key: the test input.
-        view: number of the view.
-        log_odds: ``n`` log-odds that a candidate is right, nan where it was not judged.
-        log_likelihood: ``n`` log-probabilities of writing it, nan where it was not scored.
-        prefix_tokens: tokens of the shared prefix.
-        branch_tokens: tokens of all branches.
-        seconds: time the model took.
-    """
-
-    key: PairKey
-    view: int
-    log_odds: list[float]
-    log_likelihood: list[float]
-    prefix_tokens: int = 0
-    branch_tokens: int = 0
-    seconds: float = 0.0
+from lightning_arc.ranking.records import Choice, Kind, QuestionId, ViewEvidence, merge_records
 
 
 @dataclass(eq=False)
 class Evidence:
-    """All that is known about the candidates of one test input.
+    """All that is known about the ``n`` candidates of one test input. It grows record by record.
 
     Args:
         key: the test input.
-        candidates: its ``n`` candidates, in input order.
+        candidates: its candidates, in input order.
         correct: whether each is right; ``None`` where outputs are unknown.
-        log_odds: ``(views, n)``, nan where not judged.
-        log_likelihood: ``(views, n)``, nan where not scored.
-        prefix_tokens: tokens of all prefixes.
-        branch_tokens: tokens of all branches.
-        seconds: time the model took.
+        weights: weight of each member of an ensemble in the means; ``None`` for equal ones.
     """
 
     key: PairKey
     candidates: tuple[Candidate, ...]
-    correct: list[bool] | None
-    log_odds: NDArray[np.float64]
-    log_likelihood: NDArray[np.float64]
-    prefix_tokens: int = 0
-    branch_tokens: int = 0
-    seconds: float = 0.0
+    correct: list[bool] | None = None
+    weights: tuple[float, ...] | None = None
+    _records: dict[QuestionId, ViewEvidence] = field(default_factory=dict)
+
+    def take(self, record: ViewEvidence) -> bool:
+        """Add what a record says that is not yet known; what was said first of a view and member counts.
+
+        Returns:
+            Whether it told anything new. A record that is about other candidates never does.
+        """
+        n = len(self.candidates)
+        if record.key != self.key or len(record.log_odds) != n or len(record.log_likelihood) != n:
+            return False
+        if any(not _fits(selection, n) for selection in record.selections):
+            return False
+        known = self._records.get(record.id)
+        merged = record if known is None else merge_records(known, record)
+        if merged is known:
+            return False
+        self._records[record.id] = merged
+        for name in ("log_odds", "log_likelihood", "selections"):
+            self.__dict__.pop(name, None)
+        return True
+
+    def with_records(self, records: Iterable[ViewEvidence]) -> "Evidence":
+        """Return a copy that has taken more records."""
+        more = replace(self, _records=dict(self._records))
+        for record in records:
+            more.take(record)
+        return more
+
+    def first_views(self, n: int) -> "Evidence":
+        """Return what was known after the first ``n`` views."""
+        return replace(self, _records={id_: r for id_, r in self._records.items() if r.view < n})
+
+    def weighted(self, weights: Sequence[float]) -> "Evidence":
+        """Return the same with members that weigh differently; those beyond the weights count for nothing."""
+        kept = {id_: r for id_, r in self._records.items() if r.member < len(weights)}
+        return replace(self, weights=tuple(weights), _records=kept)
+
+    @property
+    def records(self) -> list[ViewEvidence]:
+        """All records, by view, member and kind."""
+        return [record for _, record in sorted(self._records.items())]
+
+    @cached_property
+    def log_odds(self) -> NDArray[np.float64]:
+        """``(views, n)`` log-odds, a row a judged view, means over members; nan where one did not judge."""
+        return self._table("log_odds")
+
+    @cached_property
+    def log_likelihood(self) -> NDArray[np.float64]:
+        """``(views, n)`` log-likelihoods, rows and means as of `log_odds`."""
+        return self._table("log_likelihood")
+
+    @cached_property
+    def selections(self) -> list[tuple[int, float, Choice]]:
+        """View, weight and answer of every selection that was answered."""
+        return [
+            (record.view, 1.0 if self.weights is None else self.weights[record.member], selection)
+            for record in self.records
+            for selection in record.selections
+            if np.isfinite(selection.log_probs).all()
+        ]
 
     @property
     def votes(self) -> NDArray[np.int64]:
@@ -67,70 +99,68 @@ class Evidence:
         return np.array([c.votes for c in self.candidates], np.int64)
 
     @property
+    def solver_score(self) -> NDArray[np.float64]:
+        """``(n,)`` log-likelihoods that the candidates' file carries, nan where it has none."""
+        return np.array([math.nan if c.log_likelihood is None else c.log_likelihood for c in self.candidates], float)
+
+    @property
+    def views(self) -> NDArray[np.int64]:
+        """``(n,)`` number of views in which a model said anything about a candidate."""
+        seen: list[set[int]] = [set() for _ in self.candidates]
+        for record in self.records:
+            said = np.isfinite(record.log_odds) | np.isfinite(record.log_likelihood)
+            for place in np.flatnonzero(said).tolist():
+                seen[place].add(record.view)
+        for view, _, selection in self.selections:
+            for place in selection.order:
+                seen[place].add(view)
+        return np.array([len(views) for views in seen], np.int64)
+
+    @property
     def solvable(self) -> bool:
         """Whether the right output is known to be among the candidates."""
         return bool(self.correct) and any(self.correct)
+
+    def cost(self, kinds: Iterable[Kind] = ("verify", "select")) -> tuple[float, int, int]:
+        """Return seconds, prefix tokens and branch tokens of all questions of some kinds."""
+        counted = [record for id_, record in self._records.items() if id_.kind in set(kinds)]
+        seconds = sum(record.seconds for record in counted)
+        return seconds, sum(r.prefix_tokens for r in counted), sum(r.branch_tokens for r in counted)
+
+    def _table(self, name: str) -> NDArray[np.float64]:
+        rows: dict[int, list[tuple[float, Sequence[float]]]] = {}
+        for id_, record in sorted(self._records.items()):
+            if id_.kind == "verify":
+                weight = 1.0 if self.weights is None else self.weights[id_.member]
+                rows.setdefault(id_.view, []).append((weight, getattr(record, name)))
+        means = [_weighted_mean(row) for row in rows.values()]
+        return np.array(means, float).reshape(len(means), len(self.candidates))
 
 
 def gather(tasks: Mapping[str, Task], pool: CandidatePool, said: Iterable[ViewEvidence]) -> list[Evidence]:
     """Put together what was said about every test input, one `Evidence` for each, candidates or not.
 
-    The first record of a test input and view counts; records that do not fit the candidates are left out.
+    What was said first of a test input, view and member counts; records that do not fit the candidates are left out.
     """
-    by_key: dict[PairKey, dict[int, ViewEvidence]] = {}
-    for record in said:
-        by_key.setdefault(record.key, {}).setdefault(record.view, record)
-    gathered = []
+    gathered: dict[PairKey, Evidence] = {}
     for task in tasks.values():
         for i, pair in enumerate(task.tests):
             key = PairKey(task.id, "test", i)
             candidates = pool[key]
-            n = len(candidates)
-            views = [v for _, v in sorted(by_key.get(key, {}).items()) if len(v.log_odds) == len(v.log_likelihood) == n]
-            gathered.append(
-                Evidence(
-                    key,
-                    candidates,
-                    None if pair.output is None else [same_grid(c.grid, pair.output) for c in candidates],
-                    np.array([v.log_odds for v in views], float).reshape(len(views), n),
-                    np.array([v.log_likelihood for v in views], float).reshape(len(views), n),
-                    sum(v.prefix_tokens for v in views),
-                    sum(v.branch_tokens for v in views),
-                    sum(v.seconds for v in views),
-                )
-            )
-    return gathered
+            correct = None if pair.output is None else [same_grid(c.grid, pair.output) for c in candidates]
+            gathered[key] = Evidence(key, candidates, correct)
+    for record in said:
+        if record.key in gathered:
+            gathered[record.key].take(record)
+    return list(gathered.values())
 
 
-def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
-    """Return a record as JSON holds it, nan and infinity as null."""
-    return {
-        "key": list(record.key),
-        "view": record.view,
-        "log_odds": _finite(record.log_odds),
-        "log_likelihood": _finite(record.log_likelihood),
-        "prefix_tokens": record.prefix_tokens,
-        "branch_tokens": record.branch_tokens,
-        "seconds": round(record.seconds, 6),
-    }
+def _fits(selection: Choice, n: int) -> bool:
+    places = selection.order
+    return len(set(places)) == len(places) == len(selection.log_probs) > 1 and min(places) >= 0 and max(places) < n
 
 
-def decode_evidence(value: Any) -> ViewEvidence | None:
-    """Return the record that a JSON value holds, ``None`` if it holds none."""
-    try:
-        task_id, split, index = value["key"]
-        return ViewEvidence(
-            PairKey(str(task_id), str(split), int(index)),
-            int(value["view"]),
-            [math.nan if x is None else float(x) for x in value["log_odds"]],
-            [math.nan if x is None else float(x) for x in value["log_likelihood"]],
-            int(value["prefix_tokens"]),
-            int(value["branch_tokens"]),
-            float(value["seconds"]),
-        )
-    except (ValueError, KeyError, TypeError, OverflowError):
-        return None
-
-
-def _finite(values: list[float]) -> list[float | None]:
-    return [x if math.isfinite(x) else None for x in values]
+def _weighted_mean(row: list[tuple[float, Sequence[float]]]) -> NDArray[np.float64]:
+    total = sum(weight for weight, _ in row)
+    values = sum(weight * np.array(said, float) for weight, said in row) / (total or 1.0)
+    return np.where(np.isfinite(values), values, np.nan)

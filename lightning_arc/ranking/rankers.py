@@ -1,93 +1,175 @@
 """Rankers: from evidence about candidates to their order.
 
-Knows evidence. Knows nothing of files, models or which candidates are right. Every order is stable and does not depend
-on anything but the evidence; ties are settled by votes, then likelihood, then input order.
+Knows evidence, and what each method asks and makes of the answers. Knows nothing of models, files or budgets.
 """
 
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_arc.arc import DataError
+from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.means import order_by, paired_means, standard_errors
+from lightning_arc.ranking.ranker import Ranker, Ranking
+from lightning_arc.ranking.records import Question
+from lightning_arc.ranking.selecting import Selection as Selection
 
 
-@dataclass(frozen=True, eq=False)
-class Ranking:
-    """The candidates of one test input in order; everything but ``order`` stays in input order.
+class Votes(Ranker):
+    """Orders by votes, then input order: the baseline that asks no model. ``p_correct`` is the share of votes."""
 
-    Args:
-        order: ``(n,)`` places of the candidates, best first.
-        score: ``(n,)`` what they are ordered by.
-        p_correct: ``(n,)`` estimated probability of being right.
-        stderr: ``(n,)`` standard error of the score, nan where unknown.
-    """
+    name = "vote"
 
-    order: NDArray[np.int64]
-    score: NDArray[np.float64]
-    p_correct: NDArray[np.float64]
-    stderr: NDArray[np.float64]
+    def rank(self, evidence: Evidence) -> Ranking:
+        votes = evidence.votes.astype(float)
+        ranking = self._ranking(evidence, np.log(np.maximum(votes, 0.5)))
+        return replace(ranking, order=order_by(votes), score=votes)
 
 
-def rank_by_votes(evidence: Evidence) -> Ranking:
-    """Order by votes, then input order: the baseline, which asks no model. ``p_correct`` is the share of votes."""
-    votes = evidence.votes.astype(float)
-    unknown = np.full(len(votes), np.nan)
-    return Ranking(_order(votes), votes, votes / max(votes.sum(), 1), unknown)
+class Judge(Ranker):
+    """A ranker that has all live candidates written and judged under each view."""
+
+    kinds = ("verify",)
+
+    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+        return (Question(evidence.key, view, tuple(live)),)
 
 
-def rank_by_verifier(evidence: Evidence) -> Ranking:
-    """Order by the mean log-odds over common views; ``p_correct`` is its logistic function."""
-    score, stderr = mean_and_error(evidence.log_odds)
-    likelihood, _ = mean_and_error(evidence.log_likelihood)
-    order = _order(score, evidence.votes, likelihood)
-    return Ranking(order, score, probability(score), stderr)
+class Verifier(Judge):
+    """Orders by the mean log-odds of the verdicts over common views; ``p_correct`` is its logistic function."""
+
+    name = "verifier"
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        return evidence.log_odds
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        score = paired_means(evidence.log_odds)
+        return self._ranking(evidence, score, standard_errors(evidence.log_odds), log_odds=score)
 
 
-def rank_by_likelihood(evidence: Evidence) -> Ranking:
-    """Order by the mean log-likelihood over views, a product of experts; ``p_correct`` is its softmax."""
-    score, stderr = mean_and_error(evidence.log_likelihood)
-    filled = np.where(np.isnan(score), -np.inf, score)
-    if not np.isfinite(filled).any():
-        p_correct = np.full(len(score), np.nan)
-    else:
-        shifted = np.exp(filled - filled.max())
-        p_correct = shifted / shifted.sum()
-    return Ranking(_order(score, evidence.votes), score, p_correct, stderr)
-
-
-RANKERS: dict[str, Callable[[Evidence], Ranking]] = {
-    "vote": rank_by_votes,
-    "verifier": rank_by_verifier,
-    "likelihood": rank_by_likelihood,
-}
-"""Every ranker by the name that ``metrics.json`` gives it."""
-
-
-def probability(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probabilities of log-odds."""
-    return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
-
-
-def mean_and_error(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean and standard error over views.
+class Likelihood(Judge):
+    """Orders by log-likelihood over views, a product of experts; ``p_correct`` is its softmax.
 
     Args:
-        values: ``(views, n)``, nan where missing.
-
-    Returns:
-        ``(n,)`` means, nan where there is no value, and ``(n,)`` standard errors, nan with fewer than two.
+        over_views: ``mean`` for the geometric mean of the experts, ``sum`` for their plain product, whose probabilities
+            grow sharper with every view. The order is the same.
+        calibration: see `Ranker`.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean = np.nanmean(values, axis=0)
-        error = np.nanstd(values, axis=0, ddof=1) / np.sqrt((~np.isnan(values)).sum(0))
-    return mean, error
+
+    name = "likelihood"
+
+    def __init__(self, over_views: Literal["mean", "sum"] = "mean", calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
+        self.over_views = over_views
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        return self._factor(evidence) * evidence.log_likelihood
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        table = self.table(evidence)
+        return self._ranking(evidence, paired_means(table), standard_errors(table))
+
+    def _factor(self, evidence: Evidence) -> int:
+        return len(evidence.log_likelihood) if self.over_views == "sum" else 1
 
 
-def _order(*keys: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Order by the first key, largest first, ties by the next; nan comes last; then input order."""
-    descending = [-np.where(np.isnan(np.asarray(key, float)), -np.inf, key) for key in keys]
-    return np.lexsort(descending[::-1]) if len(keys[0]) else np.zeros(0, np.int64)
+class Combined(Judge):
+    """Orders by a log-linear pool: a weighted sum of mean log-odds, mean log-likelihood and log-votes.
+
+    ``p_correct`` is its softmax. Where one source says nothing of a candidate, the least that it says of another one
+    stands in; where it says nothing at all, it counts for nothing. `lightning_arc.ranking.fit` finds the weights.
+
+    Args:
+        weights: of ``verifier``, ``likelihood``, ``votes``, ``solver`` (log-likelihoods in the candidates' file) and
+            ``order`` (minus the logarithm of the place in that file); 0 where not named.
+        none: score of "none of the candidates", which takes its share of the probability; ``null`` if there is none.
+        calibration: see `Ranker`.
+    """
+
+    name = "combined"
+    sources = ("verifier", "likelihood", "votes", "solver", "order")
+
+    def __init__(
+        self,
+        weights: dict[str, float] | None = None,
+        none: float | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        super().__init__(calibration)
+        self.weights = {"verifier": 1.0, "likelihood": 0.1, "votes": 1.0} if weights is None else weights
+        self.none = none
+        for source in self.weights:
+            if source not in self.sources:
+                raise DataError(f"ranker.weights: no source {source!r}, there are {', '.join(self.sources)}")
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        said = {"verifier": evidence.log_odds, "likelihood": evidence.log_likelihood}
+        parts = [self.weights[name] * table for name, table in said.items() if self._heard(name, table)]
+        total = sum(parts) if parts else np.full(evidence.log_odds.shape, np.nan)
+        still = sum(
+            self.weights.get(source, 0.0) * values
+            for source, values in signals(evidence).items()
+            if source in ("votes", "solver", "order")
+        )
+        return total + still
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        said = signals(evidence)
+        score = sum(self.weights.get(source, 0.0) * values for source, values in said.items())
+        return self._ranking(evidence, score, standard_errors(self.table(evidence)), none=self.none)
+
+    def _heard(self, source: str, table: NDArray[np.float64]) -> bool:
+        return bool(self.weights.get(source)) and not np.isnan(table).all()
+
+
+class Ensemble(Ranker):
+    """Several models (adapters or checkpoints on one base) that are asked alike and whose answers are averaged.
+
+    Args:
+        ranker: what orders by the averages.
+        members: how many models there are.
+        weights: of each model in the averages; ``null`` for equal ones.
+    """
+
+    def __init__(self, ranker: Ranker, members: int, weights: list[float] | None = None) -> None:
+        super().__init__()
+        if members < 1 or (weights is not None and (len(weights) != members or min(weights) < 0 or not sum(weights))):
+            raise DataError(f"ranker.weights: expected {members} of 0 and more, not all 0")
+        self.ranker, self.members, self.weights = ranker, members, weights or [1.0] * members
+        self.name, self.kinds = f"{ranker.name}-ensemble", ranker.kinds
+
+    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+        asked = self.ranker.ask(evidence.weighted(self.weights), live, view)
+        return tuple(replace(question, member=member) for question in asked for member in range(self.members))
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        return self.ranker.table(evidence.weighted(self.weights))
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        return self.ranker.rank(evidence.weighted(self.weights))
+
+
+def signals(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:
+    """Return what each source of `Combined` says of each candidate, ``(n,)`` without gaps."""
+    values = {
+        "verifier": paired_means(evidence.log_odds),
+        "likelihood": paired_means(evidence.log_likelihood),
+        "votes": np.log(np.maximum(evidence.votes.astype(float), 0.5)),
+        "solver": evidence.solver_score,
+        "order": -np.log(1.0 + np.arange(len(evidence.candidates))),
+    }
+    return {source: _filled(value) for source, value in values.items()}
+
+
+def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = ~np.isnan(values)
+    return np.where(known, values, values[known].min()) if known.any() else np.zeros(len(values))
+
+
+RANKERS: dict[str, Ranker] = {ranker.name: ranker for ranker in (Votes(), Verifier(), Likelihood())}
+"""Those that need no settings and nothing beyond judged candidates, by the names that ``metrics.json`` gives them."""

@@ -15,7 +15,7 @@ from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
 from lightning_arc.prompt.chat_layout import ChatLayout
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.encoders import CompactGridEncoder, MinimalGridEncoder, ReplaceNumberEncoder
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, SELECT
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Kind, TokenTree
 
@@ -168,6 +168,45 @@ def test_a_selection_has_the_number_of_the_right_option_as_its_only_target(chat,
         (branch,) = prompter.tree(EPISODE, "select-output-from-examples-v0").branches
         assert branch.targets.tolist() == [IGNORE] * (len(branch.targets) - 1) + [prompter.choice_ids[1]]
         assert (branch.kinds[-1], branch.weights[-1], branch.answer) == (Kind.SELECT_OUTPUT_FROM_EXAMPLES, 1, -1)
+
+
+@given(data=st.data())
+def test_every_selection_of_a_tree_has_the_ids_of_its_whole_text_behind_one_prefix(
+    chat, small, nestings, episodes, data
+):
+    prompter = data.draw(st.sampled_from([small, *map(chat, nestings)]))
+    episode = data.draw(episodes(8))
+    places = st.permutations(range(len(episode.answers)))
+    orders = data.draw(
+        st.lists(st.builds(lambda p, n: tuple(p[:n]), places, st.integers(2, 5)), min_size=1, max_size=4)
+    )
+    tree = prompter.selections(episode, orders)
+    assert_sound(tree)
+    rendered = prompter.layout.selections(episode, orders)
+    right = [episode.answers[place].correct for order in orders for place in order].count(True)
+    for i, (branch, order) in enumerate(zip(tree.branches, orders, strict=True)):
+        text = prompter.layout.text(rendered, i)
+        assert tree.sequence(i).tolist() == prompter.tokenizer(text, add_special_tokens=False).input_ids
+        assert (branch.targets[:-1] == IGNORE).all() and branch.kinds[-1] == Kind.SELECT_OUTPUT_FROM_EXAMPLES
+        correct = [episode.answers[place].correct is True for place in order]
+        assert branch.targets[-1] == prompter.choice_ids[correct.index(True) if any(correct) else 0]
+        assert branch.weights[-1] == (pytest.approx(1 / right) if any(correct) else 0)
+        alone = prompter.selections(episode, [order])
+        assert alone.sequence(0).tolist() == tree.sequence(i).tolist()
+
+
+def test_selections_among_all_answers_in_their_order_are_the_selection_that_is_trained(chat, small):
+    for prompter in (chat(), small):
+        trained, asked = prompter.tree(EPISODE, SELECT), prompter.selections(EPISODE, [(0, 1)])
+        assert trained.sequence(0).tolist() == asked.sequence(0).tolist()
+        assert (trained.branches[0].weights == asked.branches[0].weights).all()
+
+
+@pytest.mark.parametrize("order", [(), (0,), (0, 0), tuple(range(10))])
+def test_a_selection_has_two_to_nine_different_options(small, order):
+    answers = tuple(Answer(as_grid([[i % 10]]), None, i) for i in range(12))
+    with pytest.raises(ValueError, match=r"3c9b0459/test\[0\]: options .*, expected 2 to 9 different ones"):
+        small.selections(replace(EPISODE, answers=answers), [(0, 1), order])
 
 
 @pytest.mark.parametrize(("prompt", "grid"), [("input-from-inputs-v0", C), ("output-from-outputs-v0", D)])

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task
 from lightning_arc.journal import Journal, read_journal
-from lightning_arc.ranking.evidence import ViewEvidence, decode_evidence, encode_evidence, gather
+from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.records import (
+    Choice,
+    Question,
+    ViewEvidence,
+    decode_evidence,
+    encode_evidence,
+    no_answer,
+)
 
 KEY = PairKey("t", "test", 0)
 
@@ -154,7 +162,8 @@ def test_every_test_input_has_its_evidence_whether_it_was_judged_or_not(
     assert [e.correct for e in evidence] == [[False, True], None, [False, False], []]
     assert [e.solvable for e in evidence] == [True, False, False, False]
     assert evidence[0].log_likelihood[:, 1].tolist() == [-2, -3, -4]  # in the order of views
-    assert (evidence[0].prefix_tokens, evidence[0].branch_tokens, evidence[0].seconds) == (30, 60, 0.75)
+    assert evidence[0].cost() == evidence[0].cost(["verify"]) == (0.75, 30, 60)
+    assert evidence[0].cost(["select"]) == (0, 0, 0)
     assert evidence[0].votes.tolist() == [1, 5]
 
 
@@ -165,4 +174,97 @@ def test_the_first_record_of_a_view_counts_and_misfits_do_not(tasks: dict[str, T
     one, two = (gather(tasks, pool, said) for said in (records(), [*records(), again, misfit, stranger]))
     for e, f in zip(one, two, strict=True):
         assert np.array_equal(e.log_odds, f.log_odds, equal_nan=True)
-        assert e.prefix_tokens == f.prefix_tokens
+        assert e.cost() == f.cost()
+
+
+def three() -> Evidence:
+    return Evidence(KEY, tuple(Candidate(grid(i)) for i in range(3)))
+
+
+FLOATS = st.one_of(st.just(math.nan), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@given(data=st.data())
+def test_every_record_comes_back_from_json_as_it_was(data: st.DataObject) -> None:
+    values = st.lists(FLOATS, min_size=3, max_size=3)
+    order = st.permutations(range(3)).map(tuple)
+    choice = st.builds(Choice, order, values.map(tuple))
+    seconds = st.integers(0, 1000).map(lambda n: n / 8)
+    whole = st.integers(0, 10**6)
+    asked = st.none() | st.sets(st.integers(0, 2)).map(tuple)
+    choices = st.lists(choice, max_size=3).map(tuple)
+    drawn = st.builds(ViewEvidence, st.just(KEY), whole, values, values, whole, whole, seconds, whole, asked, choices)
+    record = data.draw(drawn)
+    back = decode_evidence(json.loads(json.dumps(encode_evidence(record), allow_nan=False)))
+    assert repr(back) == repr(record)
+
+
+def test_a_record_of_an_earlier_version_is_of_one_model_that_was_asked_about_all() -> None:
+    old = encode_evidence(records(1)[0])
+    old = {name: old[name] for name in old if name not in ("member", "candidates", "selections")}
+    record = decode_evidence(old)
+    assert (record.member, record.candidates, record.selections) == (0, None, ())
+    assert record.answers(Question(KEY, 0, (0, 1)))
+
+
+def test_a_view_may_judge_some_candidates_and_later_the_others() -> None:
+    evidence, nan = three(), math.nan
+    first = ViewEvidence(KEY, 0, [1.0, nan, nan], [-1.0, nan, nan], 10, 5, 1.0, candidates=(0,))
+    rest = ViewEvidence(KEY, 0, [9.0, 2.0, nan], [-9.0, -2.0, nan], 10, 10, 1.0, candidates=(1, 2))
+    assert evidence.take(first) and evidence.take(rest)
+    assert not evidence.take(rest) and not evidence.take(first)
+    assert np.array_equal(evidence.log_odds, [[1, 2, nan]], equal_nan=True)
+    assert np.array_equal(evidence.log_likelihood, [[-1, -2, nan]], equal_nan=True)
+    assert evidence.cost() == (2.0, 20, 15)
+    assert evidence.views.tolist() == [1, 1, 0]
+    (record,) = evidence.records
+    assert record.answers(Question(KEY, 0, (0, 1, 2))) and not record.answers(Question(KEY, 1, (0,)))
+    assert first.answers(Question(KEY, 0, (0,))) and not first.answers(Question(KEY, 0, (0, 1)))
+
+
+def test_members_of_an_ensemble_are_averaged_by_their_weights() -> None:
+    evidence = three()
+    for member, row in enumerate([[0.0, 2.0, math.nan], [4.0, 0.0, 1.0]]):
+        evidence.take(ViewEvidence(KEY, 0, row, row, member=member))
+    assert np.array_equal(evidence.log_odds, [[2, 1, math.nan]], equal_nan=True)
+    assert np.array_equal(evidence.weighted([3, 1]).log_odds, [[1, 1.5, math.nan]], equal_nan=True)
+    assert np.array_equal(evidence.weighted([1]).log_odds, [[0, 2, math.nan]], equal_nan=True)
+    assert np.array_equal(evidence.weighted([0, 1]).log_likelihood, [[4, 0, math.nan]], equal_nan=True)
+
+
+def test_selections_stand_beside_verdicts_of_the_same_view() -> None:
+    evidence = three()
+    evidence.take(ViewEvidence(KEY, 0, [1.0] * 3, [1.0] * 3, 5))
+    choices = (Choice((2, 0), (-0.1, -2.0)), Choice((0, 2), (math.nan, math.nan)))
+    evidence.take(ViewEvidence(KEY, 0, [math.nan] * 3, [math.nan] * 3, 7, selections=choices))
+    assert [(view, choice.order) for view, _, choice in evidence.selections] == [(0, (2, 0))]
+    assert evidence.log_odds.tolist() == [[1, 1, 1]]
+    assert (evidence.cost(["verify"])[1], evidence.cost(["select"])[1]) == (5, 7)
+    assert evidence.records[0].answers(Question(KEY, 0, selections=((0, 2), (2, 0))))
+    assert not evidence.records[0].answers(Question(KEY, 0, selections=((0, 1),)))
+    for misfit in (Choice((0, 0), (0.0, 0.0)), Choice((0, 3), (0.0, 0.0)), Choice((0, 1), (0.0,)), Choice((), ())):
+        assert not evidence.take(ViewEvidence(KEY, 5, [0.0] * 3, [0.0] * 3, selections=(misfit,)))
+
+
+@pytest.mark.parametrize("asked", ({"candidates": (0, 2)}, {"selections": ((0, 2), (2, 1))}))
+def test_a_question_that_is_too_long_is_answered_by_nothing(asked: dict[str, tuple]) -> None:
+    question, evidence = Question(KEY, 3, member=1, **asked), three()
+    record = no_answer(question, 3)
+    assert record.answers(question) and record.tokens == 0
+    evidence.take(record)
+    assert not evidence.views.any() and not evidence.selections
+    assert decode_evidence(encode_evidence(record)).answers(question)
+
+
+def test_the_first_views_and_more_records_are_copies() -> None:
+    evidence = three()
+    for view in range(3):
+        evidence.take(ViewEvidence(KEY, view, [float(view)] * 3, [0.0] * 3))
+    assert evidence.first_views(2).log_odds[:, 0].tolist() == [0, 1]
+    more = evidence.with_records([ViewEvidence(KEY, 3, [3.0] * 3, [0.0] * 3)])
+    assert (len(more.log_odds), len(evidence.log_odds)) == (4, 3)
+
+
+def test_a_solvers_score_is_the_likelihood_that_its_file_carries() -> None:
+    evidence = Evidence(KEY, (Candidate(grid(0), log_likelihood=-2.5), Candidate(grid(1))))
+    assert np.array_equal(evidence.solver_score, [-2.5, math.nan], equal_nan=True)

@@ -1,4 +1,4 @@
-"""Metrics: counts over what can be solved, and intervals over tasks."""
+"""Metrics: counts over what can be solved, intervals over tasks, and probabilities that are to come true."""
 
 from typing import Any
 
@@ -7,13 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lightning_arc.arc import Candidate, PairKey
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.metrics import bootstrap_interval, score_methods
-from lightning_arc.ranking.rankers import RANKERS
+from lightning_arc.ranking.metrics import (
+    accuracy_by_views,
+    bootstrap_interval,
+    competition_score,
+    expected_score,
+    score_methods,
+    verdict_metrics,
+)
+from lightning_arc.ranking.ranker import Ranking
+from lightning_arc.ranking.rankers import RANKERS, Combined, Verifier, Votes
 
 
 def scored(evidence: list[Evidence]) -> dict[str, Any]:
-    return score_methods(evidence, {n: [r(e) for e in evidence] for n, r in RANKERS.items()}, "verifier")
+    return score_methods(evidence, RANKERS, "verifier")
 
 
 @given(data=st.data())
@@ -22,20 +31,27 @@ def test_accuracies_are_counts_over_solvable_test_inputs(data: st.DataObject, ev
     metrics = scored(evidence)
     solvable = [e for e in evidence if any(e.correct)]
     assert (metrics["n_tests"], metrics["n_solvable"]) == (len(evidence), len(solvable))
-    found = {}
-    for name, rank in RANKERS.items():
+    for name, ranker in RANKERS.items():
+        got = metrics["methods"][name]
+        places = [ranker.rank(e).order.tolist().index(e.correct.index(True)) for e in solvable]
         for k in (1, 2):
-            found[name] = [e.correct.index(True) in rank(e).order[:k].tolist() for e in solvable]
-            got = metrics["methods"][name]
-            expected = sum(found[name]) / len(solvable) if solvable else None
+            expected = sum(place < k for place in places) / len(solvable) if solvable else None
             assert got[f"top{k}"] == (expected if expected is None else pytest.approx(expected))
             low, high = got[f"top{k}_ci"] or (None, None)
             assert low is None if expected is None else 0 <= low <= expected + 1e-9 and expected - 1e-9 <= high <= 1
-        top2 = metrics["methods"][name]["top2"]
-        assert top2 is None or top2 >= metrics["methods"][name]["top1"]
+            if solvable:
+                first = sum(e.correct.index(True) < k for e in solvable) / len(solvable)
+                assert got[f"top{k}_minus_file"] == pytest.approx(expected - first)
+        if solvable:
+            assert got["mrr"] == pytest.approx(np.mean([1 / (1 + place) for place in places]))
+        assert got["top2"] is None or got["top2"] >= got["top1"]
         if name != "vote":
-            gain = metrics["methods"][name]["top2_minus_vote"]
-            assert gain is None if top2 is None else gain == pytest.approx(top2 - metrics["methods"]["vote"]["top2"])
+            gain = got["top2_minus_vote"]
+            assert (
+                gain is None
+                if not solvable
+                else gain == pytest.approx(got["top2"] - metrics["methods"]["vote"]["top2"])
+            )
 
 
 @given(data=st.data())
@@ -45,15 +61,66 @@ def test_voting_costs_nothing_and_a_model_what_it_computed(data: st.DataObject, 
     cost = ("seconds", "prefix_tokens", "branch_tokens")
     assert [methods["vote"][name] for name in cost] == [0, 0, 0]
     for name in ("verifier", "likelihood"):
-        assert [methods[name][c] for c in cost] == [sum(getattr(e, c) for e in evidence) for c in cost]
+        assert [methods[name][c] for c in cost] == [sum(e.cost()[i] for e in evidence) for i in range(3)]
 
 
 @given(data=st.data())
-def test_unknown_outputs_give_no_accuracy(data: st.DataObject, evidences: Any) -> None:
+def test_unknown_outputs_give_no_accuracy_but_an_expected_score(data: st.DataObject, evidences: Any) -> None:
     metrics = scored([data.draw(evidences(known=False))])
     assert metrics["n_solvable"] is None
     for method in metrics["methods"].values():
-        assert method["top1"] is method["top1_ci"] is method["top2"] is method["top2_ci"] is None
+        names = ("top1", "top1_ci", "top2", "top2_ci", "top2_minus_file", "mrr", "auroc", "ece", "score")
+        assert {method[name] for name in names} == {None}
+        assert 0 <= method["expected_score"] <= 1
+
+
+def of(p: list[float], correct: list[bool] | None, key: PairKey) -> tuple[Evidence, Ranking]:
+    """A test input whose candidates have given probabilities of being right, best first."""
+    evidence = Evidence(key, tuple(Candidate(np.full((1, 2), i, np.int8)) for i in range(len(p))), correct)
+    array = np.array(p, float)
+    return evidence, Ranking(np.argsort(-array, kind="stable"), array, array, array)
+
+
+def test_the_test_inputs_of_a_task_share_its_point() -> None:
+    given = [
+        of([0.6, 0.3, 0.1], [False, True, False], PairKey("a", "test", 0)),
+        of([0.5, 0.2, 0.1], [False, False, True], PairKey("a", "test", 1)),
+        of([0.9, 0.8], [True, False], PairKey("b", "test", 0)),
+        of([], [], PairKey("c", "test", 0)),
+        of([0.25], None, PairKey("d", "test", 0)),
+    ]
+    evidence, rankings = map(list, zip(*given, strict=True))
+    assert competition_score(evidence, rankings) == 1.5
+    assert expected_score(evidence, rankings) == pytest.approx((0.9 + 0.7) / 2 + 1 + 0.25)
+
+
+def test_probabilities_that_come_true_have_no_calibration_error_and_no_skill_if_they_are_all_one() -> None:
+    key = PairKey("a", "test", 0)
+    evidence, ranking = of([0.25] * 4, [False, True, False, False], key)
+    assert verdict_metrics([evidence], [ranking]) == {"auroc": pytest.approx(0.5), "ece": pytest.approx(0)}
+    evidence, ranking = of([0.9, 0.8, 0.1], [True, True, False], key)
+    found = verdict_metrics([evidence], [ranking])
+    assert found == {"auroc": pytest.approx(1), "ece": pytest.approx((0.1 + 0.2 + 0.1) / 3)}
+    assert verdict_metrics(*map(list, zip(of([0.5], [False], key), strict=True)))["auroc"] is None
+
+
+def test_accuracy_by_views_ranks_by_the_first_views_alone(said: Any) -> None:
+    evidence = [
+        said([[0, 1], [3, 0], [0, 0], [0, 9]], correct=[True, False]),
+        said([], votes=[1], correct=[True], task_id="u"),
+    ]
+    curve = accuracy_by_views(evidence, Verifier())
+    assert [point["views"] for point in curve] == [1, 2, 4]
+    assert [point["top1"] for point in curve] == [0.5, 1, 0.5]
+    assert [point["tokens"] for point in curve] == [120, 240, 480]
+    assert accuracy_by_views(evidence, Votes())[-1]["tokens"] == 0
+    assert accuracy_by_views([], Verifier()) == []
+
+
+def test_any_rankers_are_scored_beside_each_other(said: Any) -> None:
+    evidence = [said([[0, 1]], votes=[1, 2], correct=[False, True])]
+    metrics = score_methods(evidence, {"combined": Combined({"votes": 1.0})}, "combined")
+    assert metrics["methods"]["combined"]["top1"] == 1 and "top1_minus_vote" not in metrics["methods"]["combined"]
 
 
 def test_an_interval_is_that_of_resampled_tasks() -> None:

@@ -1,0 +1,119 @@
+"""Calibration: probabilities that come true as often as they say.
+
+Knows log-odds, probabilities and which of them were right. Knows nothing of rankers or models. What is fitted here is
+fitted on candidates of training tasks, and used on others.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from lightning_arc.arc import DataError
+from lightning_arc.ranking.means import sigmoid
+
+FURTHEST = 30.0
+"""Log-odds are held within this, so that a certain answer stays a finite one."""
+
+
+class Calibration(ABC):
+    """Gives the probability of being right that belongs to log-odds; it never falls where they rise."""
+
+    @abstractmethod
+    def __call__(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return probabilities; nan stays nan."""
+
+
+class Temperature(Calibration):
+    """A scaled and shifted logistic function (Platt, 1999).
+
+    Args:
+        scale: what log-odds are multiplied with; below 1 for a model that is too sure.
+        shift: what is added then.
+    """
+
+    def __init__(self, scale: float = 1.0, shift: float = 0.0) -> None:
+        if scale < 0:
+            raise DataError(f"calibration.scale is {scale}, expected 0 or more")
+        self.scale, self.shift = scale, shift
+
+    def __call__(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+        return sigmoid(self.scale * np.clip(log_odds, -FURTHEST, FURTHEST) + self.shift)
+
+
+class Isotonic(Calibration):
+    """Rises in steps with straight lines between them (Zadrozny and Elkan, 2002).
+
+    Args:
+        log_odds: where it is known, rising.
+        probability: its values there.
+    """
+
+    def __init__(self, log_odds: list[float], probability: list[float]) -> None:
+        if not log_odds or len(log_odds) != len(probability):
+            raise DataError("calibration: expected as many probabilities as log-odds, one at least")
+        if (np.diff(log_odds) < 0).any() or (np.diff(probability) < 0).any():
+            raise DataError("calibration: log-odds and probabilities fall somewhere, expected both to rise")
+        self.log_odds, self.probability = log_odds, probability
+
+    def __call__(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
+        known = np.interp(np.clip(log_odds, -FURTHEST, FURTHEST), self.log_odds, self.probability)
+        return np.where(np.isnan(log_odds), np.nan, known)
+
+
+def fit_temperature(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> Temperature:
+    """Fit a `Temperature` by greatest likelihood, with Platt's targets, which are a little off 0 and 1.
+
+    Args:
+        log_odds: ``(n,)``, nan ones are passed over.
+        correct: ``(n,)`` whether each was right.
+    """
+    x, y = _known(log_odds, correct)
+    right = y.sum()
+    target = np.where(y, (right + 1) / (right + 2), 1 / (len(y) - right + 2))
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        z = parameters[0] * x + parameters[1]
+        error = sigmoid(z) - target
+        return float((np.logaddexp(0, z) - target * z).sum()), np.array([error @ x, error.sum()])
+
+    found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
+    return Temperature(float(found.x[0]), float(found.x[1]))
+
+
+def fit_isotonic(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> Isotonic:
+    """Fit an `Isotonic` by least squares.
+
+    Args:
+        log_odds: ``(n,)``, nan ones are passed over.
+        correct: ``(n,)`` whether each was right.
+    """
+    x, y = _known(log_odds, correct)
+    places, place = np.unique(x, return_inverse=True)
+    counts = np.bincount(place)
+    level = pool_adjacent_violators(np.bincount(place, y) / counts, counts)
+    # Of each level only the ends are needed.
+    ends = np.flatnonzero(np.diff(level, prepend=-1) + np.diff(level, append=2))
+    return Isotonic(places[ends].tolist(), level[ends].tolist())
+
+
+def pool_adjacent_violators(values: Sequence[float], weights: Sequence[float]) -> NDArray[np.float64]:
+    """Return the rising values that are closest to given ones in weighted squares (Ayer et al., 1955)."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values, weights, strict=True):
+        size = 1
+        while blocks and blocks[-1][0] >= value:
+            before, its_weight, its_size = blocks.pop()
+            value = (before * its_weight + value * weight) / (its_weight + weight)
+            weight, size = weight + its_weight, size + its_size
+        blocks.append((value, weight, size))
+    return np.repeat([value for value, _, _ in blocks], [size for _, _, size in blocks])
+
+
+def _known(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    known = ~np.isnan(log_odds)
+    if not known.any():
+        raise DataError("calibration: nothing to fit it to")
+    return np.clip(log_odds[known], -FURTHEST, FURTHEST), np.asarray(correct, bool)[known]

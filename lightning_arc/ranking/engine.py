@@ -1,0 +1,187 @@
+"""The engine: asks about the test inputs where it decides, as long as the budget lasts.
+
+Knows evidence, a ranker, contests and a clock. Knows nothing of models, prompts, files or how questions are answered.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.ranker import Ranker, Ranking
+from lightning_arc.ranking.records import Question, QuestionId, ViewEvidence, merge_records
+from lightning_arc.ranking.stopping import Contest, Stopping
+
+
+class Engine:
+    """Asks questions in steps and ranks by the answers.
+
+    What is asked in a step depends on the answers to all steps but the last ``ahead``, in the order of the steps, and
+    on nothing else. So a run that was interrupted asks the same from its records on as if it had not been, and
+    questions may be prefetched. Time alone is another matter: when it is up, no more is asked.
+
+    Args:
+        evidence: one of every test input, without records; this process's share of them is kept.
+        ranker: says what to ask, and orders.
+        stopping: when questions end.
+        rank: which of the processes that rank together this is.
+        world_size: how many there are; each takes every ``world_size``-th test input and its share of the tokens.
+        ahead: steps whose answers need not be there when the next one is asked for.
+        cost: tokens of a question. Without it a test input is taken to cost what its last view did, which may
+            overrun the budget by the first views that are in flight.
+        clock: seconds from any point on.
+        done: records of an interrupted run.
+    """
+
+    def __init__(
+        self,
+        evidence: Sequence[Evidence],
+        ranker: Ranker,
+        stopping: Stopping | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        ahead: int = 1,
+        cost: Callable[[Question], int] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        done: Iterable[ViewEvidence] = (),
+    ) -> None:
+        self.evidence = list(evidence)[rank::world_size]
+        self.ranker, self.stopping = ranker, stopping or Stopping()
+        self._ahead, self._cost, self._clock = ahead, cost, clock
+        self._tokens = None if self.stopping.max_tokens is None else self.stopping.max_tokens // world_size
+        self._place = {e.key: i for i, e in enumerate(self.evidence)}
+        self._contests = [Contest(len(e.candidates), self.stopping) for e in self.evidence]
+        self._open = {i for i, e in enumerate(self.evidence) if e.candidates}
+        self._queue: list[Question] = []
+        self._steps: list[list[Question]] = []
+        self._applied = 0
+        self._unheard = [0] * len(self.evidence)
+        self._reserved: dict[QuestionId, int] = {}
+        self._last_cost: dict[int, int] = {}
+        self.spent = 0
+        self._said: dict[QuestionId, ViewEvidence] = {}
+        for record in done:
+            self._keep(record)
+        self._began, self._over = clock(), False
+        self._slowest, self._answered = 0.0, 0
+        self._in_flight: dict[QuestionId, Question] = {}
+
+    def next(self, n: int = 1) -> list[Question] | None:
+        """Return the questions of the next step.
+
+        Args:
+            n: most questions of the step.
+
+        Returns:
+            Up to ``n`` questions; none if answers are needed first; ``None`` when all has been asked.
+        """
+        while not self._over:
+            while self._applied < len(self._steps) - self._ahead:
+                if not self._hear_step():
+                    return []
+            step = self._choose(n)
+            asked = [question for question in step if not self._is_answered(question)]
+            done = not step and not any(self._steps[self._applied :])
+            if done or self._late(len(asked)):
+                self._over = True
+                break
+            self._steps.append(step)
+            self._in_flight |= {question.id: question for question in asked}
+            if asked or (not step and self._in_flight):
+                return asked
+        return None
+
+    def take(self, record: ViewEvidence) -> None:
+        """Take the answer to a question."""
+        self._keep(record)
+        if self._in_flight.pop(record.id, None) is not None:
+            self._answered += 1
+            self._slowest = max(self._slowest, record.seconds)
+
+    def rankings(self) -> list[Ranking]:
+        """Return the order of each test input's candidates by all answers so far."""
+        return [self.ranker.rank(evidence) for evidence in self.answered()]
+
+    def answered(self) -> list[Evidence]:
+        """Return the evidence of each test input with all answers so far, those that are not heard yet included."""
+        unheard: dict[int, list[ViewEvidence]] = {}
+        for question in (question for step in self._steps[self._applied :] for question in step):
+            if self._is_answered(question):
+                unheard.setdefault(self._place[question.key], []).append(self._said[question.id])
+        return [e.with_records(unheard.get(i, ())) for i, e in enumerate(self.evidence)]
+
+    @property
+    def settled(self) -> list[bool]:
+        """Whether each test input's places are settled by the answers that have been heard."""
+        return [contest.settled for contest in self._contests]
+
+    def _keep(self, record: ViewEvidence) -> None:
+        known = self._said.get(record.id)
+        self._said[record.id] = record if known is None else merge_records(known, record)
+
+    def _is_answered(self, question: Question) -> bool:
+        record = self._said.get(question.id)
+        return record is not None and record.answers(question)
+
+    def _hear_step(self) -> bool:
+        """Let the answers to the next step count, if all are there."""
+        step = self._steps[self._applied]
+        if not all(map(self._is_answered, step)):
+            return False
+        self._applied += 1
+        for question in step:
+            i, record = self._place[question.key], self._said[question.id]
+            self.evidence[i].take(record)
+            self.spent += record.tokens
+            self._reserved.pop(question.id)
+            self._last_cost[i] = self._last_cost.get(i, 0) + record.tokens
+            self._unheard[i] -= 1
+            if not self._unheard[i]:
+                self._look(i)
+        return True
+
+    def _look(self, i: int) -> None:
+        evidence, contest = self.evidence[i], self._contests[i]
+        order = self.ranker.rank(evidence).order.tolist()
+        contest.look(self.ranker.table(evidence), order, contest.views + 1)
+        if contest.settled:
+            self._open.discard(i)
+
+    def _choose(self, n: int) -> list[Question]:
+        while len(self._queue) < n and (i := self._next_open()) is not None:
+            self._ask(i)
+        step, self._queue = self._queue[:n], self._queue[n:]
+        return step
+
+    def _next_open(self) -> int | None:
+        """Return the test input to ask about: those with the fewest views up to the minimum, then the least decided."""
+
+        def urgency(i: int) -> tuple[int, float, int]:
+            contest = self._contests[i]
+            return min(contest.views, self.stopping.min_views), -contest.doubt, i
+
+        return min((i for i in self._open if not self._unheard[i]), key=urgency, default=None)
+
+    def _ask(self, i: int) -> None:
+        evidence, contest = self.evidence[i], self._contests[i]
+        questions = self.ranker.ask(evidence, contest.live, contest.views)
+        costs = [self._cost(question) if self._cost else 0 for question in questions]
+        total = sum(costs) if self._cost else self._last_cost.get(i, 0)
+        reserved = sum(self._reserved.values())
+        if not questions or (self._tokens is not None and self.spent + reserved + total > self._tokens):
+            self._open.discard(i)
+            return
+        contest.narrow(place for q in questions for places in (q.candidates, *q.selections) for place in places)
+        self._last_cost.pop(i, None)
+        if not self._cost:
+            costs = [total, *[0] * (len(questions) - 1)]
+        self._reserved |= {question.id: cost for question, cost in zip(questions, costs, strict=True)}
+        self._unheard[i] = len(questions)
+        self._queue += questions
+
+    def _late(self, more: int) -> bool:
+        """Whether time would be up before what is in flight and ``more`` questions are answered."""
+        if self.stopping.max_seconds is None or not more:
+            return False
+        elapsed = self._clock() - self._began
+        each = max(self._slowest, elapsed / self._answered if self._answered else 0.0)
+        return elapsed + each * (len(self._in_flight) + more) >= self.stopping.max_seconds

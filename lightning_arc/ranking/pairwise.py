@@ -1,0 +1,85 @@
+"""Strengths from choices: what selections among candidates say of each of them.
+
+Knows answered selections as numbers. Knows nothing of test inputs, rankers or models.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+STEPS = 100
+TOLERANCE = 1e-10
+
+
+def bradley_terry(wins: NDArray[np.float64], prior: float = 0.1) -> NDArray[np.float64]:
+    """Estimate log-strengths from pairwise wins (Bradley and Terry, 1952).
+
+    The likelihood is concave; its maximum is found by Newton's method, each step halved until it is uphill.
+
+    Args:
+        wins: ``(n, n)`` counts; ``wins[i, j]`` is how often candidate ``i`` beat candidate ``j``. They may be shares.
+        prior: virtual wins added both ways between every pair, so that an unbeaten candidate stays finite.
+
+    Returns:
+        ``(n,)`` log-strengths with mean zero.
+
+    Raises:
+        ValueError: if ``wins`` is not square or holds a negative count, or ``prior`` is not positive.
+    """
+    wins = np.asarray(wins, float)
+    if wins.ndim != 2 or wins.shape[0] != wins.shape[1] or (wins < 0).any() or not np.isfinite(wins).all():
+        raise ValueError(f"wins has shape {wins.shape}, expected a square of counts of 0 and more")
+    if prior <= 0:
+        raise ValueError(f"prior is {prior}, expected more than 0")
+    n = len(wins)
+    wins = (wins + prior) * (1 - np.eye(n))
+    games = wins + wins.T
+    strengths = np.zeros(n)
+    for _ in range(STEPS if n > 1 else 0):
+        p = _beats(strengths)
+        gradient = (wins - games * p).sum(1)
+        if np.abs(gradient).max() < TOLERANCE * games.max():
+            break
+        between = games * p * (1 - p)
+        # The ones fix what the likelihood leaves free, a constant added to all.
+        hessian = np.diag(between.sum(1)) - between + 1 / n
+        step, before = np.linalg.solve(hessian, gradient), _log_likelihood(wins, strengths)
+        while _log_likelihood(wins, strengths + step) < before and np.abs(step).max() > TOLERANCE:
+            step = step / 2
+        strengths = strengths + step
+    return strengths - strengths.mean() if n else strengths
+
+
+def soft_wins(
+    selections: Iterable[tuple[float, Sequence[int], Sequence[float]]], n: int
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Count the wins of choices among several candidates, as shares.
+
+    The choice's probability of candidate ``i`` is its win over each other option. Under Luce's choice axiom the wins
+    to be expected of two options are in proportion to their strengths, so that a `bradley_terry` of them is consistent
+    (Azari Soufiani et al., 2013), and with two options it is the plain soft win.
+
+    Args:
+        selections: weight, places of the options as they were shown, and the log-probability of each.
+        n: number of candidates.
+
+    Returns:
+        ``(n, n)`` wins and ``(n,)`` whether a candidate was an option at all.
+    """
+    wins, shown = np.zeros((n, n)), np.zeros(n, bool)
+    for weight, order, log_probs in selections:
+        places = np.asarray(order, int)
+        shares = np.exp(np.asarray(log_probs, float) - np.max(log_probs))
+        wins[np.ix_(places, places)] += weight * (shares / shares.sum())[:, None]
+        shown[places] = True
+    np.fill_diagonal(wins, 0)
+    return wins, shown
+
+
+def _beats(strengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(np.clip(strengths[None, :] - strengths[:, None], -500, 500)))
+
+
+def _log_likelihood(wins: NDArray[np.float64], strengths: NDArray[np.float64]) -> float:
+    return -float((wins * np.logaddexp(0, strengths[None, :] - strengths[:, None])).sum())

@@ -1,0 +1,179 @@
+"""Records: what is asked of a model about a test input under one view, and what it answered.
+
+Knows pair keys and numbers. Knows nothing of candidates' grids, torch, prompts, or how an answer is made.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+from lightning_arc.arc import PairKey
+
+Kind = Literal["verify", "select"]
+
+
+class QuestionId(NamedTuple):
+    """What a question and its answer have in common."""
+
+    key: PairKey
+    view: int
+    member: int
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a model is asked about a test input under one view: to judge candidates, or to choose among them.
+
+    Args:
+        key: the test input.
+        view: number of the view.
+        candidates: places of the candidates that are written and judged.
+        selections: the candidates of each selection in the order they are shown; all selections share one prefix.
+        member: which model of an ensemble is asked.
+    """
+
+    key: PairKey
+    view: int
+    candidates: tuple[int, ...] = ()
+    selections: tuple[tuple[int, ...], ...] = ()
+    member: int = 0
+
+    @property
+    def id(self) -> QuestionId:
+        """What an answer to it has too."""
+        return QuestionId(self.key, self.view, self.member, "select" if self.selections else "verify")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The answer to one selection.
+
+    Args:
+        order: places of the candidates, as they were shown.
+        log_probs: log-probability of the number of each; nan if it could not be asked.
+    """
+
+    order: tuple[int, ...]
+    log_probs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ViewEvidence:
+    """The answer to a question: what one model said about a test input's ``n`` candidates under one view.
+
+    Args:
+        key: the test input.
+        view: number of the view.
+        log_odds: ``n`` log-odds that a candidate is right, nan where it was not judged.
+        log_likelihood: ``n`` log-probabilities of writing it, nan where it was not scored.
+        prefix_tokens: tokens of the shared prefix.
+        branch_tokens: tokens of all branches.
+        seconds: time the model took.
+        member: which model of an ensemble this is.
+        candidates: places of the candidates that were asked about, ``None`` for all; one of them without a value was
+            too long.
+        selections: the answered selections.
+    """
+
+    key: PairKey
+    view: int
+    log_odds: Sequence[float]
+    log_likelihood: Sequence[float]
+    prefix_tokens: int = 0
+    branch_tokens: int = 0
+    seconds: float = 0.0
+    member: int = 0
+    candidates: tuple[int, ...] | None = None
+    selections: tuple[Choice, ...] = ()
+
+    @property
+    def id(self) -> QuestionId:
+        """What the question has too."""
+        return QuestionId(self.key, self.view, self.member, "select" if self.selections else "verify")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of prefix and branches."""
+        return self.prefix_tokens + self.branch_tokens
+
+    def answers(self, question: Question) -> bool:
+        """Whether everything that is asked was asked here."""
+        if self.id != question.id:
+            return False
+        known = {selection.order for selection in self.selections}
+        return known.issuperset(question.selections) and (
+            self.candidates is None or set(self.candidates).issuperset(question.candidates)
+        )
+
+
+def no_answer(question: Question, n: int) -> ViewEvidence:
+    """Return the answer to a question about ``n`` candidates that is too long to be asked at all."""
+    silence = [math.nan] * n
+    skipped = tuple(Choice(order, (math.nan,) * len(order)) for order in question.selections)
+    about = {"member": question.member, "candidates": question.candidates, "selections": skipped}
+    return ViewEvidence(question.key, question.view, silence, silence, **about)
+
+
+def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
+    """Return a record with what ``other`` was asked beyond ``one``; ``one`` itself where that is nothing."""
+    places = range(len(one.log_odds))
+    asked, more = (set(places if record.candidates is None else record.candidates) for record in (one, other))
+    orders = {choice.order for choice in one.selections}
+    choices = tuple(choice for choice in other.selections if choice.order not in orders)
+    if not more - asked and not choices:
+        return one
+    merged = {name: getattr(one, name) + getattr(other, name) for name in ("prefix_tokens", "branch_tokens", "seconds")}
+    for name in ("log_odds", "log_likelihood"):
+        both = zip(getattr(one, name), getattr(other, name), strict=True)
+        merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
+    return replace(one, **merged, candidates=tuple(sorted(asked | more)), selections=one.selections + choices)
+
+
+def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
+    """Return a record as JSON holds it, nan and infinity as null."""
+    return {
+        "key": list(record.key),
+        "view": record.view,
+        "member": record.member,
+        "candidates": None if record.candidates is None else list(record.candidates),
+        "log_odds": _finite(record.log_odds),
+        "log_likelihood": _finite(record.log_likelihood),
+        "selections": [[list(s.order), _finite(s.log_probs)] for s in record.selections],
+        "prefix_tokens": record.prefix_tokens,
+        "branch_tokens": record.branch_tokens,
+        "seconds": round(record.seconds, 6),
+    }
+
+
+def decode_evidence(value: Any) -> ViewEvidence | None:
+    """Return the record that a JSON value holds, ``None`` if it holds none."""
+    try:
+        task_id, split, index = value["key"]
+        asked = value.get("candidates")
+        return ViewEvidence(
+            PairKey(str(task_id), str(split), int(index)),
+            int(value["view"]),
+            _floats(value["log_odds"]),
+            _floats(value["log_likelihood"]),
+            int(value["prefix_tokens"]),
+            int(value["branch_tokens"]),
+            float(value["seconds"]),
+            int(value.get("member", 0)),
+            None if asked is None else tuple(int(place) for place in asked),
+            tuple(
+                Choice(tuple(int(place) for place in order), tuple(_floats(log_probs)))
+                for order, log_probs in value.get("selections", [])
+            ),
+        )
+    except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
+        return None
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    return [x if math.isfinite(x) else None for x in values]
+
+
+def _floats(values: list[float | None]) -> list[float]:
+    return [math.nan if x is None else float(x) for x in values]

@@ -1,0 +1,117 @@
+"""Replay: recorded evidence answers an engine's questions, to see what other settings would have asked and chosen.
+
+Knows evidence and engines. Knows nothing of models, or of where evidence was recorded.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from lightning_arc.ranking.engine import Engine
+from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.ranker import Ranker
+from lightning_arc.ranking.records import Question, ViewEvidence, no_answer
+from lightning_arc.ranking.stopping import Stopping
+
+
+def replay(recorded: Sequence[Evidence], ranker: Ranker, stopping: Stopping, step: int = 1, ahead: int = 0) -> Engine:
+    """Run an engine to its end on recorded evidence.
+
+    Args:
+        recorded: of every test input, with as many views as may be asked.
+        ranker: what orders and asks.
+        stopping: when it ends.
+        step: questions of a step.
+        ahead: steps that are asked before the answers are there.
+
+    Returns:
+        The engine, with all answers that it asked for.
+    """
+    known = {e.key: e for e in recorded}
+    fresh = [Evidence(e.key, e.candidates, e.correct) for e in recorded]
+    engine = Engine(fresh, ranker, stopping, ahead=ahead, cost=lambda q: answer(known[q.key], q).tokens)
+    run(engine, lambda question: answer(known[question.key], question), step, ahead)
+    return engine
+
+
+def run(engine: Engine, respond: Callable[[Question], ViewEvidence], step: int = 1, ahead: int = 0) -> list[Question]:
+    """Answer an engine's questions, ``ahead`` steps late, until it asks no more; return them as they were asked."""
+    asked: list[Question] = []
+    waiting: list[list[Question]] = []
+    while (questions := engine.next(step)) is not None:
+        asked += questions
+        waiting.append(questions)
+        if len(waiting) > ahead:
+            for question in waiting.pop(0):
+                engine.take(respond(question))
+    for question in (question for questions in waiting for question in questions):
+        engine.take(respond(question))
+    return asked
+
+
+def answer(recorded: Evidence, question: Question) -> ViewEvidence:
+    """Answer a question from what is recorded; tokens and seconds of branches are in proportion to what is asked."""
+    found = next((record for record in recorded.records if record.id == question.id), None)
+    n = len(recorded.candidates)
+    if found is None:
+        return no_answer(question, n)
+    if question.selections:
+        kept = {choice.order: choice for choice in found.selections}
+        silent = no_answer(question, n).selections
+        choices = tuple(kept.get(order, nothing) for order, nothing in zip(question.selections, silent, strict=True))
+        return _part(found, len(question.selections) / len(found.selections), selections=choices)
+    asked = set(question.candidates)
+    values = {
+        name: [value if i in asked else math.nan for i, value in enumerate(getattr(found, name))]
+        for name in ("log_odds", "log_likelihood")
+    }
+    share = len(asked) / (n if found.candidates is None else len(found.candidates))
+    return _part(found, share, candidates=question.candidates, **values)
+
+
+def _part(record: ViewEvidence, share: float, **changes: object) -> ViewEvidence:
+    branches = round(share * record.branch_tokens)
+    seconds = record.seconds * (record.prefix_tokens + branches) / max(record.tokens, 1)
+    return replace(record, branch_tokens=branches, seconds=seconds, **changes)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What stopping early costs and saves.
+
+    Args:
+        chosen: share of test inputs with the same chosen candidates as all views give.
+        correct: share of test inputs of which both or neither choose the right output; nan where none is known.
+        cost: tokens, as a share of those of all views.
+        views: mean number of views that were asked of a test input.
+    """
+
+    chosen: float
+    correct: float
+    cost: float
+    views: float
+
+
+def compare(recorded: Sequence[Evidence], ranker: Ranker, stopping: Stopping) -> Agreement:
+    """Compare stopping early with asking about all candidates under all views.
+
+    Test inputs without candidates are left out.
+    """
+    recorded = [e.first_views(stopping.max_views) for e in recorded if e.candidates]
+    engine = replay(recorded, ranker, stopping)
+    whole = [ranker.rank(e).order[: stopping.places].tolist() for e in recorded]
+    early = [ranking.order[: stopping.places].tolist() for ranking in engine.rankings()]
+    same = [set(one) == set(other) for one, other in zip(whole, early, strict=True)]
+    right = [
+        any(e.correct[i] for i in one) == any(e.correct[i] for i in other)
+        for e, one, other in zip(recorded, whole, early, strict=True)
+        if e.correct is not None
+    ]
+    everything = sum(sum(e.cost(ranker.kinds)[1:]) for e in recorded)
+    views = [len({record.view for record in e.records}) for e in engine.evidence]
+    return Agreement(
+        sum(same) / len(same),
+        sum(right) / len(right) if right else math.nan,
+        engine.spent / everything,
+        sum(views) / len(views),
+    )

