@@ -286,7 +286,7 @@ def test_a_damaged_pool_ends_a_run_and_is_not_passed_over(tmp_path):
     path.write_bytes(data)
     dataset = Dataset(TRAINING, candidates=[str(path)])
     for workers in (0, 2):
-        with pytest.raises(DataError, match="p.parquet: row group [0-9]+ is damaged"):
+        with pytest.raises(DataError, match=r"p.parquet: row group \d+ (is damaged|has cells that are no grids)"):
             list(module(train_datasets=[dataset], num_workers=workers).train_dataloader())
 
 

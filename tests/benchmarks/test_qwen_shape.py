@@ -1,6 +1,6 @@
 """A Qwen2.5-0.5B with random weights: training steps and a ranking, in bfloat16: `make bench`.
 
-On a CPU three steps of 1,024 tokens with LoRA of rank 128 and two test inputs, whose peak memory is to stay within 8 GiB;
+On a CPU three steps of 1,024 tokens with LoRA of rank 128 and two test inputs, within 8 GiB of peak memory;
 on a GPU batches of 16 prompts of up to 4,096 tokens, beside the measured peak of a matrix product. The plain way, one
 sequence for each answer, runs beside both.
 """
