@@ -93,7 +93,7 @@ def measure(way: str, folder: str) -> dict:
         times.append(time.perf_counter() - start)
         sizes.append((tokens_of(given, False), sum(len(t.branches) for t in some)))
     module.eval()
-    ranked = real_trees(prompter, 16 if ON_GPU else 2, CANDIDATES, longest=limit, least=8)
+    ranked = real_trees(prompter, 16 if ON_GPU else 2, CANDIDATES, longest=limit, least=4)
     given = separate(ranked) if way == "sequence" else ranked
     start = time.perf_counter()
     with torch.autocast(device, torch.bfloat16):

@@ -16,11 +16,13 @@ from torch.nn import functional as F
 
 from lightning_arc.arc import Answer, Episode, read_candidates, read_tasks
 from lightning_arc.batch import TreeBatch
+from lightning_arc.data import default_max_tokens
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 
 PROMPT = "verify-output-from-examples-v1"
 MAX_TOKENS = 16_384
+"""Tokens of a batch of padded rows."""
 
 
 def real_trees(
@@ -81,7 +83,7 @@ def log_odds_of_sequences(model: torch.nn.Module, tree: TokenTree, yes: int, no:
 def tree_batch(trees: Sequence[TokenTree], prompter: Prompter, training: bool = False) -> TreeBatch:
     """A batch as the data module makes it."""
     ids = prompter.yes_id, prompter.no_id, prompter.choice_ids
-    return TreeBatch.collate(trees, *ids, max_tokens=MAX_TOKENS, training=training)
+    return TreeBatch.collate(trees, *ids, max_tokens=default_max_tokens(training), training=training)
 
 
 def tokens_of(trees: Sequence[TokenTree], copies: bool) -> int:
