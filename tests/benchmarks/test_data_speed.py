@@ -58,7 +58,7 @@ def rate(batches: Callable[[], Iterator]) -> tuple[float, float, float]:
         batch = next(iterator)
         samples += BATCH
         tokens += sum(batch.n_tokens)
-        separate += sum(n * prefix for prefix, n, _ in batch.sizes) + batch.n_tokens[1]
+        separate += sum(len(shape.branches) * shape.prefix for shape in batch.shapes) + batch.n_tokens[1]
     seconds = time.perf_counter() - start
     return samples / seconds, tokens / seconds, separate / seconds
 

@@ -40,7 +40,7 @@ def test_sampling_against_the_librarys_generation():
     def ours(decoding: Decoding) -> list[float]:
         found = []
         for i, prompt in enumerate(prompts):
-            written, _ = write(model, prompt, prompter.end_id, ROOM, decoding, grammar, i, 10**7)
+            written, _ = write(model, prompt, prompter.end_id, ROOM, decoding, grammar, i)
             found += [float(len(w.tokens)) for w in written for _ in range(w.count)]
         return found
 
