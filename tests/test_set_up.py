@@ -102,7 +102,7 @@ def _errors(done: subprocess.CompletedProcess) -> list[str]:
 
 def test_a_second_set_up_does_nothing(set_up: Run, asked: Callable) -> None:
     assert set_up().returncode == 0
-    assert any("-e .[test,notebooks,bench]" in line for line in asked())
+    assert any("-e .[test,notebooks]" in line for line in asked())
     assert set_up().returncode == 0
     assert asked() == []
 
@@ -114,7 +114,7 @@ def test_changed_requirements_update_the_environment_in_place(set_up: Run, asked
     stamp = (checkout / ".venv" / ".complete").stat().st_mtime
     os.utime(checkout / "setup.cfg", (stamp + 1, stamp + 1))
     assert set_up().returncode == 0
-    assert any(line.endswith("-e .[test,notebooks,bench]") for line in asked())
+    assert any(line.endswith("-e .[test,notebooks]") for line in asked())
     assert (checkout / ".venv" / "kept").exists()
 
 
