@@ -152,12 +152,12 @@ def ranked(repo_root, ranker, stopping, **settings):
     return data, made, kept
 
 
-def reply(info, value=0.0):
+def reply(info, tokens=0, value=0.0):
     question, n = info["question"], info["n"]
     said = [value if i in question.candidates else math.nan for i in range(n)]
     choices = tuple(Choice(order, (-1.0,) * len(order)) for order in question.selections)
     about = {"candidates": question.candidates, "selections": choices}
-    return ViewEvidence(question.key, question.view, said, said, 1, 1, **about)
+    return ViewEvidence(question.key, question.view, said, said, tokens, **about)
 
 
 def test_every_view_of_every_test_input_with_candidates_is_asked(repo_root):
@@ -201,9 +201,9 @@ def test_an_empty_batch_waits_for_answers_and_a_budget_of_tokens_ends_the_batche
     for batch in data.predict_dataloader():
         asked += sum(batch.n_tokens)
         empty += not batch.info
-        for info in waiting if not batch.info else ():
-            made[0].take(reply(info))
-        waiting = batch.info or waiting
+        for shape, info in waiting if not batch.info else ():
+            made[0].take(reply(info, shape.n_tokens))
+        waiting = list(zip(batch.shapes, batch.info, strict=True)) or waiting
     assert empty and 0 < asked <= 40_000
 
 
