@@ -50,6 +50,11 @@ class TreeShape:
             Kind(int(tree.branches[0].kinds[0])),
         )
 
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of prefix and branches."""
+        return self.prefix + sum(self.branches)
+
 
 @dataclass(frozen=True)
 class Piece:

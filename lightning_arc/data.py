@@ -27,12 +27,13 @@ from lightning_arc.arc import (
     same_grid,
 )
 from lightning_arc.arc.leave_one_out import FEW, MANY
+from lightning_arc.asking import QuestionStream
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import MAKERS
 from lightning_arc.augment.views import common_views, key_seed
 from lightning_arc.augment.weights import shares
-from lightning_arc.batch import TreeBatch
+from lightning_arc.batch import TreeBatch, TreeShape
 from lightning_arc.leaks import source_leaks
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
@@ -43,11 +44,17 @@ from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind, TokenTree
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
 from lightning_arc.queries import opening_tree, read_queries
-from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations, statistics
+from lightning_arc.ranking.engine import Engine
+from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.records import Question, ViewEvidence
+from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations, fit_tree, statistics
 from lightning_arc.sources import Dataset, Source, id_share, only, read_source
 from lightning_arc.validation import asked_in, validation_episodes
 
 VERIFY = "verify-output-from-examples-v1"
+
+Begin = Callable[[list[Evidence], Callable[[Question], int]], tuple[Engine, Callable[[ViewEvidence], None]]]
+"""Of the test inputs and the tokens of a question it makes the engine that asks, and what takes an answer."""
 
 
 class ArcDataModule(L.LightningDataModule):
@@ -68,7 +75,7 @@ class ArcDataModule(L.LightningDataModule):
         trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
         predict_prompt: a verification prompt that candidates are ranked with.
-        n_views: symmetry views that every candidate is judged under.
+        n_views: symmetry views of every query, and of every candidate that is judged without ``model.stopping``.
         max_seq_len: most tokens of one sequence, prefix and branch together.
         drop_demonstrations: whether demonstrations are left out where a sequence is longer; else the sample is skipped.
         batch_size: trees (prompts with all their answers) a step and process.
@@ -153,6 +160,7 @@ class ArcDataModule(L.LightningDataModule):
         self.predict_candidates = CandidatePool()
         self.queries: dict[PairKey, Episode] = {}
         self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
+        self.begin_ranking: Begin | None = None
         self._sampler: Sampler | None = None
 
     def setup(self, stage: str) -> None:
@@ -216,13 +224,12 @@ class ArcDataModule(L.LightningDataModule):
         return DataLoader(asked, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=self._made)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of what is asked under each view, all views of a query together."""
+        """Return the loader of the questions about candidates, or of each view of each query."""
+        if not self.generate:
+            return self._questions()
         finished = self.find_finished()
-        ranked = (PairKey(task.id, "test", i) for task in self.predict_tasks.values() for i in range(len(task.tests)))
-        keys = list(self.queries) if self.generate else [key for key in ranked if self.predict_candidates[key]]
-        make = self.generation_tree if self.generate else self.ranking_tree
-        views = [(key, view) for key in keys for view in range(self.n_views)]
-        asked = [(make, item) for item in views if item not in finished]
+        views = [(key, view) for key in self.queries for view in range(self.n_views)]
+        asked = [(self.generation_tree, item) for item in views if item not in finished]
         return DataLoader(asked, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=self._made)
 
     def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
@@ -244,20 +251,23 @@ class ArcDataModule(L.LightningDataModule):
         votes = [answer.votes for answer in self.val_episodes[i].answers]
         return tree, {"episode": i, "votes": votes, "ranked": prompt == ranks}
 
-    def ranking_tree(self, item: tuple[PairKey, int]) -> tuple[TokenTree | None, dict[str, Any]]:
-        """Make the tree of all candidates of a test input under a view, ``None`` if it is too long."""
-        key, number = item
+    def question_tree(self, question: Question) -> TokenTree | None:
+        """Make the tree of a question about the candidates of a test input, ``None`` if it is too long."""
+        key = question.key
         task = self.predict_tasks[key.task_id]
         pair = task.pair(key)
-        answers = tuple(
+        answers = [
             Answer(c.grid, None if pair.output is None else same_grid(c.grid, pair.output), i, c.votes)
             for i, c in enumerate(self.predict_candidates[key])
-        )
-        episode = Episode(key, task.demonstrations, pair.input, pair.output, answers)
-        view = common_views(number + 1, len(task.demonstrations), self.seed, key)[number]
+        ]
+        if not question.selections:
+            answers = [answers[i] for i in question.candidates]
+        episode = Episode(key, task.demonstrations, pair.input, pair.output, tuple(answers))
+        view = common_views(question.view + 1, len(task.demonstrations), self.seed, key)[question.view]
         shown, limit = view.apply(episode), self.options.max_seq_len
-        tree = fit_demonstrations(self.prompter, shown, self.predict_prompt, limit, drop=True)
-        return tree, {"key": key, "view": number, "n_answers": len(answers)}
+        if question.selections:
+            return fit_tree(lambda e: self.prompter.selections(e, question.selections), shown, limit, drop=True)
+        return fit_demonstrations(self.prompter, shown, self.predict_prompt, limit, drop=True)
 
     def generation_tree(self, item: tuple[PairKey, int]) -> tuple[TokenTree | None, dict[str, Any]]:
         """Make the tree of a query under a view, to be written behind, ``None`` if it is too long."""
@@ -317,6 +327,23 @@ class ArcDataModule(L.LightningDataModule):
     def _split(self, source: Source, held_out: bool) -> Source:
         fraction = self.held_out_fraction
         return only(source, lambda task_id: (id_share(base_id(task_id)) < fraction) == held_out) if fraction else source
+
+    def _questions(self) -> DataLoader:
+        """Return the loader of an engine's questions, which are made here, where the engine is."""
+        if self.begin_ranking is None:
+            raise DataError("trainer.callbacks: ranking needs RankingWriter among them, which takes the answers")
+        evidence = [e for e in gather(self.predict_tasks, self.predict_candidates, ()) if e.candidates]
+        engine, keep = self.begin_ranking(evidence, self._cost)
+
+        def n_candidates(question: Question) -> int:
+            return len(self.predict_candidates[question.key])
+
+        stream = QuestionStream(engine, self.question_tree, self._collate, keep, n_candidates, self.batch_size)
+        return DataLoader(stream, batch_size=None)
+
+    def _cost(self, question: Question) -> int:
+        tree = self.question_tree(question)
+        return 0 if tree is None else TreeShape.of(tree).n_tokens
 
     def _made(self, asked: list[tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]]) -> TreeBatch:
         """Make the trees that were asked for, and a batch of those that are not too long."""

@@ -7,7 +7,7 @@ of a seed and an index: the same on any number of workers, and after any restart
 import warnings
 from bisect import bisect
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -96,8 +96,13 @@ def fit_demonstrations(
     Returns:
         The tree, or ``None`` if it does not fit.
     """
+    return fit_tree(lambda shown: prompter.tree(shown, prompt, **options), episode, max_seq_len, drop)
+
+
+def fit_tree(make: Callable[[Episode], TokenTree], episode: Episode, max_seq_len: int, drop: bool) -> TokenTree | None:
+    """Make a token tree of an episode, with fewer demonstrations where it is too long, see `fit_demonstrations`."""
     while True:
-        tree = prompter.tree(episode, prompt, **options)
+        tree = make(episode)
         if tree.longest <= max_seq_len:
             return tree
         if not drop or len(episode.demonstrations) < 2:

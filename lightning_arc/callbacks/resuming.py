@@ -28,7 +28,7 @@ class ResumingWriter(L.Callback, ABC):
         self._signature: str | None = None
 
     @abstractmethod
-    def record(self, output: dict[str, Any]) -> Any:
+    def record(self, output: Any) -> Any:
         """Return the record of what a step gave for one tree; it has a ``key`` and a ``view``."""
 
     @abstractmethod
@@ -43,6 +43,10 @@ class ResumingWriter(L.Callback, ABC):
     def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[Any]) -> None:
         """Write the files, in the first process, from the records of all."""
 
+    def n_views(self, trainer: L.Trainer, pl_module: L.LightningModule) -> int:
+        """Return the number of views that is written of; more may have been asked by an earlier run."""
+        return trainer.datamodule.n_views
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Let the data module pass over what earlier runs of the same command have finished."""
         if stage == "predict":
@@ -52,11 +56,8 @@ class ResumingWriter(L.Callback, ABC):
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Open this process's journal."""
-        path = Path(trainer.default_root_dir) / f"{self.name}-{trainer.global_rank}.jsonl"
-        if found := len(self._done(trainer)):
-            rank_zero_info(f"{path.parent}: goes on from {found} views of queries that were finished before")
-        trainer.strategy.barrier()  # nobody writes while another still reads
-        self._journal = Journal(path, self._named(trainer), self.encode, self.decode)
+        if self._journal is None:
+            self._open(trainer)
 
     def on_predict_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, *_: Any, **__: Any
@@ -73,13 +74,23 @@ class ResumingWriter(L.Callback, ABC):
             self._journal.close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            n_views = trainer.datamodule.n_views
+            n_views = self.n_views(trainer, pl_module)
             self.write(trainer, pl_module, [record for record in self._done(trainer) if record.view < n_views])
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
         """Close the journal; what it holds is continued from."""
         if self._journal is not None:
             self._journal.close()
+
+    def _open(self, trainer: L.Trainer) -> list[Any]:
+        """Open this process's journal; return the records of all that there are."""
+        path = Path(trainer.default_root_dir) / f"{self.name}-{trainer.global_rank}.jsonl"
+        done = self._done(trainer)
+        if done:
+            rank_zero_info(f"{path.parent}: goes on from {len(done)} views of queries that were finished before")
+        trainer.strategy.barrier()  # nobody writes while another still reads
+        self._journal = Journal(path, self._named(trainer), self.encode, self.decode)
+        return done
 
     def _done(self, trainer: L.Trainer) -> list[Any]:
         journals = sorted(Path(trainer.default_root_dir).glob(f"{self.name}-*.jsonl"))

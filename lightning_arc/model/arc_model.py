@@ -4,6 +4,7 @@ Knows tree batches, losses, metrics, optimisation and checkpoints. Knows nothing
 """
 
 import time
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,12 +23,13 @@ from lightning_arc.arc.grid import DataError
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import Pack, TreeBatch
 from lightning_arc.model.accumulation import sum_in_turn
+from lightning_arc.model.answers import answer
 from lightning_arc.model.decoding import Decoding, write
 from lightning_arc.model.head import weighted_loss
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule
 from lightning_arc.model.recent import Recent
-from lightning_arc.model.scoring import score_batch
+from lightning_arc.model.scoring import BranchScores, score_batch
 from lightning_arc.model.tree_attention import Way, use_tree_attention
 from lightning_arc.model.tree_forward import check_linear_head, pack_hidden
 from lightning_arc.model.validation_metrics import ValidationMetrics
@@ -35,6 +37,10 @@ from lightning_arc.model.vocabulary import trim
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind
+from lightning_arc.ranking.ranker import Ranker
+from lightning_arc.ranking.rankers import Ensemble, Verifier
+from lightning_arc.ranking.records import ViewEvidence
+from lightning_arc.ranking.stopping import Stopping
 
 
 class ArcModel(L.LightningModule):
@@ -60,6 +66,8 @@ class ArcModel(L.LightningModule):
         warmup_steps: steps in which the learning rate rises from 0.
         loss_weights: weight of each prompt kind in the loss, 1 where not named.
         decoding: how answers are written where candidates are generated.
+        ranker: what candidates are ranked by, and asked for; ``null`` for the verifier.
+        stopping: when questions about candidates end; ``null`` asks all of them under ``data.n_views`` views.
     """
 
     def __init__(
@@ -81,9 +89,11 @@ class ArcModel(L.LightningModule):
         warmup_steps: int = 100,
         loss_weights: dict[str, float] | None = None,
         decoding: Decoding | None = None,
+        ranker: Ranker | None = None,
+        stopping: Stopping | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["ranker", "stopping"])  # any checkpoint is ranked with in any way
         labels = [kind.label for kind in Kind]
         shares(loss_weights or {}, labels, "model.loss_weights")
         if learning_rate <= 0:
@@ -95,6 +105,8 @@ class ArcModel(L.LightningModule):
             raise DataError("model.quantize: weights of 4 bits are not trained; an adapter on them is (model.lora)")
         if model_path is None and trim_vocabulary:
             raise DataError("model.trim_vocabulary: a model from scratch has no token to spare")
+        if isinstance(ranker, Ensemble) and ranker.members > 1:
+            raise DataError(f"model.ranker: an ensemble of {ranker.members} models, there is only one to ask")
         self.model_path, self.scratch, self.lora, self.adapter_path = model_path, scratch, lora, adapter_path
         self.quantize, self.trim_vocabulary, self.attention = quantize, trim_vocabulary, attention
         self.gradient_checkpointing, self.compiles = gradient_checkpointing, compile
@@ -104,6 +116,7 @@ class ArcModel(L.LightningModule):
         weights = torch.tensor([(loss_weights or {}).get(label, 1.0) for label in labels])
         self.register_buffer("kind_weights", weights, persistent=False)
         self.decoding = decoding or Decoding()
+        self.ranker, self.stopping = ranker or Verifier(), stopping
         self.grammar: Grammar | None = None
         self.model: torch.nn.Module | None = None
         self.base_fingerprint: str | None = None
@@ -257,33 +270,24 @@ class ArcModel(L.LightningModule):
             rank_zero_warn("data.max_seq_len: no validation episode is that short, so that there are no metrics")
         self.log_dict(found)
 
-    def predict_step(self, batch: TreeBatch, batch_idx: int) -> list[dict[str, Any]]:
-        """Return, per tree, the evidence about all candidates of a test input under one view, or answers to a query.
+    def predict_step(self, batch: TreeBatch, batch_idx: int) -> list[ViewEvidence] | list[dict[str, Any]]:
+        """Return, per tree, the answer to the question about candidates that it asks, or answers to a query.
 
         Returns:
-            A list of dicts with ``key``, ``view``, ``log_odds`` and ``log_likelihood`` (a float per candidate, nan
-            where there is none), ``seconds`` (the batch's, by tokens), ``prefix_tokens`` and ``branch_tokens``. Where
-            answers are to be written, with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``,
-            ``tokens`` and ``seconds``.
+            A list of `ViewEvidence`, whose ``seconds`` are the batch's by tokens. Where answers are to be written, a
+            list of dicts with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens`` and
+            ``seconds``.
         """
         if any("room" in info for info in batch.info):
             return [self._write(batch, i) for i in range(len(batch.shapes))]
         start = time.perf_counter()
         scores = score_batch(self.causal_lm, batch, self.attention)
-        said = {name: getattr(scores, name).tolist() for name in ("log_odds", "log_likelihood")}
+        scores = BranchScores(*(getattr(scores, f.name).cpu() for f in fields(scores)))
         seconds_a_token = (time.perf_counter() - start) / max(sum(batch.n_tokens), 1)
-        evidence = []
-        for i, (shape, info) in enumerate(zip(batch.shapes, batch.info, strict=True)):
-            record = {"key": info["key"], "view": info["view"]}
-            for name, all_values in said.items():
-                values = [float("nan")] * info["n_answers"]
-                for place, value in zip(shape.answers, all_values[batch.rows(i)], strict=True):
-                    values[place] = value
-                record[name] = values
-            n_branch = sum(shape.branches)
-            record["seconds"] = seconds_a_token * (shape.prefix + n_branch)
-            evidence.append(record | {"prefix_tokens": shape.prefix, "branch_tokens": n_branch})
-        return evidence
+        return [
+            answer(**info, shape=shape, scores=scores.select(batch.rows(i)), seconds=seconds_a_token * shape.n_tokens)
+            for i, (shape, info) in enumerate(zip(batch.shapes, batch.info, strict=True))
+        ]
 
     def _write(self, batch: TreeBatch, i: int) -> dict[str, Any]:
         start, info = time.perf_counter(), batch.info[i]

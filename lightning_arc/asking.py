@@ -1,0 +1,52 @@
+"""Asking: the questions of a ranking engine as tree batches, made as the answers to earlier ones let it go on.
+
+Knows an engine, and functions that make trees and batches. Knows nothing of tasks, prompts, models or Lightning.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from torch.utils.data import IterableDataset
+
+from lightning_arc.batch import TreeBatch
+from lightning_arc.prompt.tree import TokenTree
+from lightning_arc.ranking.engine import Engine
+from lightning_arc.ranking.records import Question, ViewEvidence, no_answer
+
+
+class QuestionStream(IterableDataset):
+    """Batches of an engine's questions. It is read in the process in which the engine takes the answers.
+
+    Args:
+        engine: asks.
+        make: makes a question's tree, ``None`` if it is too long.
+        collate: makes a batch of trees and what is told about each.
+        keep: takes the answer to a question that is too long, which is none.
+        n_candidates: of a question's test input.
+        batch_size: most questions of a batch.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        make: Callable[[Question], TokenTree | None],
+        collate: Callable[[Sequence[TokenTree], Sequence[dict[str, Any]]], TreeBatch],
+        keep: Callable[[ViewEvidence], None],
+        n_candidates: Callable[[Question], int],
+        batch_size: int,
+    ) -> None:
+        self.engine, self.make, self.collate, self.keep = engine, make, collate, keep
+        self.n_candidates, self.batch_size = n_candidates, batch_size
+
+    def __iter__(self) -> Iterator[TreeBatch]:
+        """Yield batches with ``question`` and ``n`` (candidates) of each tree; an empty one where answers are due."""
+        while (questions := self.engine.next(self.batch_size)) is not None:
+            trees, info = [], []
+            for question in questions:
+                n, tree = self.n_candidates(question), self.make(question)
+                if tree is None:
+                    self.keep(no_answer(question, n))
+                else:
+                    trees.append(tree)
+                    info.append({"question": question, "n": n})
+            yield self.collate(trees, info)
