@@ -3,7 +3,7 @@
 Knows an engine, and functions that make trees and batches. Knows nothing of tasks, prompts, models or Lightning.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from torch.utils.data import IterableDataset
@@ -24,6 +24,8 @@ class QuestionStream(IterableDataset):
         keep: takes the answer to a question that is too long, which is none.
         n_candidates: of a question's test input.
         batch_size: most questions of a batch.
+        about: what else a question's tree is told with. Questions to one member of an ensemble and with one ``lesson``,
+            if this tells any, come together.
     """
 
     def __init__(
@@ -34,19 +36,30 @@ class QuestionStream(IterableDataset):
         keep: Callable[[ViewEvidence], None],
         n_candidates: Callable[[Question], int],
         batch_size: int,
+        about: Callable[[Question], dict[str, Any]],
     ) -> None:
         self.engine, self.make, self.collate, self.keep = engine, make, collate, keep
-        self.n_candidates, self.batch_size = n_candidates, batch_size
+        self.n_candidates, self.batch_size, self.about = n_candidates, batch_size, about
 
     def __iter__(self) -> Iterator[TreeBatch]:
         """Yield batches with ``question`` and ``n`` (candidates) of each tree; an empty one where answers are due."""
         while (questions := self.engine.next(self.batch_size)) is not None:
-            trees, info = [], []
+            trees: list[TokenTree] = []
+            info: list[dict[str, Any]] = []
             for question in questions:
                 n, tree = self.n_candidates(question), self.make(question)
                 if tree is None:
                     self.keep(no_answer(question, n))
                 else:
                     trees.append(tree)
-                    info.append({"question": question, "n": n})
-            yield self.collate(trees, info)
+                    info.append({"question": question, "n": n} | self.about(question))
+            for places in alike([(told["question"].member, told.get("lesson")) for told in info]) or [[]]:
+                yield self.collate([trees[i] for i in places], [info[i] for i in places])
+
+
+def alike(names: Sequence[Hashable]) -> list[list[int]]:
+    """Return the places of equal names together, in the order in which the names first come."""
+    places: dict[Hashable, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    return list(places.values())

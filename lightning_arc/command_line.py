@@ -90,6 +90,7 @@ class ArcCLI(LightningCLI):
         """Let the data follow the model's path and the seed."""
         parser.link_arguments("model.model_path", "data.model_path")
         parser.link_arguments("model.trim_vocabulary", "data.trim_vocabulary")
+        parser.link_arguments("model.test_time", "data.lessons", compute_fn=lambda settings: settings is not None)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

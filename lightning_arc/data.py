@@ -6,6 +6,7 @@ Knows tasks, candidates, prompts and loaders. Knows nothing of models; what a mo
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -27,7 +28,7 @@ from lightning_arc.arc import (
     same_grid,
 )
 from lightning_arc.arc.leave_one_out import FEW, MANY
-from lightning_arc.asking import QuestionStream
+from lightning_arc.asking import QuestionStream, alike
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import MAKERS
@@ -35,6 +36,7 @@ from lightning_arc.augment.views import common_views, key_seed
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import TreeBatch, TreeShape
 from lightning_arc.leaks import source_leaks
+from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
@@ -72,6 +74,10 @@ class ArcDataModule(L.LightningDataModule):
         generate: whether candidates are written for `tasks`, instead of given ones ranked.
         leave_one_out: whether they are written for demonstration pairs too, each in turn left out of the others.
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
+        lessons: whether each task's demonstrations are given as training batches before it is asked about (follows
+            ``model.test_time``).
+        lesson_prompts: prompts that are made of them; ``null`` for `predict_prompt`, and for the writing of outputs
+            where that does not hold it.
         trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
         predict_prompt: a verification prompt that candidates are ranked with.
@@ -108,6 +114,8 @@ class ArcDataModule(L.LightningDataModule):
         generate: bool = False,
         leave_one_out: bool = False,
         only_with_candidates: bool = False,
+        lessons: bool = False,
+        lesson_prompts: list[str] | None = None,
         trim_vocabulary: bool = False,
         grid_encoder: GridEncoder | str | None = None,
         predict_prompt: str = VERIFY,
@@ -137,6 +145,7 @@ class ArcDataModule(L.LightningDataModule):
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
         self.generate, self.leave_one_out = generate, leave_one_out
         self.only_with_candidates, self.trim_vocabulary = only_with_candidates, trim_vocabulary
+        self.lessons, self.lesson_prompts = lessons, lesson_prompts or lesson_prompts_beside(predict_prompt)
         self.grid_encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
         self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
         self.samples_per_epoch = samples_per_epoch
@@ -162,6 +171,7 @@ class ArcDataModule(L.LightningDataModule):
         self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
         self.begin_ranking: Begin | None = None
         self._sampler: Sampler | None = None
+        self._lesson: Lesson | None = None
 
     def setup(self, stage: str) -> None:
         """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
@@ -230,7 +240,10 @@ class ArcDataModule(L.LightningDataModule):
         finished = self.find_finished()
         views = [(key, view) for key in self.queries for view in range(self.n_views)]
         asked = [(self.generation_tree, item) for item in views if item not in finished]
-        return DataLoader(asked, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=self._made)
+        groups = alike([lesson_key(key) for _, (key, _) in asked]) if self.lessons else [[*range(len(asked))]]
+        size = self.batch_size
+        batches = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
+        return DataLoader(asked, batch_sampler=batches, num_workers=self.num_workers, collate_fn=self._made)
 
     def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
         """Move a batch without waiting for it."""
@@ -282,7 +295,20 @@ class ArcDataModule(L.LightningDataModule):
             "room": limit - tree.longest if tree else 0,
             "seed": int(np.random.SeedSequence([self.seed, key_seed(key), number]).generate_state(1)[0]),
             "n_demonstrations": len(episode.demonstrations),
-        }
+        } | self._about(key)
+
+    def lesson(self, key: PairKey) -> Lesson | None:
+        """Return what the demonstrations before a query teach, ``None`` if a single one leaves none to be shown.
+
+        Args:
+            key: as a batch tells it in ``lesson``.
+        """
+        if self._lesson is None or self._lesson.key != key:
+            task = self.predict_tasks[key.task_id]
+            episode = self.queries.get(key) or Episode(key, task.demonstrations, task.pair(key).input, None)
+            made = self.prompter, self.options, self.lesson_prompts, partial(self._collate, training=True), self.seed
+            self._lesson = Lesson(episode, task, self.predict_candidates, *made)
+        return self._lesson if self._lesson.teaches else None
 
     @property
     def signature(self) -> str:
@@ -290,6 +316,7 @@ class ArcDataModule(L.LightningDataModule):
         digest = hashlib.sha256()
         settings = [self.predict_prompt, str(self.prompter.grid_encoder), self.options.max_seq_len, self.seed]
         settings += [self.generate, self.leave_one_out, self.options.pool_demonstrations]
+        settings += [self.lesson_prompts, str(self.options)] if self.lessons else []
         digest.update(json.dumps(settings).encode())
         for task in self.predict_tasks.values():
             for pair in (*task.demonstrations, *task.tests):
@@ -338,8 +365,19 @@ class ArcDataModule(L.LightningDataModule):
         def n_candidates(question: Question) -> int:
             return len(self.predict_candidates[question.key])
 
-        stream = QuestionStream(engine, self.question_tree, self._collate, keep, n_candidates, self.batch_size)
+        stream = QuestionStream(
+            engine,
+            self.question_tree,
+            self._collate,
+            keep,
+            n_candidates,
+            self.batch_size,
+            lambda question: self._about(question.key),
+        )
         return DataLoader(stream, batch_size=None)
+
+    def _about(self, key: PairKey) -> dict[str, Any]:
+        return {"lesson": lesson_key(key)} if self.lessons else {}
 
     def _cost(self, question: Question) -> int:
         tree = self.question_tree(question)

@@ -4,7 +4,7 @@ Knows tree batches, losses, metrics, optimisation and checkpoints. Knows nothing
 """
 
 import time
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.arc import DataError, PairKey
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import Pack, TreeBatch
 from lightning_arc.model.accumulation import sum_in_turn
@@ -28,8 +28,10 @@ from lightning_arc.model.decoding import Decoding, write
 from lightning_arc.model.head import weighted_loss
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule
+from lightning_arc.model.panel import Panel
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
+from lightning_arc.model.test_time import AtTestTime, Pupil
 from lightning_arc.model.tree_attention import Way, use_tree_attention
 from lightning_arc.model.tree_forward import check_linear_head, pack_hidden
 from lightning_arc.model.validation_metrics import ValidationMetrics
@@ -68,6 +70,10 @@ class ArcModel(L.LightningModule):
         decoding: how answers are written where candidates are generated.
         ranker: what candidates are ranked by, and asked for; ``null`` for the verifier.
         stopping: when questions about candidates end; ``null`` asks all of them under ``data.n_views`` views.
+        ensemble: further models that are asked the same, whose answers are averaged: folders of adapters, checkpoints
+            of trainings from this model, or folders of whole models that read the same tokens.
+        test_time: how an adapter for each task is trained on its demonstrations before it is asked about; ``null``
+            asks the model as it is.
     """
 
     def __init__(
@@ -91,9 +97,12 @@ class ArcModel(L.LightningModule):
         decoding: Decoding | None = None,
         ranker: Ranker | None = None,
         stopping: Stopping | None = None,
+        ensemble: list[str] | None = None,
+        test_time: AtTestTime | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["ranker", "stopping"])  # any checkpoint is ranked with in any way
+        # Any checkpoint is ranked with in any way.
+        self.save_hyperparameters(ignore=["ranker", "stopping", "ensemble", "test_time"])
         labels = [kind.label for kind in Kind]
         shares(loss_weights or {}, labels, "model.loss_weights")
         if learning_rate <= 0:
@@ -105,8 +114,14 @@ class ArcModel(L.LightningModule):
             raise DataError("model.quantize: weights of 4 bits are not trained; an adapter on them is (model.lora)")
         if model_path is None and trim_vocabulary:
             raise DataError("model.trim_vocabulary: a model from scratch has no token to spare")
-        if isinstance(ranker, Ensemble) and ranker.members > 1:
-            raise DataError(f"model.ranker: an ensemble of {ranker.members} models, there is only one to ask")
+        self.ensemble, self.test_time = ensemble or [], test_time
+        members = 1 + len(self.ensemble)
+        if isinstance(ranker, Ensemble) and ranker.members != members:
+            raise DataError(
+                f"model.ranker: an ensemble of {ranker.members} models, there are {members} (model.ensemble)"
+            )
+        if self.ensemble and not isinstance(ranker, Ensemble):
+            ranker = Ensemble(ranker or Verifier(), members)
         self.model_path, self.scratch, self.lora, self.adapter_path = model_path, scratch, lora, adapter_path
         self.quantize, self.trim_vocabulary, self.attention = quantize, trim_vocabulary, attention
         self.gradient_checkpointing, self.compiles = gradient_checkpointing, compile
@@ -122,6 +137,7 @@ class ArcModel(L.LightningModule):
         self.base_fingerprint: str | None = None
         self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
+        self._panel: Panel | None = None
         self.strict_loading = not self.uses_lora
         self.configure_metrics()
 
@@ -146,9 +162,17 @@ class ArcModel(L.LightningModule):
         return Path(self.adapter_path or self.model_path or "scratch").name
 
     @property
+    def panel(self) -> Panel:
+        """The models that are asked, until the prediction ends."""
+        if self._panel is None:
+            self._panel = Panel(self.model, self.ensemble, self._load, self.base_fingerprint)
+        return self._panel
+
+    @property
     def signature(self) -> str:
-        """Name of all weights as they are now, and of how is decoded with them."""
-        return f"{fingerprint(self.model)}-{self.decoding}"
+        """Name of all weights as they are now, and of how is decoded with them and what they learn of each task."""
+        settings = [self.decoding] if self.test_time is None else [self.decoding, self.test_time]
+        return "-".join([self.panel.fingerprint, *map(str, settings)])
 
     def configure_model(self) -> None:
         """Load or build the model, once."""
@@ -173,13 +197,20 @@ class ArcModel(L.LightningModule):
             base = load_base(self.model_path, torch.bfloat16 if half else torch.float32, self.quantize)
             check_linear_head(base)
             self.base_fingerprint = fingerprint(base)
-        if kept is not None:
-            trim(base, kept)
         self.prepare(base)
         self.model = add_lora(base, self.lora, self.adapter_path) if self.uses_lora else base
 
+    def _load(self, path: str) -> PreTrainedModel:
+        """Load a whole model that is asked beside this one."""
+        model = load_base(path, self.causal_lm.dtype)
+        check_linear_head(model)
+        self.prepare(model)
+        return model.eval()
+
     def prepare(self, base: PreTrainedModel) -> None:
-        """Let a model attend to trees, and compute as the settings say."""
+        """Let a model have the tokens that are kept, attend to trees, and compute as the settings say."""
+        if self.kept is not None:
+            trim(base, self.kept)
         use_tree_attention(base)
         if self.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
@@ -216,13 +247,7 @@ class ArcModel(L.LightningModule):
 
     def training_step(self, batch: TreeBatch, batch_idx: int) -> Tensor:
         """Return the loss: per prompt kind the weighted mean over its targets, summed with the kinds' weights."""
-        wanted = self.kind_weights.float()
-        totals = torch.zeros_like(wanted)
-        for pack in batch.packs:
-            totals = totals.index_add(0, pack.kinds, pack.weights)
-        of_target = (wanted / totals).where(totals > 0, 0)
-        losses = [partial(self._pack_loss, pack, of_target) for pack in batch.packs]
-        loss, sums = sum_in_turn(losses, self.trained)
+        loss, sums, totals = self._batch_loss(self.causal_lm, batch, self.trained)
         for kind in batch.kinds:
             of_kind = {"loss": sums[0, kind] / totals[kind], "accuracy": sums[1, kind] / totals[kind]}
             self._recent.add({f"train/{kind.label}/{name}": value for name, value in of_kind.items()})
@@ -230,9 +255,20 @@ class ArcModel(L.LightningModule):
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.shapes))
         return loss
 
-    def _pack_loss(self, pack: Pack, of_target: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch_loss(
+        self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a batch's loss; by kind, ``(2, kinds)`` weighted sums of its targets' losses and hits, and weights."""
+        wanted = self.kind_weights.float()
+        totals = torch.zeros_like(wanted)
+        for pack in batch.packs:
+            totals = totals.index_add(0, pack.kinds, pack.weights)
+        of_target = (wanted / totals).where(totals > 0, 0)
+        losses = [partial(self._pack_loss, model, pack, of_target) for pack in batch.packs]
+        return *sum_in_turn(losses, trained), totals
+
+    def _pack_loss(self, model: PreTrainedModel, pack: Pack, of_target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss of a pack, and ``(2, kinds)`` weighted sums of its targets' losses and hits."""
-        model = self.causal_lm
         hidden = pack_hidden(model.get_decoder(), pack, self.attention)[pack.places]
         weights = pack.weights * of_target[pack.kinds]
         loss, losses, hits = weighted_loss(model.get_output_embeddings(), hidden, pack.targets, weights)
@@ -278,23 +314,48 @@ class ArcModel(L.LightningModule):
             list of dicts with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens`` and
             ``seconds``.
         """
-        if any("room" in info for info in batch.info):
-            return [self._write(batch, i) for i in range(len(batch.shapes))]
+        if not batch.info:
+            return []
         start = time.perf_counter()
-        scores = score_batch(self.causal_lm, batch, self.attention)
+        number, lesson, about = _common(batch.info)
+        tokens = None if lesson is None else self._learn(number, lesson)
+        with self.panel.asked(number, taught=tokens is not None) as model:
+            if "room" in about[0]:
+                return [self._write(model, batch, i) for i in range(len(batch.shapes))]
+            scores = score_batch(model, batch, self.attention)
         scores = BranchScores(*(getattr(scores, f.name).cpu() for f in fields(scores)))
         seconds_a_token = (time.perf_counter() - start) / max(sum(batch.n_tokens), 1)
-        return [
+        said = [
             answer(**info, shape=shape, scores=scores.select(batch.rows(i)), seconds=seconds_a_token * shape.n_tokens)
-            for i, (shape, info) in enumerate(zip(batch.shapes, batch.info, strict=True))
+            for i, (shape, info) in enumerate(zip(batch.shapes, about, strict=True))
         ]
+        return [replace(said[0], lesson_tokens=tokens or 0), *said[1:]]
 
-    def _write(self, batch: TreeBatch, i: int) -> dict[str, Any]:
+    def _learn(self, number: int, key: PairKey) -> int | None:
+        """Let a member learn a task's lesson; return the tokens that this took, ``None`` if there is nothing to."""
+        data, settings = self.trainer.datamodule, self.test_time
+        lesson = data.lesson(key)
+        if lesson is None or not settings.steps:
+            return None
+        folder, signature = Path(self.trainer.default_root_dir) / "adapters", f"{data.signature}-{self.signature}"
+        self.panel.let_learn(lambda adapters: Pupil(adapters, settings, self._lesson_loss, folder, signature))
+        return self.panel.learn(number, lesson)
+
+    def _lesson_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
+        return self._batch_loss(model, batch, trained)[0]
+
+    def _write(self, model: PreTrainedModel, batch: TreeBatch, i: int) -> dict[str, Any]:
         start, info = time.perf_counter(), batch.info[i]
         settings = info["room"], self.decoding, self.grammar, info["seed"]
-        written, tokens = write(self.causal_lm, batch.sequence(i), info["end_id"], *settings)
+        written, tokens = write(model, batch.sequence(i), info["end_id"], *settings)
         about = {name: info[name] for name in ("key", "view", "n_demonstrations")}
         return about | {"written": written, "tokens": tokens, "seconds": time.perf_counter() - start}
+
+    def teardown(self, stage: str) -> None:
+        """Leave the model as it was before a prediction."""
+        if self._panel is not None:
+            self._panel.close()
+            self._panel = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what is not trained, and name the base that belongs to it."""
@@ -329,3 +390,10 @@ class ArcModel(L.LightningModule):
         missing = wanted - set(checkpoint["state_dict"])
         if missing:
             raise DataError(f"the checkpoint lacks {len(missing)} weights of the model, {min(missing)} among them")
+
+
+def _common(info: list[dict[str, Any]]) -> tuple[int, PairKey | None, list[dict[str, Any]]]:
+    """Return the member and the lesson that all trees of a batch have in common, and what else is told of each."""
+    lesson = info[0].get("lesson")
+    member = info[0]["question"].member if "question" in info[0] else 0
+    return member, lesson, [{name: value for name, value in told.items() if name != "lesson"} for told in info]

@@ -143,21 +143,24 @@ def add_lora(base: PreTrainedModel, lora: Lora | None, adapter_path: str | None)
             return PeftModel.from_pretrained(base, adapter_path, is_trainable=True)
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             raise DataError(f"{adapter_path}: no adapter could be loaded: {first_line(error)}") from error
-    lora = lora or Lora()
     try:
-        config = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=lora.r,
-            lora_alpha=lora.alpha,
-            lora_dropout=lora.dropout,
-            target_modules=lora.target_modules,
-            use_rslora=lora.use_rslora,
-            use_dora=lora.use_dora,
-            init_lora_weights=True if lora.init == "default" else lora.init,
-        )
-        return get_peft_model(base, config)
+        return get_peft_model(base, lora_config(lora or Lora()))
     except ValueError as error:
         raise DataError(f"model.lora: {first_line(error)}") from error
+
+
+def lora_config(lora: Lora) -> LoraConfig:
+    """Return an adapter's settings as peft takes them."""
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=lora.target_modules,
+        use_rslora=lora.use_rslora,
+        use_dora=lora.use_dora,
+        init_lora_weights=True if lora.init == "default" else lora.init,
+    )
 
 
 def fingerprint(model: nn.Module) -> str:

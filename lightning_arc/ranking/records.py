@@ -75,6 +75,7 @@ class ViewEvidence:
         candidates: places of the candidates that were asked about, ``None`` for all; one of them without a value was
             too long.
         selections: the answered selections.
+        lesson_tokens: tokens of the test-time training that came before it, 0 where the model was trained already.
     """
 
     key: PairKey
@@ -87,6 +88,7 @@ class ViewEvidence:
     member: int = 0
     candidates: tuple[int, ...] | None = None
     selections: tuple[Choice, ...] = ()
+    lesson_tokens: int = 0
 
     @property
     def id(self) -> QuestionId:
@@ -124,7 +126,8 @@ def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
     choices = tuple(choice for choice in other.selections if choice.order not in orders)
     if not more - asked and not choices:
         return one
-    merged = {name: getattr(one, name) + getattr(other, name) for name in ("prefix_tokens", "branch_tokens", "seconds")}
+    costs = ("prefix_tokens", "branch_tokens", "seconds", "lesson_tokens")
+    merged = {name: getattr(one, name) + getattr(other, name) for name in costs}
     for name in ("log_odds", "log_likelihood"):
         both = zip(getattr(one, name), getattr(other, name), strict=True)
         merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
@@ -144,6 +147,7 @@ def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
         "prefix_tokens": record.prefix_tokens,
         "branch_tokens": record.branch_tokens,
         "seconds": round(record.seconds, 6),
+        "lesson_tokens": record.lesson_tokens,
     }
 
 
@@ -166,6 +170,7 @@ def decode_evidence(value: Any) -> ViewEvidence | None:
                 Choice(tuple(int(place) for place in order), tuple(_floats(log_probs)))
                 for order, log_probs in value.get("selections", [])
             ),
+            int(value.get("lesson_tokens", 0)),
         )
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         return None

@@ -1,0 +1,111 @@
+"""Adapters: several LoRA adapters on one causal language model, of which any are in use at a time.
+
+Knows causal language models and peft. Knows nothing of checkpoints, training or what a model is asked.
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+
+class Adapters:
+    """The adapters on a model, those that it came with and those that are added, which `remove` takes off again.
+
+    Args:
+        model: a causal language model, or one with adapters as peft makes it.
+    """
+
+    def __init__(self, model: PreTrainedModel | PeftModel) -> None:
+        self.peft = model if isinstance(model, PeftModel) else None
+        self.model: PreTrainedModel = model if self.peft is None else model.get_base_model()
+        self.own: tuple[str, ...] = () if self.peft is None else tuple(self.peft.active_adapters)
+        self._added: list[str] = []
+        self._learned = {id(p) for p in model.parameters() if p.requires_grad}
+
+    def add(self, name: str, config: LoraConfig) -> dict[str, Parameter]:
+        """Add an adapter that changes nothing yet; return its weights, in float32 where they are narrower."""
+        # In inference mode, which Lightning predicts in, weights would be made that can never be trained.
+        with torch.inference_mode(False):
+            if self.peft is None:
+                self.peft = PeftModel(self.model, config, name)
+            else:
+                self.peft.add_adapter(name, config)
+        self._added.append(name)
+        self.use(self.own)
+        return self.weights(name)
+
+    def load(self, name: str, folder: str) -> None:
+        """Add a saved adapter.
+
+        Raises:
+            OSError, ValueError, RuntimeError: if the folder has none for this model.
+        """
+        with torch.inference_mode(False):
+            if self.peft is None:
+                self.peft = PeftModel.from_pretrained(self.model, folder, name)
+            else:
+                self.peft.load_adapter(folder, name)
+        self._added.append(name)
+        self.use(self.own)
+
+    def weights(self, name: str) -> dict[str, Parameter]:
+        """Return an adapter's weights by their names in the model."""
+        return {key: p for key, p in self.peft.named_parameters() if f".{name}." in f"{key}."}
+
+    def use(self, names: Sequence[str]) -> None:
+        """Let adapters of these names change what the model computes, and no others; none of them is trained."""
+        if self.peft is None:
+            return
+        tuner = self.peft.base_model
+        if names:
+            tuner.enable_adapter_layers()
+            tuner.set_adapter(list(names), inference_mode=True)
+        else:
+            tuner.disable_adapter_layers()
+
+    @contextmanager
+    def in_use(self, names: Sequence[str]) -> Iterator[PreTrainedModel]:
+        """Use adapters for a while; behind it those are in use that the model came with."""
+        self.use(names)
+        try:
+            yield self.model
+        finally:
+            self.use(self.own)
+
+    def remove(self) -> None:
+        """Take off what was added: layers, their names and what is trained are as they were."""
+        if self._added and not self.own:
+            self.peft.unload()
+            self.peft = None
+        for name in self._added if self.own else ():
+            self.peft.delete_adapter(name)
+        self._added = []
+        self.use(self.own)
+        for p in (self.model if self.peft is None else self.peft).parameters():
+            p.requires_grad_(id(p) in self._learned)
+
+
+def linear_names(model: nn.Module, but: Collection[nn.Module] = ()) -> list[str]:
+    """Return the names, without what they are in, of all linear layers, those that have adapters too.
+
+    Args:
+        model: a model.
+        but: layers that are left out.
+    """
+    names: dict[str, None] = {}
+    inside: tuple[str, ...] = ()
+    for name, module in model.named_modules():
+        if name.startswith(inside) and inside:
+            continue
+        if isinstance(module, BaseTunerLayer):
+            inside += (f"{name}.",)
+        elif not isinstance(module, nn.Linear) or module in but:
+            continue
+        names[name.rpartition(".")[2]] = None
+    return list(names)

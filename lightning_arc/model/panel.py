@@ -1,0 +1,164 @@
+"""The panel: the models that are asked in a prediction, with their adapters and what they have learned of a task.
+
+Knows models, adapters, checkpoints and test-time training. Knows nothing of questions, prompts or Lightning.
+"""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from lightning_arc.arc.grid import DataError
+from lightning_arc.model.adapters import Adapters
+from lightning_arc.model.load import Lora, fingerprint, lora_config
+from lightning_arc.model.test_time import NAME, Pupil, Teaching
+from lightning_arc.prompt.tokenizer import first_line
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model that is asked.
+
+    Args:
+        adapters: the model, which several members may share, and all adapters on it.
+        names: of the adapters that are in use when this member is asked.
+        fingerprint: names its weights.
+    """
+
+    adapters: Adapters
+    names: tuple[str, ...]
+    fingerprint: str
+
+
+class Panel:
+    """The members of an ensemble, of whom one is asked at a time; the first one alone where there are no others.
+
+    Args:
+        model: the first member, with the adapter that it came with.
+        others: folders of adapters that peft saved, checkpoints of trainings from the same base, and folders of whole
+            models that read the same tokens.
+        load: loads a whole model from a folder, ready to be asked.
+        base: fingerprint of what adapters in checkpoints must have been trained on.
+
+    Raises:
+        DataError: names one of the others that cannot be had.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel | PeftModel,
+        others: Sequence[str] = (),
+        load: Callable[[str], PreTrainedModel] | None = None,
+        base: str | None = None,
+    ) -> None:
+        first = fingerprint(model)
+        own = Adapters(model)
+        read = [_read(path) for path in others]
+        # Before adapters are on the model, which whole ones are copied from.
+        whole = {
+            path: _whole(path, found, own, load)
+            for path, found in zip(others, read, strict=True)
+            if _is_whole(path, found)
+        }
+        self.members = [Member(own, own.own, first)]
+        for number, (path, found) in enumerate(both, 1):
+            if path in whole:
+                self.members.append(Member(Adapters(whole[path]), (), fingerprint(whole[path])))
+                continue
+            name = f"member{number}"
+            _add(own, name, path, found, base)
+            weights = torch.nn.ParameterDict({key.replace(".", "/"): p for key, p in own.weights(name).items()})
+            self.members.append(Member(own, (name,), fingerprint(weights)))
+        self._pupils: dict[int, Pupil] = {}
+
+    @property
+    def fingerprint(self) -> str:
+        """Name of the weights of all members."""
+        return "+".join(member.fingerprint for member in self.members)
+
+    def let_learn(self, make: Callable[[Adapters], Pupil]) -> None:
+        """Let every member's model have a pupil, unless it has one."""
+        for adapters in {id(m.adapters): m.adapters for m in self.members}.values():
+            if id(adapters) not in self._pupils:
+                self._pupils[id(adapters)] = make(adapters)
+
+    def learn(self, number: int, lesson: Teaching) -> int:
+        """Let a member learn a lesson; return the tokens that this took, 0 where it knew it."""
+        member = self.members[number]
+        name = f"{lesson.name}.{number}" if number else lesson.name
+        return self._pupils[id(member.adapters)].learn(name, lesson, member.names)
+
+    @contextmanager
+    def asked(self, number: int, taught: bool = False) -> Iterator[PreTrainedModel]:
+        """Have a member's model for a while, with what it learned last if it was taught."""
+        member = self.members[number]
+        with member.adapters.in_use((*member.names, NAME) if taught else member.names) as model:
+            yield model
+
+    def close(self) -> None:
+        """Take off all adapters that the first member did not come with."""
+        self.members[0].adapters.remove()
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    """Return what a checkpoint holds, ``None`` for a folder."""
+    if Path(path).is_dir() or path == "bundled":
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, UnpicklingError) as error:
+        raise DataError(f"{path}: no adapter, checkpoint or model (model.ensemble): {first_line(error)}") from error
+
+
+def _is_whole(path: str, found: dict[str, Any] | None) -> bool:
+    if found is None:
+        return not (Path(path) / "adapter_config.json").is_file()
+    return not found.get("base")
+
+
+def _whole(
+    path: str, found: dict[str, Any] | None, own: Adapters, load: Callable[[str], PreTrainedModel] | None
+) -> PreTrainedModel:
+    """Return a whole model, the first one's copy with other weights where they are a checkpoint's."""
+    if found is None:
+        model = load(path)
+        if model.get_input_embeddings().weight.shape[0] != own.model.get_input_embeddings().weight.shape[0]:
+            raise DataError(f"{path}: reads other tokens than the first model (model.ensemble)")
+        return model.to(own.model.device)
+    if own.peft is not None:
+        raise DataError(f"{path}: holds all weights, the model is asked with an adapter (model.ensemble)")
+    model = copy.deepcopy(own.model)
+    try:
+        model.load_state_dict({key.removeprefix("model."): value for key, value in found["state_dict"].items()})
+    except (KeyError, RuntimeError) as error:
+        raise DataError(f"{path}: not a checkpoint of this model (model.ensemble): {first_line(error)}") from error
+    return model
+
+
+def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base: str | None) -> None:
+    """Add the adapter of a folder or a checkpoint."""
+    try:
+        if found is None:
+            own.load(name, path)
+            return
+        if found["base"]["fingerprint"] != base:
+            raise DataError(f"{path}: was trained on {found['base']['model_path']}, another base (model.ensemble)")
+        settings = found["hyper_parameters"]
+        lora, folder = settings.get("lora"), settings.get("adapter_path")
+        config = LoraConfig.from_pretrained(folder) if folder else lora_config(Lora(**(lora or {})))
+        config.inference_mode = False
+        weights = own.add(name, config)
+        saved = {key.removeprefix("model."): value for key, value in found["state_dict"].items()}
+        with torch.no_grad():
+            for key, p in weights.items():
+                p.copy_(saved[key.replace(f".{name}.", ".default.")])
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise DataError(f"{path}: no adapter could be loaded (model.ensemble): {first_line(error)}") from error
