@@ -63,11 +63,8 @@ class Panel:
         own = Adapters(model)
         read = [_read(path) for path in others]
         # Before adapters are on the model, which whole ones are copied from.
-        whole = {
-            path: _whole(path, found, own, load)
-            for path, found in zip(others, read, strict=True)
-            if _is_whole(path, found)
-        }
+        both = list(zip(others, read, strict=True))
+        whole = {path: _whole(path, found, own, load) for path, found in both if _is_whole(path, found)}
         self.members = [Member(own, own.own, first)]
         for number, (path, found) in enumerate(both, 1):
             if path in whole:

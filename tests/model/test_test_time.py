@@ -1,0 +1,138 @@
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_arc.arc import DataError
+from lightning_arc.batch import TreeBatch
+from lightning_arc.model.adapters import Adapters
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.load import Lora, add_lora, fingerprint
+from lightning_arc.model.scoring import score_batch
+from lightning_arc.model.test_time import NAME, AtTestTime, Pupil
+from lightning_arc.model.tree_attention import use_tree_attention
+from .conftest import NO, YES, random_tree
+
+SETTINGS = AtTestTime(steps=6, trees=2, learning_rate=1e-2, r=4)
+
+
+@dataclass
+class Trees:
+    """A lesson of random trees, which counts how often it is asked for a batch."""
+
+    seed: int
+    name: str = "task"
+    asked: int = 0
+    empty: bool = False
+
+    def batch(self, number: int, n_trees: int) -> TreeBatch | None:
+        self.asked += 1
+        if self.empty:
+            return None
+        trees = [random_tree(1000 * self.seed + (number * n_trees + i) % 3) for i in range(n_trees)]
+        return TreeBatch.collate(trees, YES, NO, training=True)
+
+
+@pytest.fixture(params=["plain", "adapted"])
+def trained(request, model):
+    use_tree_attention(model)
+    return model.eval() if request.param == "plain" else add_lora(model, Lora(r=4), None).eval()
+
+
+def pupil(model: nn.Module, folder, signature: str = "s", settings: AtTestTime = SETTINGS) -> Pupil:
+    return Pupil(Adapters(model), settings, ArcModel()._lesson_loss, folder, signature)
+
+
+def scores(one: Pupil, taught: bool) -> torch.Tensor:
+    names = (*one.adapters.own, NAME) if taught else one.adapters.own
+    batch = TreeBatch.collate([random_tree(seed) for seed in (1000, 2000)], YES, NO)
+    with one.adapters.in_use(names) as model:
+        said = score_batch(model, batch)
+    return torch.stack([said.log_odds, said.log_likelihood])
+
+
+def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, tmp_path):
+    before, weights = fingerprint(trained), {name: p.clone() for name, p in trained.named_parameters()}
+    one, lesson = pupil(trained, tmp_path), Trees(1)
+    plain, batches = scores(one, taught=False), [lesson.batch(number, 2) for number in range(6)]
+    with torch.inference_mode():  # as Lightning predicts
+        assert one.learn("task", lesson, one.adapters.own) == sum(sum(batch.n_tokens) for batch in batches)
+    batch = batches[0]
+    with one.adapters.in_use((*one.adapters.own, NAME)) as model:
+        taught_loss = ArcModel()._lesson_loss(model, batch, [])
+    with one.adapters.in_use(one.adapters.own) as model:
+        plain_loss = ArcModel()._lesson_loss(model, batch, [])
+    assert taught_loss < 0.95 * plain_loss
+    assert torch.equal(scores(one, taught=False), plain) and not torch.allclose(scores(one, taught=True), plain)
+    one.adapters.remove()
+    assert fingerprint(trained) == before
+    assert all(torch.equal(p, weights[name]) for name, p in trained.named_parameters())
+
+
+def test_what_is_learned_of_a_task_does_not_depend_on_the_tasks_before(trained, tmp_path):
+    alone = pupil(trained, tmp_path / "alone")
+    alone.learn("second", Trees(2), alone.adapters.own)
+    expected = scores(alone, taught=True)
+    alone.adapters.remove()
+    after = pupil(trained, tmp_path / "after")
+    torch.manual_seed(5)
+    after.learn("first", Trees(1), after.adapters.own)
+    assert not torch.allclose(scores(after, taught=True), expected)
+    after.learn("second", Trees(2), after.adapters.own)
+    assert torch.equal(scores(after, taught=True), expected)
+
+
+def test_a_task_that_is_asked_about_again_is_not_learned_again(trained, tmp_path):
+    one, first, second = pupil(trained, tmp_path), Trees(1), Trees(2)
+    one.learn("first", first)
+    expected = scores(one, taught=True)
+    one.learn("second", second)
+    assert one.learn("first", first) == 0 and first.asked == 6
+    assert torch.equal(scores(one, taught=True), expected)
+    one.adapters.remove()
+    resumed = pupil(trained, tmp_path)
+    assert resumed.learn("first", first) == 0 and torch.equal(scores(resumed, taught=True), expected)
+
+
+@pytest.mark.parametrize("damage", ["other signature", "half", "text", "other names"])
+def test_a_file_of_anything_else_is_not_taken_for_the_adapter(model, tmp_path, damage):
+    use_tree_attention(model)
+    one, lesson = pupil(model.eval(), tmp_path), Trees(1)
+    one.learn("task", lesson)
+    expected = scores(one, taught=True)
+    path = tmp_path / "task.safetensors"
+    one.adapters.remove()
+    settings = SETTINGS
+    if damage == "half":
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    elif damage == "text":
+        path.write_text("no tensors")
+    elif damage == "other names":
+        other = pupil(model, tmp_path, settings=AtTestTime(steps=1, trees=2, target_modules=["q_proj"]))
+        path.unlink()
+        other.learn("task", lesson)
+        other.adapters.remove()
+    again = pupil(model, tmp_path, "other" if damage == "other signature" else "s", settings)
+    assert again.learn("task", lesson) > 0
+    assert torch.equal(scores(again, taught=True), expected)
+
+
+def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
+    use_tree_attention(model)
+    one = pupil(model.eval(), tmp_path)
+    assert one.learn("task", Trees(1, empty=True)) == 0
+    assert torch.equal(scores(one, taught=True), scores(one, taught=False))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("steps", -1), ("trees", 0), ("r", 0), ("alpha", 0), ("learning_rate", 0.0)]
+)
+def test_settings_that_cannot_be_are_named(name, value):
+    with pytest.raises(DataError, match=rf"test_time\.{name} is {value}"):
+        AtTestTime(**{name: value})
+
+
+def test_a_layer_that_there_is_none_of_is_one_clear_error(model, tmp_path):
+    with pytest.raises(DataError, match=r"test_time\.target_modules: "):
+        pupil(model, tmp_path, settings=AtTestTime(target_modules=["nothing"]))

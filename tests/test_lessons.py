@@ -1,0 +1,124 @@
+import numpy as np
+import pytest
+
+from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task, as_grid, leave_one_out
+from lightning_arc.batch import TreeBatch
+from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tokenizer import load_tokenizer
+from lightning_arc.sampling import SamplingOptions
+
+PROMPT = "verify-output-from-examples-v1"
+
+
+def grid(*cells: int):
+    return as_grid([[*cells], [*cells]])
+
+
+@pytest.fixture(scope="module")
+def prompter():
+    return Prompter(load_tokenizer(None))
+
+
+@pytest.fixture
+def task():
+    pairs = [Pair(grid(i, 0, 1), grid(1, 0, i)) for i in range(2, 6)]
+    return Task("some/task", tuple(pairs[:3]), (pairs[3], Pair(grid(9, 9, 9), None)))
+
+
+def lesson(task, prompter, number: int = -2, pool=None, collate=list, seed: int = 0, **options) -> Lesson:
+    episode = [*leave_one_out(task)][number]
+    settings = SamplingOptions(**{"distractor_probability": 0.0, "keep_background_probability": 1.0} | options)
+    return Lesson(episode, task, pool or CandidatePool(), prompter, settings, [PROMPT], collate, seed)
+
+
+def shown(prompter, tree) -> list[np.ndarray]:
+    """The demonstrations' and the query's grids of a tree, as its text has them."""
+    return prompter.tokenizer.decode(tree.prefix)
+
+
+def test_all_test_inputs_of_a_task_share_a_lesson_and_each_left_out_pair_has_its_own(task):
+    keys = [lesson_key(key) for key in task.keys()]  # noqa: SIM118
+    assert keys[3] == keys[4] == PairKey("some/task", "test", 0) and len(set(keys)) == 4
+
+
+def test_batches_follow_from_their_number_alone(task, prompter):
+    one, again = lesson(task, prompter), lesson(task, prompter)
+    later = again.batch(5, 2)
+    for first, second in zip(one.batch(5, 2), later, strict=True):
+        assert np.array_equal(first.prefix, second.prefix)
+    other = [tree.prefix.tolist() for tree in lesson(task, prompter, seed=1).batch(5, 2)]
+    assert other != [tree.prefix.tolist() for tree in later]
+    assert [t.prefix.tolist() for t in one.batch(2, 2)] == [t.prefix.tolist() for t in one.batch(1, 4)[:2]]
+
+
+def test_nothing_of_the_query_and_of_other_test_inputs_is_taught(task, prompter):
+    marked = Task(task.id, task.demonstrations, (Pair(grid(8, 8), grid(7, 7)), Pair(grid(6, 6, 6, 6), None)))
+    sampler = lesson(marked, prompter)._sampler
+    episodes = [sampler.episode(number)[0] for number in range(60)]
+    for episode in episodes:
+        assert len(episode.demonstrations) == 2 and episode.query.shape == (2, 3) or episode.query.shape == (3, 2)
+        assert {len(np.unique(pair.input)) for pair in episode.demonstrations} == {3}
+    assert {episode.key.index for episode in episodes} == {0, 1, 2}
+
+
+def test_a_pair_that_is_left_out_is_not_taught_and_the_test_pair_stands_for_it(task, prompter):
+    for place in range(3):
+        episodes = [lesson(task, prompter, place)._sampler.episode(number)[0] for number in range(60)]
+        # Colours are permuted, the number of distinct ones is not; what is taught are the three other known pairs.
+        assert {episode.key.index for episode in episodes} == {0, 1, 2}
+        assert all(len(episode.demonstrations) == 2 for episode in episodes)
+        taught = lesson(task, prompter, place)._sampler.sources[0].tasks[0].demonstrations
+        assert [pair in taught for pair in task.demonstrations] == [i != place for i in range(3)]
+        assert task.tests[0] in taught
+
+
+def test_wrong_predictions_are_the_candidates_that_were_proposed_for_the_very_pair(task, prompter):
+    pool, wrong = CandidatePool(), [grid(i, i, i, i) for i in range(5)]
+    for i in range(3):
+        pool.add(PairKey(task.id, "train", i), Candidate(task.demonstrations[i].output))
+        pool.add(PairKey(task.id, "train", i), Candidate(wrong[i]))
+    pool.add(PairKey(task.id, "test", 0), Candidate(wrong[3]))
+    for place, expected in ((-2, [0, 1, 2]), (1, [0, 3, 2])):
+        own = lesson(task, prompter, place, pool)._sampler.sources[0].pool
+        for i, number in enumerate(expected):
+            grids = [c.grid for c in own[PairKey(str(lesson(task, prompter, place).key), "train", i)]]
+            assert any(np.array_equal(g, wrong[number]) for g in grids)
+        sampler = lesson(task, prompter, place, pool, wrong_per_episode=1)._sampler
+        for number in range(20):
+            answers = sampler.episode(number)[0].answers
+            assert [a.correct for a in answers] == [True, False] and answers[1].grid.size == 8
+
+
+def test_a_task_of_one_demonstration_teaches_nothing(task, prompter):
+    alone = Task("one", task.demonstrations[:1], task.tests[:1])
+    assert not lesson(alone, prompter, -1).teaches
+    assert lesson(alone, prompter, -1).batch(0, 1) is None
+
+
+def test_a_task_that_is_too_long_teaches_nothing(task, prompter):
+    assert lesson(task, prompter, max_seq_len=20).batch(0, 1) is None
+
+
+def test_tasks_are_not_composed(task, prompter):
+    sampler = lesson(task, prompter, compose_new_task_probability=1.0)._sampler
+    assert all(sampler.sample(number).composition is None for number in range(10))
+
+
+def test_verdicts_and_writing_are_taught_by_every_prompt_of_verdicts():
+    assert lesson_prompts_beside(PROMPT) == [PROMPT]
+    v0 = "verify-output-from-examples-v0"
+    assert lesson_prompts_beside(v0) == [v0, "output-from-examples-v1"]
+
+
+def test_a_lessons_name_is_a_files_name(task, prompter):
+    assert lesson(task, prompter).name == "some%2Ftask"
+    assert lesson(task, prompter, 1).name == "some%2Ftask.1"
+
+
+def test_a_batch_is_one_for_training(task, prompter):
+    def collate(trees):
+        return TreeBatch.collate(trees, prompter.yes_id, prompter.no_id, training=True)
+
+    batch = lesson(task, prompter, collate=collate).batch(0, 2)
+    assert len(batch.shapes) == 2 and all(shape.correct[0] == 1 and 0 in shape.correct for shape in batch.shapes)
