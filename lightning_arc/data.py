@@ -6,6 +6,7 @@ Knows tasks, candidates, prompts and loaders. Knows nothing of models; what a mo
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import lightning as L
@@ -21,6 +22,7 @@ from lightning_arc.arc import (
     Episode,
     PairKey,
     Task,
+    add_right_outputs,
     base_id,
     read_candidates,
     read_tasks,
@@ -43,7 +45,7 @@ from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind, TokenTree
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
-from lightning_arc.queries import opening_tree, read_queries
+from lightning_arc.queries import held_out, opening_tree, read_queries
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.records import Question, ViewEvidence
@@ -54,7 +56,7 @@ from lightning_arc.validation import asked_in, validation_episodes
 VERIFY = "verify-output-from-examples-v1"
 
 Begin = Callable[[list[Evidence], Callable[[Question], int]], tuple[Engine, Callable[[ViewEvidence], None]]]
-"""Of the test inputs and the tokens of a question it makes the engine that asks, and what takes an answer."""
+"""Of the queries and the tokens of a question it makes the engine that asks, and what takes an answer."""
 
 
 class ArcDataModule(L.LightningDataModule):
@@ -65,12 +67,15 @@ class ArcDataModule(L.LightningDataModule):
         train_datasets: what is trained with.
         val_dataset: what is validated with, its candidates ranked against voting.
         allow_leaks: whether a training dataset may hold tasks that are validated or, with `tasks`, predicted.
-        held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` is reduced to and that every
-            training dataset leaves out.
+        held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` and, in prediction, `tasks` are
+            reduced to and that every training dataset leaves out.
         tasks: what is predicted, in any form that `read_tasks` takes.
         candidates: files of candidates that are ranked; votes of several files add up.
         generate: whether candidates are written for `tasks`, instead of given ones ranked.
-        leave_one_out: whether they are written for demonstration pairs too, each in turn left out of the others.
+        leave_one_out: whether they are written, or given ones ranked, for demonstration pairs too, each in turn left
+            out of the others; ranked are those that `candidates` has some of.
+        with_right_output: whether a known right output that is not among a query's candidates is ranked with them. It
+            has no vote. This measures a verifier, not a solver.
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
         trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
@@ -107,6 +112,7 @@ class ArcDataModule(L.LightningDataModule):
         candidates: str | list[str] | None = None,
         generate: bool = False,
         leave_one_out: bool = False,
+        with_right_output: bool = False,
         only_with_candidates: bool = False,
         trim_vocabulary: bool = False,
         grid_encoder: GridEncoder | str | None = None,
@@ -135,7 +141,7 @@ class ArcDataModule(L.LightningDataModule):
         self.allow_leaks, self.held_out_fraction = allow_leaks, held_out_fraction
         self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
-        self.generate, self.leave_one_out = generate, leave_one_out
+        self.generate, self.leave_one_out, self.with_right_output = generate, leave_one_out, with_right_output
         self.only_with_candidates, self.trim_vocabulary = only_with_candidates, trim_vocabulary
         self.grid_encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
         self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
@@ -193,16 +199,17 @@ class ArcDataModule(L.LightningDataModule):
         if stage == "predict":
             if self.tasks is None or not (self.candidates or self.generate):
                 raise DataError("data.tasks and data.candidates: both are needed to rank")
-            self.predict_tasks = dict(read_tasks(self.tasks))
-            if self.generate:
-                self.queries = read_queries(
-                    self.predict_tasks.values(), self.leave_one_out, self.options.pool_demonstrations, self.seed
-                )
-                return
-            self.predict_candidates = read_candidates(self.candidates, self.predict_tasks)
-            if self.only_with_candidates:
-                named = {key.task_id for key in self.predict_candidates}
+            self.predict_tasks = held_out(read_tasks(self.tasks), self.held_out_fraction)
+            candidates = None if self.generate else read_candidates(self.candidates, self.predict_tasks)
+            if candidates is not None and self.only_with_candidates:
+                named = {key.task_id for key in candidates}
                 self.predict_tasks = {task_id: task for task_id, task in self.predict_tasks.items() if task_id in named}
+            how = self.leave_one_out, self.options.pool_demonstrations, self.seed
+            self.queries = read_queries(self.predict_tasks.values(), *how, candidates)
+            if candidates is not None:
+                self.predict_candidates = candidates
+                if self.with_right_output and (n := add_right_outputs(candidates, self.queries.values())):
+                    rank_zero_warn(f"data.with_right_output: {n} right outputs are ranked that no solver proposed")
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of training batches, which continues where a checkpoint was written."""
@@ -252,18 +259,16 @@ class ArcDataModule(L.LightningDataModule):
         return tree, {"episode": i, "votes": votes, "ranked": prompt == ranks}
 
     def question_tree(self, question: Question) -> TokenTree | None:
-        """Make the tree of a question about the candidates of a test input, ``None`` if it is too long."""
-        key = question.key
-        task = self.predict_tasks[key.task_id]
-        pair = task.pair(key)
+        """Make the tree of a question about the candidates of a query, ``None`` if it is too long."""
+        key, query = question.key, self.queries[question.key]
         answers = [
-            Answer(c.grid, None if pair.output is None else same_grid(c.grid, pair.output), i, c.votes)
+            Answer(c.grid, None if query.output is None else same_grid(c.grid, query.output), i, c.votes)
             for i, c in enumerate(self.predict_candidates[key])
         ]
         if not question.selections:
             answers = [answers[i] for i in question.candidates]
-        episode = Episode(key, task.demonstrations, pair.input, pair.output, tuple(answers))
-        view = common_views(question.view + 1, len(task.demonstrations), self.seed, key)[question.view]
+        episode = replace(query, answers=tuple(answers))
+        view = common_views(question.view + 1, len(query.demonstrations), self.seed, key)[question.view]
         shown, limit = view.apply(episode), self.options.max_seq_len
         if question.selections:
             return fit_tree(lambda e: self.prompter.selections(e, question.selections), shown, limit, drop=True)
@@ -294,8 +299,8 @@ class ArcDataModule(L.LightningDataModule):
         for task in self.predict_tasks.values():
             for pair in (*task.demonstrations, *task.tests):
                 digest.update(pair.input.tobytes() + (b"" if pair.output is None else pair.output.tobytes()))
-            for i in range(len(task.tests)):
-                digest.update(b"".join(c.grid.tobytes() for c in self.predict_candidates[PairKey(task.id, "test", i)]))
+            for key in filter(self.queries.__contains__, task.keys()):
+                digest.update(b"".join(c.grid.tobytes() for c in self.predict_candidates[key]))
         return digest.hexdigest()[:16]
 
     def state_dict(self) -> dict[str, Any]:
@@ -332,7 +337,7 @@ class ArcDataModule(L.LightningDataModule):
         """Return the loader of an engine's questions, which are made here, where the engine is."""
         if self.begin_ranking is None:
             raise DataError("trainer.callbacks: ranking needs RankingWriter among them, which takes the answers")
-        evidence = [e for e in gather(self.predict_tasks, self.predict_candidates, ()) if e.candidates]
+        evidence = [e for e in gather(self.queries, self.predict_candidates, ()) if e.candidates]
         engine, keep = self.begin_ranking(evidence, self._cost)
 
         def n_candidates(question: Question) -> int:
