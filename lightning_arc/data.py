@@ -6,6 +6,7 @@ Knows tasks, candidates, prompts and loaders. Knows nothing of models; what a mo
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,6 +23,7 @@ from lightning_arc.arc import (
     Episode,
     PairKey,
     Task,
+    add_right_outputs,
     base_id,
     read_candidates,
     read_tasks,
@@ -31,32 +33,29 @@ from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.asking import QuestionStream, alike
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
-from lightning_arc.augment.distractors import MAKERS
 from lightning_arc.augment.views import common_views, key_seed
-from lightning_arc.augment.weights import shares
 from lightning_arc.batch import TreeBatch, TreeShape
 from lightning_arc.leaks import source_leaks
 from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
 from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind, TokenTree
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
-from lightning_arc.queries import opening_tree, read_queries
+from lightning_arc.queries import held_out, opening_tree, read_queries
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.records import Question, ViewEvidence
 from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations, fit_tree, statistics
+from lightning_arc.settings import check_settings
 from lightning_arc.sources import Dataset, Source, id_share, only, read_source
 from lightning_arc.validation import asked_in, validation_episodes
 
-VERIFY = "verify-output-from-examples-v1"
-
 Begin = Callable[[list[Evidence], Callable[[Question], int]], tuple[Engine, Callable[[ViewEvidence], None]]]
-"""Of the test inputs and the tokens of a question it makes the engine that asks, and what takes an answer."""
+"""Of the queries and the tokens of a question it makes the engine that asks, and what takes an answer."""
 
 
 class ArcDataModule(L.LightningDataModule):
@@ -67,12 +66,15 @@ class ArcDataModule(L.LightningDataModule):
         train_datasets: what is trained with.
         val_dataset: what is validated with, its candidates ranked against voting.
         allow_leaks: whether a training dataset may hold tasks that are validated or, with `tasks`, predicted.
-        held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` is reduced to and that every
-            training dataset leaves out.
+        held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` and, in prediction, `tasks` are
+            reduced to and that every training dataset leaves out.
         tasks: what is predicted, in any form that `read_tasks` takes.
         candidates: files of candidates that are ranked; votes of several files add up.
         generate: whether candidates are written for `tasks`, instead of given ones ranked.
-        leave_one_out: whether they are written for demonstration pairs too, each in turn left out of the others.
+        leave_one_out: whether they are written, or given ones ranked, for demonstration pairs too, each in turn left
+            out of the others; ranked are those that `candidates` has some of.
+        with_right_output: whether a known right output that is not among a query's candidates is ranked with them. It
+            has no vote. This measures a verifier, not a solver.
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
         lessons: whether each task's demonstrations are given as training batches before it is asked about (follows
             ``model.test_time``).
@@ -113,6 +115,7 @@ class ArcDataModule(L.LightningDataModule):
         candidates: str | list[str] | None = None,
         generate: bool = False,
         leave_one_out: bool = False,
+        with_right_output: bool = False,
         only_with_candidates: bool = False,
         lessons: bool = False,
         lesson_prompts: list[str] | None = None,
@@ -143,7 +146,7 @@ class ArcDataModule(L.LightningDataModule):
         self.allow_leaks, self.held_out_fraction = allow_leaks, held_out_fraction
         self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
-        self.generate, self.leave_one_out = generate, leave_one_out
+        self.generate, self.leave_one_out, self.with_right_output = generate, leave_one_out, with_right_output
         self.only_with_candidates, self.trim_vocabulary = only_with_candidates, trim_vocabulary
         self.lessons, self.lesson_prompts = lessons, lesson_prompts or lesson_prompts_beside(predict_prompt)
         self.grid_encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
@@ -162,7 +165,7 @@ class ArcDataModule(L.LightningDataModule):
             keep_background_probability=keep_background_probability,
             pool_demonstrations=tuple(pool_demonstrations),
         )
-        _check_settings(self)
+        check_settings(self)
         self.prompter: Prompter | None = None
         self.val_episodes: list[Episode] = []
         self.predict_tasks: dict[str, Task] = {}
@@ -203,16 +206,17 @@ class ArcDataModule(L.LightningDataModule):
         if stage == "predict":
             if self.tasks is None or not (self.candidates or self.generate):
                 raise DataError("data.tasks and data.candidates: both are needed to rank")
-            self.predict_tasks = dict(read_tasks(self.tasks))
-            if self.generate:
-                self.queries = read_queries(
-                    self.predict_tasks.values(), self.leave_one_out, self.options.pool_demonstrations, self.seed
-                )
-                return
-            self.predict_candidates = read_candidates(self.candidates, self.predict_tasks)
-            if self.only_with_candidates:
-                named = {key.task_id for key in self.predict_candidates}
+            self.predict_tasks = held_out(read_tasks(self.tasks), self.held_out_fraction)
+            candidates = None if self.generate else read_candidates(self.candidates, self.predict_tasks)
+            if candidates is not None and self.only_with_candidates:
+                named = {key.task_id for key in candidates}
                 self.predict_tasks = {task_id: task for task_id, task in self.predict_tasks.items() if task_id in named}
+            how = self.leave_one_out, self.options.pool_demonstrations, self.seed
+            self.queries = read_queries(self.predict_tasks.values(), *how, candidates)
+            if candidates is not None:
+                self.predict_candidates = candidates
+                if self.with_right_output and (n := add_right_outputs(candidates, self.queries.values())):
+                    rank_zero_warn(f"data.with_right_output: {n} right outputs are ranked that no solver proposed")
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of training batches, which continues where a checkpoint was written."""
@@ -265,18 +269,16 @@ class ArcDataModule(L.LightningDataModule):
         return tree, {"episode": i, "votes": votes, "ranked": prompt == ranks}
 
     def question_tree(self, question: Question) -> TokenTree | None:
-        """Make the tree of a question about the candidates of a test input, ``None`` if it is too long."""
-        key = question.key
-        task = self.predict_tasks[key.task_id]
-        pair = task.pair(key)
+        """Make the tree of a question about the candidates of a query, ``None`` if it is too long."""
+        key, query = question.key, self.queries[question.key]
         answers = [
-            Answer(c.grid, None if pair.output is None else same_grid(c.grid, pair.output), i, c.votes)
+            Answer(c.grid, None if query.output is None else same_grid(c.grid, query.output), i, c.votes)
             for i, c in enumerate(self.predict_candidates[key])
         ]
         if not question.selections:
             answers = [answers[i] for i in question.candidates]
-        episode = Episode(key, task.demonstrations, pair.input, pair.output, tuple(answers))
-        view = common_views(question.view + 1, len(task.demonstrations), self.seed, key)[question.view]
+        episode = replace(query, answers=tuple(answers))
+        view = common_views(question.view + 1, len(query.demonstrations), self.seed, key)[question.view]
         shown, limit = view.apply(episode), self.options.max_seq_len
         if question.selections:
             return fit_tree(lambda e: self.prompter.selections(e, question.selections), shown, limit, drop=True)
@@ -305,9 +307,8 @@ class ArcDataModule(L.LightningDataModule):
         """
         if self._lesson is None or self._lesson.key != key:
             task = self.predict_tasks[key.task_id]
-            episode = self.queries.get(key) or Episode(key, task.demonstrations, task.pair(key).input, None)
             made = self.prompter, self.options, self.lesson_prompts, partial(self._collate, training=True), self.seed
-            self._lesson = Lesson(episode, task, self.predict_candidates, *made)
+            self._lesson = Lesson(self.queries[key], task, self.predict_candidates, *made)
         return self._lesson if self._lesson.teaches else None
 
     @property
@@ -321,8 +322,9 @@ class ArcDataModule(L.LightningDataModule):
         for task in self.predict_tasks.values():
             for pair in (*task.demonstrations, *task.tests):
                 digest.update(pair.input.tobytes() + (b"" if pair.output is None else pair.output.tobytes()))
-            for i in range(len(task.tests)):
-                digest.update(b"".join(c.grid.tobytes() for c in self.predict_candidates[PairKey(task.id, "test", i)]))
+            for key in task.keys():  # noqa: SIM118
+                if key in self.queries or self.lessons:
+                    digest.update(b"".join(c.grid.tobytes() for c in self.predict_candidates[key]))
         return digest.hexdigest()[:16]
 
     def state_dict(self) -> dict[str, Any]:
@@ -359,7 +361,7 @@ class ArcDataModule(L.LightningDataModule):
         """Return the loader of an engine's questions, which are made here, where the engine is."""
         if self.begin_ranking is None:
             raise DataError("trainer.callbacks: ranking needs RankingWriter among them, which takes the answers")
-        evidence = [e for e in gather(self.predict_tasks, self.predict_candidates, ()) if e.candidates]
+        evidence = [e for e in gather(self.queries, self.predict_candidates, ()) if e.candidates]
         engine, keep = self.begin_ranking(evidence, self._cost)
 
         def n_candidates(question: Question) -> int:
@@ -398,35 +400,3 @@ class ArcDataModule(L.LightningDataModule):
 def default_max_tokens(training: bool) -> int:
     """Return how many tokens go through the model at once where a person says nothing."""
     return 16_384 if training or torch.cuda.is_available() else 4096
-
-
-def _check_settings(data: ArcDataModule) -> None:
-    options = data.options
-    for name in (
-        "verify_correct_output_probability",
-        "compose_new_task_probability",
-        "keep_background_probability",
-        "distractor_probability",
-    ):
-        if not 0 <= getattr(options, name) <= 1:
-            raise DataError(f"data.{name} is {getattr(options, name)}, expected 0 to 1")
-    if not 0 <= data.held_out_fraction < 1:
-        raise DataError(f"data.held_out_fraction is {data.held_out_fraction}, expected 0 to less than 1")
-    for name, value in (
-        ("batch_size", data.batch_size),
-        ("n_views", data.n_views),
-        ("max_seq_len", options.max_seq_len),
-        ("max_tokens_per_batch", 1 if data.max_tokens_per_batch is None else data.max_tokens_per_batch),
-        ("samples_per_epoch", data.samples_per_epoch),
-        ("wrong_per_episode", options.wrong_per_episode),
-    ):
-        if value < 1:
-            raise DataError(f"data.{name} is {value}, expected at least 1")
-    if not 1 <= options.pool_demonstrations[0] <= options.pool_demonstrations[-1]:
-        raise DataError(f"data.pool_demonstrations is {list(options.pool_demonstrations)}, expected 1 <= least <= most")
-    if data.num_workers < 0:
-        raise DataError(f"data.num_workers is {data.num_workers}, expected 0 or more")
-    shares(options.compose_new_task_weights, DEFAULT_WEIGHTS, "data.compose_new_task_weights")
-    shares(options.distractor_weights, MAKERS, "data.distractor_weights")
-    if PROMPTS.get(data.predict_prompt) is not Kind.VERIFY_OUTPUT_FROM_EXAMPLES:
-        raise DataError(f"data.predict_prompt {data.predict_prompt!r}: expected a verification prompt such as {VERIFY}")

@@ -14,13 +14,11 @@ from lightning_arc.arc.grid import DataError
 from lightning_arc.arc.task import Episode, PairKey, Task
 from lightning_arc.augment.views import key_seed
 from lightning_arc.batch import TreeBatch
+from lightning_arc.prompt.layouts import VERIFY, WRITE
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import TokenTree
 from lightning_arc.sampling import Sampler, SamplingOptions
 from lightning_arc.sources import Source, TaskList
-
-WRITES, WRITES_TOO = "output-from-examples-v1", "verify-output-from-examples-v1"
-"""The prompt whose answer is an output, and that of verdicts which has the candidate written first."""
 
 
 class Lesson:
@@ -94,4 +92,4 @@ def lesson_key(key: PairKey) -> PairKey:
 
 def lesson_prompts_beside(predict_prompt: str) -> list[str]:
     """Return the prompts that teach verdicts and the writing of outputs alike."""
-    return [predict_prompt] if predict_prompt == WRITES_TOO else [predict_prompt, WRITES]
+    return [predict_prompt] if predict_prompt == VERIFY else [predict_prompt, WRITE]

@@ -1,29 +1,47 @@
-"""Queries: the pairs whose outputs a model is to write, and the prompts it writes them behind.
+"""Queries: the pairs whose outputs a model is to write or to judge, and the prompts it writes them behind.
 
-Knows tasks, prompts and token trees. Knows nothing of loaders, of models or of how they write.
+Knows tasks, candidates, prompts and token trees. Knows nothing of loaders, of models or of how they write.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
-from lightning_arc.arc import DataError, Episode, PairKey, Task, leave_one_out
+from lightning_arc.arc import CandidatePool, DataError, Episode, PairKey, Task, base_id, leave_one_out
 from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+from lightning_arc.sources import id_share
+
+
+def held_out(tasks: Mapping[str, Task], fraction: float) -> dict[str, Task]:
+    """Return the tasks that training with this ``data.held_out_fraction`` leaves out; all of them where it is 0.
+
+    Raises:
+        DataError: if none of the tasks is left.
+    """
+    kept = [task_id for task_id in tasks if not fraction or id_share(base_id(task_id)) < fraction]
+    if fraction and not kept:
+        raise DataError(f"data.held_out_fraction: {fraction:g} holds none of the {len(tasks)} tasks of data.tasks out")
+    return {task_id: tasks[task_id] for task_id in kept}
 
 
 def read_queries(
-    tasks: Iterable[Task], every_pair: bool, pool_demonstrations: tuple[int, int] = (FEW, MANY), seed: int = 0
+    tasks: Iterable[Task],
+    every_pair: bool,
+    pool_demonstrations: tuple[int, int] = (FEW, MANY),
+    seed: int = 0,
+    candidates: CandidatePool | None = None,
 ) -> dict[PairKey, Episode]:
-    """Return the episodes whose outputs are to be written.
+    """Return the episodes whose outputs are to be written or judged.
 
     Args:
         tasks: what is asked about.
         every_pair: whether demonstration pairs are asked about too, each in turn left out of the demonstrations.
         pool_demonstrations: least and most demonstrations that are drawn of a pool of pairs.
         seed: of this drawing.
+        candidates: what is to be judged; demonstration pairs without any are left out then.
 
     Raises:
         DataError: if there is none.
@@ -41,6 +59,10 @@ def read_queries(
         raise DataError("data.tasks: no task has a test input; data.leave_one_out: true asks about every pair")
     if not queries:
         raise DataError("data.tasks: no pair leaves another one to be shown as a demonstration")
+    if candidates is not None:
+        queries = {key: episode for key, episode in queries.items() if key.split == "test" or candidates[key]}
+    if not queries:
+        raise DataError("data.candidates: no demonstration pair has any, and no task has a test input")
     return queries
 
 

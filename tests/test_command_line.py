@@ -326,6 +326,44 @@ def test_candidates_are_written_for_every_pair_and_ranked(repo_root, tmp_path):
     assert len((tmp_path / "r" / "ranking.jsonl").read_text().splitlines()) == 3
 
 
+def test_demonstration_pairs_are_ranked_behind_the_others_and_an_interrupted_run_goes_on(repo_root, tmp_path):
+    wrong = {"attempt_1": [[3]], "attempt_2": [[3]], "attempt_3": [[0, 1], [1, 1]]}
+    tasks = {f"t{i}": TASKS["a"] for i in range(12)}
+    told = {task_id: {"n_train": 2, "train": [PAIR | wrong, PAIR, PAIR | wrong]} for task_id in tasks}
+    arguments = (
+        *("predict", "--config", "configs/rank.yaml", "--data.tasks", write(tmp_path / "tasks.json", tasks)),
+        *("--data.candidates", write(tmp_path / "told.json", told), "--data.n_views=4", "--data.leave_one_out=true"),
+        *("--data.with_right_output=true", "--data.held_out_fraction=0.7", "--data.batch_size=1"),
+    )
+    process = start(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / 'cut'}")
+    journal = tmp_path / "cut" / "evidence-0.jsonl"
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 3) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = journal.read_bytes()
+    done = done[: done.rfind(b"\n") + 1]
+    for name in ("cut", "whole"):
+        _, err = run(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / name}")
+    assert journal.read_bytes().startswith(done) and done.count(b"\n") > 3
+    texts = [(tmp_path / name / "ranking.jsonl").read_text() for name in ("cut", "whole")]
+    lines = [json.loads(line) for line in texts[1].splitlines()]
+    n = len(lines) // 2
+    assert 0 < n < 12 and texts[0] == texts[1]
+    assert f"warning: data.with_right_output: {2 * n} right outputs are ranked that no solver proposed" in err
+    assert [(line.get("split"), line["test_index"]) for line in lines] == [("train", 0), (None, 0)] * n
+    for line in lines:
+        assert sorted((c["votes"], c["correct"], c["views"]) for c in line["candidates"]) == [
+            (0, True, 4),
+            (1, False, 4),
+            (2, False, 4),
+        ]
+    submission = json.loads((tmp_path / "whole" / "submission.json").read_text())
+    assert list(submission) == [line["task_id"] for line in lines[::2]] and set(map(len, submission.values())) == {1}
+    metrics = json.loads((tmp_path / "whole" / "metrics.json").read_text())
+    assert (metrics["n_tests"], metrics["n_solvable"]) == (2 * n, 2 * n)
+
+
 def test_a_killed_generation_goes_on_and_ends_with_the_same_candidates(repo_root, tmp_path):
     tasks = ("--data.tasks", write(tmp_path / "tasks.json", {f"t{i}": TASKS["a"] for i in range(12)}))
     process = start(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'cut'}")
@@ -378,6 +416,7 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(repo_root, tmp_path, task
         (("predict", "--config", "configs/rank.yaml", "--ckpt_path=README.md"), "README.md: not a checkpoint"),
         (("predict", "--config", "configs/generate.yaml", "--model.decoding.top_p=2"), "model.decoding.top_p is 2.0"),
         (("predict", "--config", "configs/generate.yaml", "--data.tasks=none.json"), "none.json: no such file"),
+        (("predict", "--config", "configs/rank.yaml", "--data.held_out_fraction=1e-9"), "holds none of the 400 tasks"),
     ],
 )
 def test_a_wrong_option_ends_in_one_line(repo_root, tmp_path, options, message):

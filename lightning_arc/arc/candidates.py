@@ -1,15 +1,15 @@
 """Candidates: grids that solvers propose for a pair, with their votes, and pools of them.
 
-Knows grids and pair keys. Knows nothing of files, prompts or models.
+Knows grids, pair keys and episodes. Knows nothing of files, prompts or models.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lightning_arc.arc.grid import Grid, grid_key, same_grid
-from lightning_arc.arc.task import PairKey
+from lightning_arc.arc.task import Episode, PairKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,3 +117,18 @@ class CandidatePool:
             self.open(key)
             for candidate in other[key]:
                 self.add(key, candidate)
+
+
+def add_right_outputs(pool: CandidatePool, episodes: Iterable[Episode]) -> int:
+    """Add right outputs that are known and not among a query's candidates behind them, without a vote.
+
+    A query without candidates stays without: beside nothing else the right output would always be chosen.
+
+    Returns:
+        How many were added.
+    """
+    before = pool.n_grids
+    for episode in episodes:
+        if episode.output is not None and pool[episode.key]:
+            pool.add(episode.key, Candidate(episode.output, votes=0))
+    return pool.n_grids - before

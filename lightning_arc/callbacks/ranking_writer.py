@@ -12,7 +12,7 @@ import lightning as L
 from rich.console import Console
 from rich.table import Table
 
-from lightning_arc.arc import Grid, Task
+from lightning_arc.arc import Episode, Grid, PairKey, Task
 from lightning_arc.arc.candidate_files import dump_line
 from lightning_arc.arc.files import whole_file, write_json
 from lightning_arc.arc.submission import write_submission
@@ -65,8 +65,8 @@ class RankingWriter(ResumingWriter):
     def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewEvidence]) -> None:
         """Rank and write the four files."""
         data = trainer.datamodule
-        evidence = gather(data.predict_tasks, data.predict_candidates, records)
-        write_ranking(Path(trainer.default_root_dir), data.predict_tasks, evidence, pl_module.ranker)
+        evidence = gather(data.queries, data.predict_candidates, records)
+        write_ranking(Path(trainer.default_root_dir), data.predict_tasks, data.queries, evidence, pl_module.ranker)
 
     def _begin(
         self,
@@ -94,13 +94,20 @@ def _stopping(trainer: L.Trainer, pl_module: L.LightningModule) -> Stopping:
     return pl_module.stopping or Stopping(min_views=n_views, max_views=n_views, confidence=1.0)
 
 
-def write_ranking(folder: Path, tasks: Mapping[str, Task], evidence: Sequence[Evidence], ranker: Ranker) -> None:
+def write_ranking(
+    folder: Path,
+    tasks: Mapping[str, Task],
+    queries: Mapping[PairKey, Episode],
+    evidence: Sequence[Evidence],
+    ranker: Ranker,
+) -> None:
     """Rank by the chosen method and the simple ones, write the four files, and print the table of methods.
 
     Args:
         folder: where they go.
         tasks: all tasks of the submission.
-        evidence: one per test input.
+        queries: what was shown of each query.
+        evidence: one per query.
         ranker: the method that the submission follows, beside the `RANKERS`.
     """
     metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
@@ -110,7 +117,7 @@ def write_ranking(folder: Path, tasks: Mapping[str, Task], evidence: Sequence[Ev
     with whole_file(folder / "ranking.jsonl") as path:
         path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
-    write_report(folder / "report.html", tasks, evidence, rankings, metrics)
+    write_report(folder / "report.html", queries, evidence, rankings, metrics)
     print_metrics(metrics, folder)
 
 
@@ -118,12 +125,13 @@ def answers(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[s
     """Return by task id, for each of its test inputs, the candidates' grids in rank order."""
     grids: dict[str, list[list[Grid]]] = {}
     for e, ranking in zip(evidence, rankings, strict=True):
-        grids.setdefault(e.key.task_id, []).append([e.candidates[i].grid for i in ranking.order])
+        if e.key.split == "test":
+            grids.setdefault(e.key.task_id, []).append([e.candidates[i].grid for i in ranking.order])
     return grids
 
 
 def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
-    """Return a test input's line of ``ranking.jsonl``: its candidates in rank order."""
+    """Return a query's line of ``ranking.jsonl``: its candidates in rank order; ``split`` marks demonstration pairs."""
     likelihood, views = paired_means(evidence.log_likelihood), evidence.views
     candidates = []
     for rank, i in enumerate(ranking.order.tolist(), 1):
@@ -140,7 +148,8 @@ def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
                 "correct": None if evidence.correct is None else evidence.correct[i],
             }
         )
-    return {"task_id": evidence.key.task_id, "test_index": evidence.key.index, "candidates": candidates}
+    split = {} if evidence.key.split == "test" else {"split": evidence.key.split}
+    return {"task_id": evidence.key.task_id, **split, "test_index": evidence.key.index, "candidates": candidates}
 
 
 def print_metrics(metrics: Mapping[str, Any], folder: Path) -> None:

@@ -1,6 +1,6 @@
 """The report of a ranking: one page that needs nothing else, for a person to look at.
 
-Knows evidence, rankings and pictures. Knows nothing of models.
+Knows queries, evidence, rankings and pictures. Knows nothing of models.
 """
 
 import math
@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from lightning_arc.arc import Grid, Task
+from lightning_arc.arc import Episode, Grid, PairKey
 from lightning_arc.arc.files import whole_file
 from lightning_arc.drawing import grid_svg
 from lightning_arc.ranking.evidence import Evidence
@@ -48,7 +48,7 @@ svg{display:block;outline:1px solid var(--faint)}
 
 def write_report(
     path: Path,
-    tasks: Mapping[str, Task],
+    queries: Mapping[PairKey, Episode],
     evidence: Sequence[Evidence],
     rankings: Sequence[Ranking],
     metrics: Mapping[str, Any],
@@ -57,14 +57,14 @@ def write_report(
 
     Args:
         path: the HTML file.
-        tasks: the tasks by id.
-        evidence: one per test input.
-        rankings: of the chosen method, one per test input.
+        queries: what was shown of each query.
+        evidence: one per query.
+        rankings: of the chosen method, one per query.
         metrics: what ``metrics.json`` holds.
     """
     both = list(zip(evidence, rankings, strict=True))
     links = "".join(f'<a class="{_place(e, r)[0]}" href="#{_anchor(e)}">{_name(e)}</a>' for e, r in both)
-    sections = "".join(_section(tasks[e.key.task_id], e, r) for e, r in both)
+    sections = "".join(_section(queries[e.key], e, r) for e, r in both)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Ranking of ARC candidates</title><style>{STYLE}</style></head><body>"
@@ -98,14 +98,13 @@ def _summary(metrics: Mapping[str, Any]) -> str:
     return f"<p>{text}</p><table><tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>{rows}</table>"
 
 
-def _section(task: Task, evidence: Evidence, ranking: Ranking) -> str:
+def _section(query: Episode, evidence: Evidence, ranking: Ranking) -> str:
     examples = "".join(
-        f'<div class="pair">{grid_svg(p.input, 80)}→{grid_svg(p.output, 80)}</div>' for p in task.demonstrations
+        f'<div class="pair">{grid_svg(p.input, 80)}→{grid_svg(p.output, 80)}</div>' for p in query.demonstrations
     )
-    test = task.pair(evidence.key)
-    panels = [_plain("test input", test.input)]
-    if test.output is not None and not evidence.solvable:
-        panels.append(_plain("right output", test.output))
+    panels = [_plain("test input" if evidence.key.split == "test" else "left-out input", query.query)]
+    if query.output is not None and not evidence.solvable:
+        panels.append(_plain("right output", query.output))
     order = ranking.order.tolist()
     shown = [(n, i) for n, i in enumerate(order, 1) if n <= SHOWN or (evidence.correct and evidence.correct[i])]
     panels += [_candidate(n, i, evidence, ranking) for n, i in shown]
@@ -114,7 +113,7 @@ def _section(task: Task, evidence: Evidence, ranking: Ranking) -> str:
     colour, text = _place(evidence, ranking)
     return (
         f'<section id="{_anchor(evidence)}"><h2>{_name(evidence)}</h2><span class="{colour}">{text}</span>'
-        f"<details open><summary>{_count(len(task.demonstrations), 'example')}</summary>"
+        f"<details open><summary>{_count(len(query.demonstrations), 'example')}</summary>"
         f'<div class="row">{examples}</div></details><div class="row">{"".join(panels)}</div></section>'
     )
 
@@ -125,11 +124,11 @@ def _plain(caption: str, grid: Grid) -> str:
 
 
 def _candidate(rank: int, i: int, evidence: Evidence, ranking: Ranking) -> str:
-    right = bool(evidence.correct and evidence.correct[i])
+    right, sent = bool(evidence.correct and evidence.correct[i]), evidence.key.split == "test" and rank <= ATTEMPTS
     score, error, p = float(ranking.score[i]), float(ranking.stderr[i]), float(ranking.p_correct[i])
     numbers = "not judged" if math.isnan(score) else f"{score:.2f}" + ("" if math.isnan(error) else f" ± {error:.2f}")
     bar = f'<meter value="{0 if math.isnan(p) else p:.3f}"></meter>'
-    kinds = " ".join(kind for kind, is_so in (("right", right), ("sent", rank <= ATTEMPTS)) if is_so)
+    kinds = " ".join(kind for kind, is_so in (("right", right), ("sent", sent)) if is_so)
     return (
         f'<figure class="{kinds}"><figcaption>{rank}{" <span class=right>✓ right</span>" if right else ""}'
         f"{'' if math.isnan(p) else f' <small>p</small> {p:.2f}'}</figcaption>{bar}"
@@ -152,11 +151,13 @@ def _place(evidence: Evidence, ranking: Ranking) -> tuple[str, str]:
 
 
 def _name(evidence: Evidence) -> str:
-    return f"{escape(evidence.key.task_id)} [{evidence.key.index}]"
+    left_out = "" if evidence.key.split == "test" else " demonstration"
+    return f"{escape(evidence.key.task_id)}{left_out} [{evidence.key.index}]"
 
 
 def _anchor(evidence: Evidence) -> str:
-    return f"{escape(evidence.key.task_id)}-{evidence.key.index}"
+    left_out = "" if evidence.key.split == "test" else "-demonstration"
+    return f"{escape(evidence.key.task_id)}{left_out}-{evidence.key.index}"
 
 
 def _count(n: int, thing: str) -> str:

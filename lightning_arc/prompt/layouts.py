@@ -13,11 +13,14 @@ from lightning_arc.arc.task import Episode
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.tree import Kind
 
+WRITE = "output-from-examples-v1"
+VERIFY = "verify-output-from-examples-v1"
+"""The prompt of verdicts that has the candidate written first, and so holds `WRITE`."""
 SELECT = "select-output-from-examples-v0"
 
 PROMPTS: dict[str, Kind] = {
-    "output-from-examples-v1": Kind.OUTPUT_FROM_EXAMPLES,
-    "verify-output-from-examples-v1": Kind.VERIFY_OUTPUT_FROM_EXAMPLES,
+    WRITE: Kind.OUTPUT_FROM_EXAMPLES,
+    VERIFY: Kind.VERIFY_OUTPUT_FROM_EXAMPLES,
     "verify-output-from-examples-v0": Kind.VERIFY_OUTPUT_FROM_EXAMPLES,
     SELECT: Kind.SELECT_OUTPUT_FROM_EXAMPLES,
     "input-from-inputs-v0": Kind.INPUT_FROM_INPUTS,

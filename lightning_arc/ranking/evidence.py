@@ -1,6 +1,6 @@
-"""Evidence: what models said about the candidates of a test input, put together.
+"""Evidence: what models said about the candidates of a query, put together.
 
-Knows candidates and records. Knows nothing of torch, prompts, or how an answer is made.
+Knows candidates, episodes and records. Knows nothing of torch, prompts, or how an answer is made.
 """
 
 import math
@@ -11,16 +11,16 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_arc.arc import Candidate, CandidatePool, PairKey, Task, same_grid
+from lightning_arc.arc import Candidate, CandidatePool, Episode, PairKey, same_grid
 from lightning_arc.ranking.records import Choice, Kind, QuestionId, ViewEvidence, merge_records
 
 
 @dataclass(eq=False)
 class Evidence:
-    """All that is known about the ``n`` candidates of one test input. It grows record by record.
+    """All that is known about the ``n`` candidates of one query. It grows record by record.
 
     Args:
-        key: the test input.
+        key: the query: a test input, or a demonstration pair that is left out of the others.
         candidates: its candidates, in input order.
         correct: whether each is right; ``None`` where outputs are unknown.
         weights: weight of each member of an ensemble in the means; ``None`` for equal ones.
@@ -137,18 +137,16 @@ class Evidence:
         return np.array(means, float).reshape(len(means), len(self.candidates))
 
 
-def gather(tasks: Mapping[str, Task], pool: CandidatePool, said: Iterable[ViewEvidence]) -> list[Evidence]:
-    """Put together what was said about every test input, one `Evidence` for each, candidates or not.
+def gather(queries: Mapping[PairKey, Episode], pool: CandidatePool, said: Iterable[ViewEvidence]) -> list[Evidence]:
+    """Put together what was said about every query, one `Evidence` for each, candidates or not.
 
-    What was said first of a test input, view and member counts; records that do not fit the candidates are left out.
+    What was said first of a query, view and member counts; records that do not fit the candidates are left out.
     """
     gathered: dict[PairKey, Evidence] = {}
-    for task in tasks.values():
-        for i, pair in enumerate(task.tests):
-            key = PairKey(task.id, "test", i)
-            candidates = pool[key]
-            correct = None if pair.output is None else [same_grid(c.grid, pair.output) for c in candidates]
-            gathered[key] = Evidence(key, candidates, correct)
+    for key, query in queries.items():
+        candidates = pool[key]
+        correct = None if query.output is None else [same_grid(c.grid, query.output) for c in candidates]
+        gathered[key] = Evidence(key, candidates, correct)
     for record in said:
         if record.key in gathered:
             gathered[record.key].take(record)

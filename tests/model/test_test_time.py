@@ -12,6 +12,7 @@ from lightning_arc.model.load import Lora, add_lora, fingerprint
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.test_time import NAME, AtTestTime, Pupil
 from lightning_arc.model.tree_attention import use_tree_attention
+
 from .conftest import NO, YES, random_tree
 
 SETTINGS = AtTestTime(steps=6, trees=2, learning_rate=1e-2, r=4)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task
+from lightning_arc.arc import Candidate, CandidatePool, Episode, Pair, PairKey, Task, leave_one_out
 from lightning_arc.journal import Journal, read_journal
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.records import (
@@ -139,9 +139,10 @@ def test_no_bytes_in_a_log_break_it(tmp_path_factory: pytest.TempPathFactory, da
 
 
 @pytest.fixture
-def tasks() -> dict[str, Task]:
+def queries() -> dict[PairKey, Episode]:
     tests = (Pair(grid(3), grid(2)), Pair(grid(3), None), Pair(grid(3), grid(9)))
-    return {"t": Task("t", (Pair(grid(1), grid(2)),), tests), "u": Task("u", (Pair(grid(1), grid(2)),), tests[:1])}
+    tasks = Task("t", (Pair(grid(1), grid(2)),), tests), Task("u", (Pair(grid(1), grid(2)),), tests[:1])
+    return {e.key: e for task in tasks for e in leave_one_out(task) if e.key != PairKey("u", "train", 0)}
 
 
 @pytest.fixture
@@ -153,10 +154,13 @@ def pool() -> CandidatePool:
     return pool
 
 
-def test_every_test_input_has_its_evidence_whether_it_was_judged_or_not(
-    tasks: dict[str, Task], pool: CandidatePool
+def test_every_query_has_its_evidence_whether_it_was_judged_or_not(
+    queries: dict[PairKey, Episode], pool: CandidatePool
 ) -> None:
-    evidence = gather(tasks, pool, reversed(records()))
+    pool.add(PairKey("t", "train", 0), Candidate(grid(2)))
+    pool.add(PairKey("u", "train", 0), Candidate(grid(2)))  # is not asked about
+    left_out, *evidence = gather(queries, pool, reversed(records()))
+    assert (str(left_out.key), left_out.correct, len(left_out.records)) == ("t/train[0]", [True], 0)
     assert [str(e.key) for e in evidence] == ["t/test[0]", "t/test[1]", "t/test[2]", "u/test[0]"]
     assert [e.log_odds.shape for e in evidence] == [(3, 2), (0, 2), (0, 2), (0, 0)]
     assert [e.correct for e in evidence] == [[False, True], None, [False, False], []]
@@ -167,11 +171,13 @@ def test_every_test_input_has_its_evidence_whether_it_was_judged_or_not(
     assert evidence[0].votes.tolist() == [1, 5]
 
 
-def test_the_first_record_of_a_view_counts_and_misfits_do_not(tasks: dict[str, Task], pool: CandidatePool) -> None:
+def test_the_first_record_of_a_view_counts_and_misfits_do_not(
+    queries: dict[PairKey, Episode], pool: CandidatePool
+) -> None:
     again = ViewEvidence(KEY, 0, [9.0, 9.0], [9.0, 9.0], 1000)
     misfit = ViewEvidence(KEY, 7, [9.0], [9.0], 1000)
     stranger = ViewEvidence(PairKey("v", "test", 0), 0, [9.0, 9.0], [9.0, 9.0], 1000)
-    one, two = (gather(tasks, pool, said) for said in (records(), [*records(), again, misfit, stranger]))
+    one, two = (gather(queries, pool, said) for said in (records(), [*records(), again, misfit, stranger]))
     for e, f in zip(one, two, strict=True):
         assert np.array_equal(e.log_odds, f.log_odds, equal_nan=True)
         assert e.cost() == f.cost()

@@ -123,6 +123,55 @@ def run_folder(tmp_path: Path) -> dict[str, Any]:
     }
 
 
+@pytest.fixture
+def left_out_folder(run_folder: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    """A run that left demonstrations out, over a verifier file, and had right outputs added."""
+    rng = np.random.default_rng(1)
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    wrong = {"attempt_1": [[3]], "attempt_2": [[4]]}
+    told = {
+        task_id: {"n_train": 1, "train": [pair | wrong for pair in (*task["train"], *task["test"])]}
+        for task_id, task in tasks.items()
+    }
+    (tmp_path / "candidates.json").write_text(json.dumps(told))
+    records = [
+        ViewEvidence(PairKey(task_id, split, 0), 0, (rng.normal(size=3) + [0, 0, 2]).tolist(), [-3.0, math.nan, -1.0])
+        for task_id in tasks
+        for split in ("train", "test")
+    ]
+    lines = [json.dumps(encode_evidence(record)) for record in records]
+    (tmp_path / "run" / "evidence-0.jsonl").write_text("\n".join(['{"signature": "s"}', *lines]))
+    return run_folder
+
+
+def test_pairs_that_were_left_out_are_fitted_to_like_test_inputs(
+    left_out_folder: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fitted = fit(**left_out_folder, with_right_output=True)
+    printed = capsys.readouterr().out
+    assert "30 test inputs and 30 demonstration pairs of training tasks, 60 solvable" in printed
+    assert "verifier" in printed and not any(line.startswith("│ vote") for line in printed.splitlines())
+    assert list(fitted.weights) == ["verifier", "likelihood"] and fitted.weights["verifier"] > 0
+
+
+def test_evidence_about_other_candidates_is_refused_whichever_way_the_right_output_was_forgotten(
+    left_out_folder: dict[str, Any], tmp_path: Path
+) -> None:
+    message = r"60 of 60 records are not about these candidates, that of task0/train\[0\] for one; .*with_right_output"
+    with pytest.raises(DataError, match=message):
+        fit(**left_out_folder)
+    (tmp_path / "candidates.json").write_text(json.dumps({"task3": [[[[2, 2]], [[3]], [[4]], [[5]]]]}))
+    with pytest.raises(DataError, match=r"60 of 60 records .* of task0/train"):
+        fit(**left_out_folder, with_right_output=True)
+    assert not Path(left_out_folder["out"]).exists()
+
+
+def test_what_solvers_say_is_not_weighed_where_right_outputs_were_added(left_out_folder: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="sources: votes, order: nothing that a solver says of an added right output"):
+        fit(**left_out_folder, with_right_output=True, sources=["verifier", "votes", "order"])
+    assert list(fit(**left_out_folder, with_right_output=True, sources=["verifier"]).weights) == ["verifier"]
+
+
 @pytest.mark.parametrize(("kind", "made"), (("temperature", Temperature), ("isotonic", Isotonic)))
 def test_the_file_that_is_written_makes_the_ranker_that_was_fitted(
     run_folder: dict[str, Any], kind: str, made: type, capsys: pytest.CaptureFixture[str]

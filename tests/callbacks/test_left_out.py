@@ -1,0 +1,40 @@
+"""What a ranking writes about demonstration pairs that were left out."""
+
+import json
+from pathlib import Path
+
+from lightning_arc.arc import Candidate, CandidatePool, Pair, Task, as_grid, leave_one_out, read_submission
+from lightning_arc.callbacks.ranking_writer import write_ranking
+from lightning_arc.drawing import grid_svg
+from lightning_arc.ranking.evidence import gather
+from lightning_arc.ranking.rankers import Votes
+
+
+def test_left_out_pairs_are_marked_shown_without_themselves_and_never_submitted(tmp_path: Path) -> None:
+    pairs = [Pair(as_grid([[i, i]]), as_grid([[i], [i]])) for i in range(4)]
+    tasks = {"t": Task("t", tuple(pairs[:3]), tuple(pairs[3:]))}
+    queries = {episode.key: episode for episode in leave_one_out(tasks["t"])}
+    pool = CandidatePool()
+    for key in queries:
+        pool.add(key, Candidate(as_grid([[9, key.index]])))
+        pool.add(key, Candidate(queries[key].output, 2))
+    write_ranking(tmp_path, tasks, queries, gather(queries, pool, ()), Votes())
+
+    lines = [json.loads(line) for line in (tmp_path / "ranking.jsonl").read_text().splitlines()]
+    assert [(line.get("split"), line["test_index"]) for line in lines] == [*(("train", i) for i in range(3)), (None, 0)]
+    assert list(lines[-1]) == ["task_id", "test_index", "candidates"]
+    assert all(line["candidates"][0]["correct"] for line in lines)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert (metrics["n_tests"], metrics["n_solvable"], metrics["methods"]["vote"]["top1"]) == (4, 4, 1.0)
+    (submitted,) = read_submission(tmp_path / "submission.json", tasks)["t"]
+    assert [grid.tolist() for grid in submitted] == [[[3], [3]], [[9, 0]]]
+
+    _, *sections = (tmp_path / "report.html").read_text().split("<section ")
+    for i, section in enumerate(sections):
+        examples, panels = section.split("</details>")
+        shown = [pair for pair in pairs if grid_svg(pair.input, 80) in examples]
+        assert shown == [pair for k, pair in enumerate(pairs) if k != i]
+        assert ("left-out input" in panels) == (i < 3) and ("test input" in panels) == (i == 3)
+        assert section.startswith('id="t-demonstration-' if i < 3 else 'id="t-0"')
+        assert (f"t demonstration [{i}]" if i < 3 else "<h2>t [0]") in section
+        assert ("sent" in panels) == (i == 3)
