@@ -66,7 +66,7 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
     """
     console = Console()
     console = console if console.is_terminal else Console(width=max(console.width, WIDTH))
-    shown = _told(names, rows)
+    shown = told(rows)
     words = [i for i in shown if names[i] not in TITLES]
     cells = {i: [names[i].replace(" ", "\n"), *(row[i] for row in rows)] for i in shown}
     least = {i: max(len(word) for text in cells[i] for word in text.split()) for i in words}
@@ -90,10 +90,15 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
 
 def markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as Markdown, a line a row, without the columns in which no row says anything."""
-    shown = _told(names, rows)
+    shown = told(rows)
     lines = [[names[i] for i in shown], ["---:" if names[i] in TITLES else "---" for i in shown]]
     lines += [[_in_brackets(row[i]) for i in shown] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def told(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the places of the columns in which some row says something."""
+    return [i for i, column in enumerate(zip(*rows, strict=True)) if any(text != "-" for text in column)]
 
 
 def share(value: float | None, interval: Sequence[float] | None, sign: str = "") -> str:
@@ -116,10 +121,6 @@ def short(count: int) -> str:
             scaled = count / size
             return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{letter}"
     return str(count)
-
-
-def _told(names: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [i for i in range(len(names)) if any(row[i] != "-" for row in rows)]
 
 
 def _width(cells: Mapping[int, Sequence[str]], columns: Sequence[int]) -> int:
