@@ -10,7 +10,7 @@ from lightning_arc.model.validation_metrics import ValidationMetrics
 from lightning_arc.prompt.tree import Kind
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.metrics import score_methods
-from lightning_arc.ranking.rankers import RANKERS, Combined, Selection
+from lightning_arc.ranking.rankers import RANKERS, Combined, Selection, Verifier
 from lightning_arc.ranking.records import ViewEvidence
 
 NAN = float("nan")
@@ -71,8 +71,16 @@ def test_rankings_are_those_that_predict_makes_of_the_same_answers():
     assert found["val/ranking/combined_mrr"] != found["val/ranking/verifier_mrr"]
 
 
-def test_a_ranker_that_asks_for_more_than_judgements_is_not_measured():
-    found = measured(([1.0, 2.0, 0.0], [-1.0] * 3, about([5, 1, 1])), ranker=Selection())
+class JudgeAndChooser(Verifier):
+    """Asks for choices too, which no validation episode holds."""
+
+    name = "both"
+    kinds = ("verify", "select")
+
+
+@pytest.mark.parametrize("ranker", (Selection(), JudgeAndChooser()))
+def test_a_ranker_that_asks_for_more_than_judgements_is_not_measured(ranker):
+    found = measured(([1.0, 2.0, 0.0], [-1.0] * 3, about([5, 1, 1])), ranker=ranker)
     assert {name.split("/")[-1].split("_")[0] for name in found if "ranking" in name} == set(RANKERS)
 
 
