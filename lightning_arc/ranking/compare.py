@@ -140,7 +140,7 @@ def _gathered(tasks: str, candidates: list[str], runs: Mapping[str, str]) -> tup
 
 
 def _about(by_run: Mapping[str, Sequence[Evidence]], n_tasks: int) -> list[str]:
-    """Return what the table is about, and of which test inputs a run says nothing."""
+    """Return what the table is about, and about how many test inputs a run has no answer."""
     evidence = next(iter(by_run.values()))
     solvable = sum(e.solvable for e in evidence)
     known = any(e.correct is not None for e in evidence)
@@ -148,9 +148,9 @@ def _about(by_run: Mapping[str, Sequence[Evidence]], n_tasks: int) -> list[str]:
     about = [f"{len(evidence)} test inputs of {n_tasks} tasks, {among}"]
     for name, said in by_run.items():
         asked = [e for e in said if e.candidates]
-        silent = sum(not e.records for e in asked)
+        silent = sum(not e.views.any() for e in asked)  # not asked yet, or too long
         if silent:
-            about.append(f"{name}: nothing recorded of {silent} of {len(asked)} test inputs, ranked by votes")
+            about.append(f"{name}: no answer about {silent} of {len(asked)} test inputs, ranked by votes")
     return about
 
 

@@ -17,7 +17,7 @@ from lightning_arc.ranking.records import Choice, ViewEvidence, encode_evidence
 
 NAN = [float("nan")] * 3
 TASKS = [f"task{i}" for i in range(12)]
-"""The last two have candidates that no run was asked about."""
+"""The last two have candidates about which no run has an answer; one was too long to be asked."""
 
 
 def write_run(folder: Path, records: list[ViewEvidence]) -> str:
@@ -48,6 +48,7 @@ def given(tmp_path: Path) -> dict[str, Any]:
         good.append(ViewEvidence(key, 1, [0.0, 5.0, -5.0], [-3.0, -1.0, -4.0], 100, 20, 0.5))
         choices = (Choice((0, 1, 2), (-3.0, -0.1, -4.0)),)
         choosing.append(ViewEvidence(key, 0, NAN, NAN, 30, 5, 0.25, selections=choices))
+    good.append(ViewEvidence(PairKey(TASKS[10], "test", 0), 0, NAN, NAN))
     return {
         "tasks": str(tmp_path / "tasks.json"),
         "candidates": [str(tmp_path / "candidates.json")],
@@ -88,7 +89,7 @@ def test_every_row_is_about_the_same_test_inputs_and_what_is_not_recorded_is_ran
     assert rows["good", "verifier", 2]["top2_minus_file"] == pytest.approx(-2 / 12)
     out = capsys.readouterr().out
     assert "12 test inputs of 12 tasks, the right output is among the candidates of 12" in out
-    assert "good: nothing recorded of 2 of 12 test inputs" in " ".join(out.split())
+    assert "good: no answer about 2 of 12 test inputs, ranked by votes" in " ".join(out.split())
 
 
 def test_fewer_views_cost_less_and_each_ranker_what_its_own_questions_cost(given: dict[str, Any]) -> None:
