@@ -52,7 +52,7 @@ from lightning_arc.ranking.records import Question, ViewEvidence
 from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations, fit_tree, statistics
 from lightning_arc.settings import check_settings
 from lightning_arc.sources import Dataset, Source, id_share, only, read_source
-from lightning_arc.validation import asked_in, validation_episodes
+from lightning_arc.validation import asked_in, nothing_said, validation_episodes
 
 Begin = Callable[[list[Evidence], Callable[[Question], int]], tuple[Engine, Callable[[ViewEvidence], None]]]
 """Of the queries and the tokens of a question it makes the engine that asks, and what takes an answer."""
@@ -265,8 +265,7 @@ class ArcDataModule(L.LightningDataModule):
         episode = asked_in(self.val_episodes[i], prompt, self.seed)
         tree = fit_demonstrations(self.prompter, episode, prompt, self.options.max_seq_len, drop=True)
         ranks = next((p for p in self.val_dataset.prompts if PROMPTS[p] is Kind.VERIFY_OUTPUT_FROM_EXAMPLES), None)
-        votes = [answer.votes for answer in self.val_episodes[i].answers]
-        return tree, {"episode": i, "votes": votes, "ranked": prompt == ranks}
+        return tree, {"episode": i, "evidence": nothing_said(self.val_episodes[i]) if prompt == ranks else None}
 
     def question_tree(self, question: Question) -> TokenTree | None:
         """Make the tree of a question about the candidates of a query, ``None`` if it is too long."""

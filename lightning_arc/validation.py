@@ -1,18 +1,21 @@
 """Validation episodes: what a model is asked while it trains, the same every time.
 
-Knows sources, episodes and which answers a kind of prompt takes. Knows nothing of texts, loaders or models.
+Knows sources, episodes, and which answers a kind of prompt takes or a ranking. Knows nothing of texts, loaders or
+models.
 """
 
 from dataclasses import replace
 
 import numpy as np
 
+from lightning_arc.arc.candidates import Candidate
 from lightning_arc.arc.grid import DataError, same_grid
 from lightning_arc.arc.task import Answer, Episode, PairKey
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import key_seed
 from lightning_arc.prompt.layouts import FROM_CODE, MAX_OPTIONS, PROMPTS
 from lightning_arc.prompt.tree import Kind
+from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.sampling import with_right_answer
 from lightning_arc.sources import Source
 
@@ -48,6 +51,16 @@ def validation_episodes(source: Source, seed: int) -> list[Episode]:
     if not episodes:
         raise DataError("data.val_dataset: no test input with a known output is left to validate with")
     return episodes
+
+
+def nothing_said(episode: Episode) -> Evidence | None:
+    """Return the evidence, still empty, about the candidates of a validation episode; ``None`` if it has none.
+
+    These are its answers with votes, which come first; a right output that was added, or a distractor, is not ranked.
+    """
+    voted = [answer for answer in episode.answers if answer.votes > 0]
+    candidates = tuple(Candidate(answer.grid, answer.votes) for answer in voted)
+    return Evidence(episode.key, candidates, [bool(answer.correct) for answer in voted]) if voted else None
 
 
 def asked_in(episode: Episode, prompt: str, seed: int) -> Episode | None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
 from lightning_arc.prompt.layouts import MAX_OPTIONS, PROMPTS
-from lightning_arc.validation import asked_in
+from lightning_arc.validation import asked_in, nothing_said
 
 GRIDS = [as_grid([[i % 10, i // 10]]) for i in range(40)]
 ANSWERS = tuple(Answer(grid, i == 13, i, votes=40 - i) for i, grid in enumerate(GRIDS[:16]))
@@ -31,3 +31,11 @@ def test_other_prompts_ask_about_all_and_those_of_code_where_there_is_some():
             assert (asked_in(EPISODE, prompt, 0) is EPISODE) == ("code" not in kind.label)
             with_code = replace(EPISODE, code="f")
             assert asked_in(with_code, prompt, 0) is with_code
+
+
+def test_the_candidates_of_a_solver_are_ranked_and_what_was_added_to_them_is_not():
+    e = nothing_said(replace(EPISODE, answers=(*ANSWERS[:13], replace(ANSWERS[13], votes=0))))
+    assert e.key == EPISODE.key and [c.votes for c in e.candidates] == list(range(40, 27, -1))
+    assert e.correct == [False] * 13 and not e.records
+    assert nothing_said(EPISODE).correct[13] is True
+    assert nothing_said(replace(EPISODE, answers=tuple(replace(a, votes=0) for a in ANSWERS))) is None

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
-from rich.console import Console
-from rich.table import Table
 
 from lightning_arc.arc import Episode, Grid, PairKey, Task
 from lightning_arc.arc.candidate_files import dump_line
@@ -26,6 +24,7 @@ from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS
 from lightning_arc.ranking.records import Question, ViewEvidence, decode_evidence, encode_evidence
 from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.ranking.tables import TITLES, figures, print_table
 
 
 class RankingWriter(ResumingWriter):
@@ -153,25 +152,15 @@ def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
 
 
 def print_metrics(metrics: Mapping[str, Any], folder: Path) -> None:
-    """Print the methods beside each other; the chosen one has a star."""
+    """Print the methods beside each other, and the order of the candidates' file; the chosen one has a star."""
     solvable = metrics["n_solvable"]
     known = "outputs unknown" if solvable is None else f"the right output is among the candidates of {solvable}"
     title = f"{metrics['n_tests']} test inputs, {known}"
-    table = Table(title=title, title_style="bold", caption=f"written to {folder}")
-    for column in ("method", "top-1 (95%)", "top-2 (95%)", "seconds", "tokens"):
-        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
-    for name, m in metrics["methods"].items():
-        accuracies = [_accuracy(m[f"top{k}"], m[f"top{k}_ci"]) for k in (1, 2)]
-        tokens = m["prefix_tokens"] + m["branch_tokens"]
-        star = " *" if name == metrics["chosen"] else ""
-        table.add_row(name + star, *accuracies, f"{m['seconds']:.1f}", f"{tokens:,}")
-    Console().print(table)
-
-
-def _accuracy(value: float | None, interval: Sequence[float] | None) -> str:
-    if value is None or interval is None:
-        return "-"
-    return f"{100 * value:.1f}% ({100 * interval[0]:.1f}-{100 * interval[1]:.1f})"
+    entries = {name + (" *" if name == metrics["chosen"] else ""): m for name, m in metrics["methods"].items()}
+    if solvable is not None:
+        entries = {"file order": metrics["file_order"]} | entries
+    rows = [[name, *figures(entry)] for name, entry in entries.items()]
+    print_table(title, ("method", *TITLES), rows, f"written to {folder}")
 
 
 def _number(value: float) -> float | None:

@@ -11,15 +11,28 @@ from typing import Any
 
 from lightning_arc.arc import Episode, Grid, PairKey
 from lightning_arc.arc.files import whole_file
+from lightning_arc.callbacks.curve import STYLE as CURVE_STYLE
+from lightning_arc.callbacks.curve import curve_svg
 from lightning_arc.drawing import grid_svg
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.ranker import Ranking
+from lightning_arc.ranking.tables import TITLES, figures, share, told
 
 SHOWN = 10
 """Candidates shown of each test input; the right one is always among them."""
 
 ATTEMPTS = 2
 """Candidates of each test input that a submission holds."""
+
+MEANING = {
+    "MRR": "mean reciprocal rank of the right output",
+    "AUROC": "how well p tells right candidates from wrong ones: the area under the ROC curve",
+    "ECE": "expected calibration error of p, in 15 bins",
+    "score": "as ARC counts it: a point a task, shared by its test inputs, over all tasks",
+    "expected": "the score that is expected: the sum of p over the candidates that are sent",
+    "views": "answered of a test input, in the mean",
+}
+"""What a column's title says when pointed at."""
 
 STYLE = """
 :root{color-scheme:light dark;--faint:#8883;--soft:#717171;--right:#12833f;--low:#a86b12;--paper:#fff;--ink:#1c1c1c}
@@ -28,8 +41,9 @@ body{font:15px/1.45 system-ui,sans-serif;background:var(--paper);color:var(--ink
 body{max-width:76rem;margin:2rem auto;padding:0 1.2rem}
 h1{font-size:1.5rem;margin:0 0 .4rem}h2{font-size:1.05rem;margin:0 .8rem 0 0;display:inline}
 p{max-width:52rem}table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
-th,td{padding:.3rem .9rem;border-bottom:1px solid var(--faint);text-align:right;white-space:nowrap}
-th{font-weight:500;color:var(--soft)}th:first-child,td:first-child{text-align:left}td small{color:var(--soft)}
+th,td{padding:.3rem .65rem;border-bottom:1px solid var(--faint);text-align:right;vertical-align:top}
+td{white-space:nowrap}.wide{overflow-x:auto}th{font-weight:500;color:var(--soft);vertical-align:bottom}
+th:first-child,td:first-child{text-align:left}td small{color:var(--soft)}
 .chosen{font-weight:600}.right{color:var(--right)}.low{color:var(--low)}.none{color:var(--soft)}
 nav{display:flex;flex-wrap:wrap;gap:.25rem;margin:1rem 0 2rem}
 nav a{font:12px ui-monospace,monospace;text-decoration:none;padding:.1rem .4rem;border:1px solid;border-radius:3px}
@@ -67,7 +81,7 @@ def write_report(
     sections = "".join(_section(queries[e.key], e, r) for e, r in both)
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>Ranking of ARC candidates</title><style>{STYLE}</style></head><body>"
+        f"<title>Ranking of ARC candidates</title><style>{STYLE}{CURVE_STYLE}</style></head><body>"
         f"<h1>Ranking of ARC candidates</h1>{_summary(metrics)}<nav>{links}</nav>{sections}</body></html>\n"
     )
     with whole_file(path) as temporary:
@@ -82,20 +96,36 @@ def _summary(metrics: Mapping[str, Any]) -> str:
     else:
         text = (
             f"{count}; the right output is among the candidates of <b>{metrics['n_solvable']}</b>. Accuracies are over "
-            "those, with 95% bootstrap intervals over tasks; differences from voting are paired. The submission, the "
-            f"order and the scores below follow <b>{chosen}</b>; of every test input the shaded candidates are sent. "
+            "those, with 95% bootstrap intervals over tasks; differences are paired. The submission, the order "
+            f"and the scores below follow <b>{chosen}</b>; of every test input the shaded candidates are sent. "
             '<span class="right">Green</span>: the right output is one of them; <span class="low">amber</span>: it '
             'comes later; <span class="none">grey</span>: it is not among the candidates, or not known.'
         )
-    rows = "".join(
-        f'<tr class="{"chosen" if name == metrics["chosen"] else ""}"><td>{escape(name)}</td>'
-        f"<td>{_share(m['top1'], m['top1_ci'])}</td><td>{_share(m['top2'], m['top2_ci'])}</td>"
-        f"<td>{_share(m.get('top2_minus_vote'), m.get('top2_minus_vote_ci'), sign='+')}</td>"
-        f"<td>{m['seconds']:.1f}</td><td>{m['prefix_tokens']:,}</td><td>{m['branch_tokens']:,}</td></tr>"
-        for name, m in metrics["methods"].items()
-    )
-    titles = ("method", "top-1", "top-2", "top-2 against voting", "seconds", "prefix tokens", "candidate tokens")
-    return f"<p>{text}</p><table><tr>{''.join(f'<th>{title}</th>' for title in titles)}</tr>{rows}</table>"
+    return f"<p>{text}</p>{_table(metrics)}{curve_svg(metrics['methods'])}"
+
+
+def _table(metrics: Mapping[str, Any]) -> str:
+    """Return the methods beside each other, without the columns in which none says anything."""
+    entries = dict(metrics["methods"])
+    if metrics["n_solvable"] is not None:
+        entries = {"order of the file": metrics["file_order"]} | entries
+    titles = ("method", *TITLES, "top-2 over the file's order")
+    rows = [
+        [name, *figures(m), share(m.get("top2_minus_file"), m.get("top2_minus_file_ci"), "+")]
+        for name, m in entries.items()
+    ]
+    shown = told(rows)
+    heads = "".join(f'<th title="{MEANING.get(titles[i], "")}">{titles[i]}</th>' for i in shown)
+    lines = ""
+    for row in rows:
+        lines += f'<tr class="{"chosen" if row[0] == metrics["chosen"] else ""}">'
+        lines += "".join(f"<td>{_figure(row[i])}</td>" for i in shown) + "</tr>"
+    return f'<div class="wide"><table><tr>{heads}</tr>{lines}</table></div>'
+
+
+def _figure(text: str) -> str:
+    first, _, second = escape(text).partition("\n")
+    return f"{first}<br><small>{second}</small>" if second else first
 
 
 def _section(query: Episode, evidence: Evidence, ranking: Ranking) -> str:
@@ -162,10 +192,3 @@ def _anchor(evidence: Evidence) -> str:
 
 def _count(n: int, thing: str) -> str:
     return f"{n} {thing}" + ("" if n == 1 else "s")
-
-
-def _share(value: float | None, interval: Sequence[float] | None, sign: str = "") -> str:
-    if value is None or interval is None:
-        return "–"
-    low, high = (f"{100 * x:{sign}.1f}" for x in interval)
-    return f"{100 * value:{sign}.1f}% <small>{low} to {high}</small>"

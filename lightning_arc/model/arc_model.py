@@ -220,7 +220,7 @@ class ArcModel(L.LightningModule):
 
     def configure_metrics(self) -> None:
         """Make the validation metrics."""
-        self.metrics = ValidationMetrics()
+        self.metrics = ValidationMetrics(self.ranker)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimizer and its schedule."""

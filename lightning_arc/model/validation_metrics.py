@@ -1,29 +1,40 @@
 """What is measured while a model trains: how well it writes, how well it judges, and how well it ranks candidates.
 
-Knows scores of branches and what is right. Knows nothing of models or Lightning's loops.
+Knows scores of branches, what is right, and rankers. Knows nothing of models or Lightning's loops.
 """
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
-from torchmetrics.retrieval import RetrievalHitRate
+from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR
 
 from lightning_arc.batch import TreeShape
 from lightning_arc.model.scoring import BranchScores
 from lightning_arc.prompt.tree import Kind
+from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.ranker import Ranker
+from lightning_arc.ranking.rankers import RANKERS
+from lightning_arc.ranking.records import ViewEvidence
 
 VERIFY = Kind.VERIFY_OUTPUT_FROM_EXAMPLES.label
 
 
 class ValidationMetrics(nn.Module):
-    """Adds up what trees give, over all processes."""
+    """Adds up what trees give, over all processes.
 
-    def __init__(self) -> None:
+    Args:
+        ranker: what the model is ranked with, measured beside the `RANKERS` if it goes by judged candidates.
+    """
+
+    def __init__(self, ranker: Ranker | None = None) -> None:
         super().__init__()
+        judges = ranker is not None and ranker.kinds == ("verify",)
+        self.rankers = RANKERS | ({ranker.name: ranker} if judges else {})
         self.writing = nn.ModuleList(
             MetricCollection(
                 {"loss": MeanMetric(), "token_accuracy": MeanMetric(), "exact_match": MeanMetric()},
@@ -36,13 +47,11 @@ class ValidationMetrics(nn.Module):
         self.verdicts = MetricCollection(
             {"auroc": BinaryAUROC(), "accuracy": BinaryAccuracy()}, prefix=f"val/{VERIFY}/", compute_groups=False
         )
-        self.rankings = nn.ModuleDict(
-            {
-                f"{method}_top{k}": RetrievalHitRate(top_k=k, empty_target_action="skip")
-                for method in ("verifier", "likelihood", "vote")
-                for k in (1, 2)
-            }
-        )
+        self.rankings = nn.ModuleDict()
+        for method in self.rankers:
+            for k in (1, 2):
+                self.rankings[f"{method}_top{k}"] = RetrievalHitRate(top_k=k, empty_target_action="skip")
+            self.rankings[f"{method}_mrr"] = RetrievalMRR(empty_target_action="skip")
 
     def reset(self) -> None:
         """Begin with nothing."""
@@ -55,8 +64,9 @@ class ValidationMetrics(nn.Module):
         Args:
             shape: the tree.
             scores: of its branches.
-            info: has the ``votes`` of all answers, the number of the ``episode``, and whether it is ``ranked``: an
-                episode that is asked in several prompts is once.
+            info: has the number of the ``episode`` and the ``evidence`` that the tree adds to, whose candidates are the
+                first answers; ``None`` where there is nothing to rank: an episode that is asked in several prompts is
+                ranked once.
         """
         self._update_writing(shape, scores)
         if not any(correct >= 0 for correct in shape.correct):
@@ -65,8 +75,8 @@ class ValidationMetrics(nn.Module):
         log_odds = scores.log_odds.float()
         self.verdict_loss.update(nn.functional.softplus(torch.where(right, -log_odds, log_odds)))
         self.verdicts.update(log_odds.sigmoid(), right.long())
-        if info["ranked"]:
-            self._update_rankings(shape, info, right, log_odds, scores.log_likelihood.float())
+        if info["evidence"] is not None:
+            self._update_rankings(shape, info["episode"], info["evidence"], log_odds, scores.log_likelihood.float())
 
     def compute(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         """Return the metrics by name; none of what no tree was about.
@@ -100,17 +110,22 @@ class ValidationMetrics(nn.Module):
         metrics["exact_match"].update((hits == written).float())
 
     def _update_rankings(
-        self, shape: TreeShape, info: dict[str, Any], right: Tensor, log_odds: Tensor, likelihood: Tensor
+        self, shape: TreeShape, episode: int, evidence: Evidence, log_odds: Tensor, log_likelihood: Tensor
     ) -> None:
-        votes = torch.tensor([info["votes"][answer] for answer in shape.answers], device=log_odds.device).float()
-        voted = votes > 0
-        if not voted.any():
-            return
-        query = torch.full((int(voted.sum()),), info["episode"], device=log_odds.device)
-        # A stable order first: torchmetrics leaves the order of equal scores open.
-        for method, score in (("verifier", log_odds), ("likelihood", likelihood), ("vote", votes)):
-            if score[voted].isnan().any():
+        said = np.full((2, len(evidence.candidates)), np.nan)
+        for branch, answer in enumerate(shape.answers):
+            if answer < len(evidence.candidates):
+                said[:, answer] = log_odds[branch].item(), log_likelihood[branch].item()
+        known = evidence.with_records([ViewEvidence(evidence.key, 0, *said.tolist())])
+        right = torch.tensor(known.correct, device=log_odds.device)
+        query = torch.full_like(right, episode, dtype=torch.long)
+        for method, ranker in self.rankers.items():
+            ranking = ranker.rank(known)
+            if np.isnan(ranking.score).all():
                 continue  # a prompt that shows candidates instead of writing them gives no likelihood
-            place = score[voted].argsort(descending=True, stable=True).argsort()
-            for k in (1, 2):
-                self.rankings[f"{method}_top{k}"].update(-place.float(), right[voted], query)
+            # Places from the end, instead of scores: torchmetrics leaves the order of equal scores open, and takes
+            # what is not above zero for irrelevant.
+            place = torch.empty(len(right), device=right.device)
+            place[torch.from_numpy(ranking.order)] = torch.arange(len(right), 0, -1, device=right.device).float()
+            for measure in ("top1", "top2", "mrr"):
+                self.rankings[f"{method}_{measure}"].update(place, right, query)

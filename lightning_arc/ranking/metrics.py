@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.ranker import Ranker, Ranking
+from lightning_arc.ranking.records import Kind
 
 RESAMPLES = 10_000
 ATTEMPTS = 2
@@ -23,9 +24,10 @@ def hits(evidence: Sequence[Evidence], rankings: Sequence[Ranking], k: int) -> N
     return np.array([any(e.correct[i] for i in order[:k]) for e, order in pairs], bool)
 
 
-def file_hits(evidence: Sequence[Evidence], k: int) -> NDArray[np.bool_]:
-    """Return the `hits` of the order in which the candidates' file has them."""
-    return np.array([any(e.correct[:k]) for e in evidence if e.solvable], bool)
+def file_order(evidence: Evidence) -> Ranking:
+    """Return the order in which the candidates' file has them, which gives no scores or probabilities."""
+    nothing = np.full(len(evidence.candidates), np.nan)
+    return Ranking(np.arange(len(nothing)), nothing, nothing, nothing)
 
 
 def reciprocal_ranks(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
@@ -99,37 +101,87 @@ def score_methods(evidence: Sequence[Evidence], rankers: Mapping[str, Ranker], c
         chosen: the method that the submission follows.
 
     Returns:
-        A dict with ``n_tests``, ``n_solvable``, ``chosen`` and ``methods``. Of each method ``top1`` and ``top2`` with
-        their intervals ``…_ci``, ``mrr``, ``auroc``, ``ece``, ``score`` (as the competition counts it, over all tasks;
-        all of these null where outputs are unknown) and ``expected_score``, ``seconds``, ``prefix_tokens`` and
-        ``branch_tokens``. ``top1_minus_vote``, ``top2_minus_vote``, ``top1_minus_file`` and ``top2_minus_file`` are
-        paired differences from voting, where it is among the methods, and from the order of the candidates' file, with
-        their intervals.
+        A dict with ``n_tests``, ``n_solvable``, ``chosen`` and ``methods``; of each method what `score_rankings` gives,
+        compared with voting, where it is among the methods, and with the order of the candidates' file, and, where it
+        asks a model, the ``curve`` of `accuracy_by_views`. ``file_order`` has the same of that order itself.
     """
     known = any(e.correct is not None for e in evidence)
-    tasks = [e.key.task_id for e in evidence if e.solvable]
+    n_solvable = sum(e.solvable for e in evidence) if known else None
     rankings = {name: [ranker.rank(e) for e in evidence] for name, ranker in rankers.items()}
+    file = [file_order(e) for e in evidence]
     methods = {}
-    for name, ranked in rankings.items():
-        entry: dict[str, Any] = {}
-        for k in (1, 2):
-            right = hits(evidence, ranked, k).astype(float)
-            entry |= _mean(f"top{k}", right, tasks)
-            if name != "vote" and "vote" in rankings:
-                entry |= _mean(f"top{k}_minus_vote", right - hits(evidence, rankings["vote"], k), tasks)
-            entry |= _mean(f"top{k}_minus_file", right - file_hits(evidence, k), tasks)
-        reciprocal = reciprocal_ranks(evidence, ranked)
-        entry["mrr"] = float(reciprocal.mean()) if len(reciprocal) else None
-        entry |= verdict_metrics(evidence, ranked)
-        entry["score"] = competition_score(evidence, ranked) if known else None
-        entry["expected_score"] = expected_score(evidence, ranked)
-        costs = [e.cost(rankers[name].kinds) for e in evidence]
-        entry["seconds"] = round(sum(cost[0] for cost in costs), 3)
-        entry["prefix_tokens"] = sum(cost[1] for cost in costs)
-        entry["branch_tokens"] = sum(cost[2] for cost in costs)
-        methods[name] = entry
-    n_solvable = len(tasks) if known else None
-    return {"n_tests": len(evidence), "n_solvable": n_solvable, "methods": methods, "chosen": chosen}
+    voting = {name: rankings[name] for name in rankings if name == "vote"}
+    for name, ranker in rankers.items():
+        against = {"file": file} if name == "vote" else voting | {"file": file}
+        methods[name] = score_rankings(evidence, rankings[name], ranker.kinds, against)
+        if ranker.kinds:
+            methods[name]["curve"] = accuracy_by_views(evidence, ranker)
+    return {
+        "n_tests": len(evidence),
+        "n_solvable": n_solvable,
+        "methods": methods,
+        "file_order": score_rankings(evidence, file, against=voting) | {"expected_score": None},
+        "chosen": chosen,
+    }
+
+
+def score_rankings(
+    evidence: Sequence[Evidence],
+    rankings: Sequence[Ranking],
+    kinds: Sequence[Kind] = (),
+    against: Mapping[str, Sequence[Ranking]] | None = None,
+) -> dict[str, Any]:
+    """Return how well one method ranks, and what it cost.
+
+    Args:
+        evidence: one per test input.
+        rankings: of the method.
+        kinds: the kinds of questions that it asks.
+        against: rankings of other methods by name.
+
+    Returns:
+        A dict with ``top1`` and ``top2`` with their intervals ``…_ci``, ``mrr``, ``auroc``, ``ece``, ``score`` (as the
+        competition counts it, over all tasks; all of these null where outputs are unknown), ``expected_score``,
+        ``views`` (how many were answered of a test input with candidates, in the mean), ``seconds``, ``prefix_tokens``
+        and ``branch_tokens``. Against a method ``NAME``, ``top1_minus_NAME`` and ``top2_minus_NAME`` are paired
+        differences, with their intervals.
+    """
+    tasks = [e.key.task_id for e in evidence if e.solvable]
+    entry: dict[str, Any] = {}
+    for k in (1, 2):
+        right = hits(evidence, rankings, k).astype(float)
+        entry |= _mean(f"top{k}", right, tasks)
+        for name, others in (against or {}).items():
+            entry |= _mean(f"top{k}_minus_{name}", right - hits(evidence, others, k), tasks)
+    reciprocal = reciprocal_ranks(evidence, rankings)
+    entry["mrr"] = float(reciprocal.mean()) if len(reciprocal) else None
+    entry |= verdict_metrics(evidence, rankings)
+    known = any(e.correct is not None for e in evidence)
+    entry["score"] = competition_score(evidence, rankings) if known else None
+    entry["expected_score"] = expected_score(evidence, rankings)
+    answered = [answered_views(e, kinds) for e in evidence if e.candidates]
+    costs = [e.cost(kinds) for e in evidence]
+    return entry | {
+        "views": sum(answered) / max(len(answered), 1),
+        "seconds": round(sum(cost[0] for cost in costs), 3),
+        "prefix_tokens": sum(cost[1] for cost in costs),
+        "branch_tokens": sum(cost[2] for cost in costs),
+    }
+
+
+def asked_views(evidence: Sequence[Evidence], kinds: Sequence[Kind]) -> int:
+    """Return the most views under which a test input was asked questions of some kinds."""
+    return max((record.view + 1 for e in evidence for record in e.records if record.id.kind in kinds), default=0)
+
+
+def answered_views(evidence: Evidence, kinds: Sequence[Kind]) -> int:
+    """Return under how many views a model answered questions of some kinds; some are too long to be asked."""
+    answers: dict[int, list[float]] = {}
+    for record in evidence.records:
+        if record.id.kind in kinds:
+            chosen = (log_p for selection in record.selections for log_p in selection.log_probs)
+            answers.setdefault(record.view, []).extend((*record.log_odds, *record.log_likelihood, *chosen))
+    return sum(bool(np.isfinite(values).any()) for values in answers.values())
 
 
 def accuracy_by_views(
@@ -139,13 +191,13 @@ def accuracy_by_views(
 
     Args:
         evidence: one per test input.
-        ranker: the method.
-        views: numbers of views; more than there are give no further point.
+        ranker: the method; one that asks nothing has no curve.
+        views: numbers of views; more than it asked for give no further point.
 
     Returns:
-        A dict for each number with ``views``, ``top1``, ``top2``, their intervals ``…_ci`` and ``tokens``.
+        A dict for each number with ``views``, ``top1``, ``top2``, their intervals ``…_ci``, ``tokens`` and ``seconds``.
     """
-    most = max((record.view + 1 for e in evidence for record in e.records), default=0)
+    most = asked_views(evidence, ranker.kinds)
     tasks = [e.key.task_id for e in evidence if e.solvable]
     curve = []
     for n in sorted({min(n, most) for n in views} - {0}):
@@ -154,7 +206,9 @@ def accuracy_by_views(
         point: dict[str, Any] = {"views": n}
         for k in (1, 2):
             point |= _mean(f"top{k}", hits(evidence, ranked, k).astype(float), tasks)
-        curve.append(point | {"tokens": sum(sum(e.cost(ranker.kinds)[1:]) for e in first)})
+        costs = [e.cost(ranker.kinds) for e in first]
+        tokens, seconds = sum(cost[1] + cost[2] for cost in costs), sum(cost[0] for cost in costs)
+        curve.append(point | {"tokens": tokens, "seconds": round(seconds, 3)})
     return curve
 
 

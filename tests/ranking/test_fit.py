@@ -15,11 +15,12 @@ from jsonargparse import ArgumentParser
 from lightning_arc.arc import Candidate, DataError, PairKey, read_tasks
 from lightning_arc.ranking.calibration import Isotonic, Temperature
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.fit import fit, read_evidence
+from lightning_arc.ranking.fit import fit
 from lightning_arc.ranking.fitting import cross_validated, fit_combined
 from lightning_arc.ranking.metrics import hits
 from lightning_arc.ranking.ranker import Ranker
 from lightning_arc.ranking.rankers import Verifier, Votes
+from lightning_arc.ranking.recorded import read_evidence
 from lightning_arc.ranking.records import ViewEvidence, encode_evidence
 
 WEIGHTS = {"verifier": 1.5, "likelihood": 0.2, "votes": 0.8}

@@ -1,5 +1,6 @@
 """Metrics: counts over what can be solved, intervals over tasks, and probabilities that are to come true."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from lightning_arc.ranking.metrics import (
     verdict_metrics,
 )
 from lightning_arc.ranking.ranker import Ranking
-from lightning_arc.ranking.rankers import RANKERS, Combined, Verifier, Votes
+from lightning_arc.ranking.rankers import RANKERS, Combined, Selection, Verifier, Votes
+from lightning_arc.ranking.records import Choice, ViewEvidence
 
 
 def scored(evidence: list[Evidence]) -> dict[str, Any]:
@@ -113,8 +115,37 @@ def test_accuracy_by_views_ranks_by_the_first_views_alone(said: Any) -> None:
     assert [point["views"] for point in curve] == [1, 2, 4]
     assert [point["top1"] for point in curve] == [0.5, 1, 0.5]
     assert [point["tokens"] for point in curve] == [120, 240, 480]
-    assert accuracy_by_views(evidence, Votes())[-1]["tokens"] == 0
-    assert accuracy_by_views([], Verifier()) == []
+    assert [point["seconds"] for point in curve] == [0.5, 1, 2]
+    assert accuracy_by_views(evidence, Votes()) == accuracy_by_views([], Verifier()) == []
+
+
+def test_a_ranker_that_asks_other_questions_has_its_own_views_costs_and_curve(said: Any) -> None:
+    e = said([[0, 1]], correct=[False, True])
+    nothing, choices = [math.nan] * 2, (Choice((0, 1), (-3.0, -0.05)),)
+    for view in range(3):
+        e.take(ViewEvidence(e.key, view, nothing, nothing, 7, 3, 0.25, selections=choices))
+    methods = score_methods([e], RANKERS | {"selection": Selection()}, "selection")["methods"]
+    assert [(p["views"], p["tokens"]) for p in methods["selection"]["curve"]] == [(1, 10), (2, 20), (3, 30)]
+    assert [(p["views"], p["tokens"]) for p in methods["verifier"]["curve"]] == [(1, 120)]
+    assert [methods[name]["views"] for name in ("vote", "verifier", "selection")] == [0, 1, 3]
+    assert methods["selection"]["seconds"] == 0.75 and methods["verifier"]["seconds"] == 0.5
+    assert "curve" not in methods["vote"]
+
+
+def test_views_that_were_asked_but_not_answered_are_not_counted_as_used(said: Any) -> None:
+    evidence = [said([[1, math.nan], [math.nan] * 2, [0, 1]]), said([[0, 1]], task_id="u"), said([], votes=[])]
+    assert score_methods(evidence, RANKERS, "verifier")["methods"]["verifier"]["views"] == 1.5
+
+
+def test_the_order_of_the_file_is_a_method_beside_the_others(said: Any) -> None:
+    evidence = [
+        said([], votes=[1, 2, 3], correct=[right == i for i in range(3)], task_id=str(right)) for right in (0, 2)
+    ]
+    metrics = score_methods(evidence, RANKERS, "vote")
+    file = metrics["file_order"]
+    assert (file["top1"], file["top2"], file["mrr"], file["score"]) == (0.5, 0.5, pytest.approx(2 / 3), 1)
+    assert file["auroc"] is None and file["ece"] is None and file["expected_score"] is None
+    assert file["top1_minus_vote"] == 0 and list(metrics["methods"]) == ["vote", "verifier", "likelihood"]
 
 
 def test_any_rankers_are_scored_beside_each_other(said: Any) -> None:

@@ -1,0 +1,137 @@
+"""Tables of methods beside each other, for a terminal and as Markdown.
+
+Knows the figures that metrics give. Knows nothing of evidence, rankers, or what the figures are of.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDTH = 120
+"""Columns that are taken where the output is no terminal, whose own width counts otherwise."""
+
+GAP = 2
+"""Columns between two texts."""
+
+TITLES = (
+    "top-1",
+    "top-2",
+    "top-2 over voting",
+    "MRR",
+    "AUROC",
+    "ECE",
+    "score",
+    "expected",
+    "views",
+    "tokens",
+    "seconds",
+)
+"""What `figures` gives, in its order."""
+
+
+def figures(entry: Mapping[str, Any]) -> list[str]:
+    """Return a method's figures as text, what is unknown or does not apply as ``-``.
+
+    Args:
+        entry: as `score_rankings` returns it.
+
+    Returns:
+        One text per title; 95% intervals stand on a second line.
+    """
+    asked = bool(entry["views"])
+    return [
+        share(entry["top1"], entry["top1_ci"]),
+        share(entry["top2"], entry["top2_ci"]),
+        share(entry.get("top2_minus_vote"), entry.get("top2_minus_vote_ci"), "+"),
+        *(number(entry[name], 3) for name in ("mrr", "auroc", "ece")),
+        *(number(entry[name], 1) for name in ("score", "expected_score")),
+        f"{entry['views']:.3g}" if asked else "-",
+        short(entry["prefix_tokens"] + entry["branch_tokens"]) if asked else "-",
+        f"{entry['seconds']:,.{0 if entry['seconds'] >= 1000 else 1}f}" if asked else "-",
+    ]
+
+
+def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> None:
+    """Print a table, without the columns in which no row says anything; below each other where it is too wide.
+
+    Args:
+        title: what it is about.
+        names: titles of the columns; those that are not in `TITLES` hold words, which may be folded.
+        rows: texts, one per column; what follows a line break is shown faintly.
+        caption: what stands below.
+    """
+    console = Console()
+    console = console if console.is_terminal else Console(width=max(console.width, WIDTH))
+    shown = told(rows)
+    words = [i for i in shown if names[i] not in TITLES]
+    cells = {i: [names[i].replace(" ", "\n"), *(row[i] for row in rows)] for i in shown}
+    least = {i: max(len(word) for text in cells[i] for word in text.split()) for i in words}
+    room = console.width - sum(GAP + width for width in least.values())
+    parts: list[list[int]] = [[]]
+    for i in (i for i in shown if names[i] in TITLES):
+        if parts[-1] and _width(cells, [*parts[-1], i]) > room:
+            parts.append([])
+        parts[-1].append(i)
+    for part in parts:
+        ends = {"title": title if part is parts[0] else None, "caption": caption if part is parts[-1] else None}
+        table = Table(**ends, title_style="bold", box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
+        for i in [*words, *part]:
+            kind = {"min_width": least[i]} if i in words else {"justify": "right", "no_wrap": True}
+            table.add_column(cells[i][0], **kind)
+        for row in rows:
+            table.add_row(*(_cell(row[i]) for i in [*words, *part]))
+        console.print(table)
+        console.print()
+
+
+def markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table as Markdown, a line a row, without the columns in which no row says anything."""
+    shown = told(rows)
+    lines = [[names[i] for i in shown], ["---:" if names[i] in TITLES else "---" for i in shown]]
+    lines += [[_in_brackets(row[i]) for i in shown] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def told(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the places of the columns in which some row says something."""
+    return [i for i, column in enumerate(zip(*rows, strict=True)) if any(text != "-" for text in column)]
+
+
+def share(value: float | None, interval: Sequence[float] | None, sign: str = "") -> str:
+    """Return a share in percent, and its interval on a second line."""
+    if value is None or interval is None:
+        return "-"
+    between = ", " if sign else "-"
+    return f"{100 * value:{sign}.1f}%\n{between.join(f'{100 * x:{sign}.1f}' for x in interval)}"
+
+
+def number(value: float | None, digits: int) -> str:
+    """Return a number of so many digits behind the point."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def short(count: int) -> str:
+    """Return a count with three digits that count, such as 12.3M."""
+    for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            scaled = count / size
+            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{letter}"
+    return str(count)
+
+
+def _width(cells: Mapping[int, Sequence[str]], columns: Sequence[int]) -> int:
+    return sum(GAP + max(len(line) for text in cells[i] for line in text.splitlines()) for i in columns)
+
+
+def _cell(text: str) -> Text:
+    first, _, second = text.partition("\n")
+    return Text.assemble(first, ("\n" + second, "dim")) if second else Text(first)
+
+
+def _in_brackets(text: str) -> str:
+    first, _, second = text.replace("|", "\\|").partition("\n")
+    return f"{first} ({second})" if second else first

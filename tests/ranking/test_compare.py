@@ -1,0 +1,154 @@
+"""Comparing: every ranker and number of views over the same test inputs, and the table that is written."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lightning_arc.arc import DataError, PairKey
+from lightning_arc.ranking.compare import Row, compare
+from lightning_arc.ranking.metrics import bootstrap_interval
+from lightning_arc.ranking.rankers import Combined, Selection
+from lightning_arc.ranking.records import Choice, ViewEvidence, encode_evidence
+
+NAN = [float("nan")] * 3
+TASKS = [f"task{i}" for i in range(12)]
+"""The last two have candidates about which no run has an answer; one was too long to be asked."""
+
+
+def write_run(folder: Path, records: list[ViewEvidence]) -> str:
+    folder.mkdir()
+    lines = [json.dumps({"signature": "s"}), *(json.dumps(encode_evidence(record)) for record in records)]
+    (folder / "evidence-0.jsonl").write_text("\n".join(lines))
+    return str(folder)
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> dict[str, Any]:
+    """Tasks whose right output is second in the file and has the fewest votes, and runs that were asked about them.
+
+    The run ``good`` is wrong under its first view and right by the mean of both; ``choosing`` has selections alone, of
+    one view, which are right.
+    """
+    pair = {"input": [[0]], "output": [[0]]}
+    tasks = {
+        task: {"train": [pair], "test": [{"input": [[1]], "output": [[2, 2]]}]} for task in [*TASKS, "no candidates"]
+    }
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    grids = [[[3]], [[3]], [[2, 2]], [[4]], [[4]], [[4]]]
+    (tmp_path / "candidates.json").write_text(json.dumps({task: [grids] for task in TASKS}))
+    good, choosing = [], []
+    for task in TASKS[:10]:
+        key = PairKey(task, "test", 0)
+        good.append(ViewEvidence(key, 0, [1.0, -1.0, 2.0], [-2.0, -3.0, -1.0], 100, 20, 0.5))
+        good.append(ViewEvidence(key, 1, [0.0, 5.0, -5.0], [-3.0, -1.0, -4.0], 100, 20, 0.5))
+        choices = (Choice((0, 1, 2), (-3.0, -0.1, -4.0)),)
+        choosing.append(ViewEvidence(key, 0, NAN, NAN, 30, 5, 0.25, selections=choices))
+    good.append(ViewEvidence(PairKey(TASKS[10], "test", 0), 0, NAN, NAN))
+    return {
+        "tasks": str(tmp_path / "tasks.json"),
+        "candidates": [str(tmp_path / "candidates.json")],
+        "runs": {
+            "good": write_run(tmp_path / "good", good),
+            "choosing": write_run(tmp_path / "choosing", choosing),
+        },
+    }
+
+
+def named(rows: list[Row]) -> dict[tuple[str | None, str, int | None], dict[str, Any]]:
+    return {(row.run, row.ranker, row.views): dict(row.entry) for row in rows}
+
+
+def test_there_is_a_row_for_each_run_ranker_and_number_of_views_it_has(given: dict[str, Any]) -> None:
+    rankers = {"with votes": Combined({"verifier": 1.0, "votes": 1.0}), "select": Selection()}
+    rows = [(row.run, row.ranker, row.views) for row in compare(**given, views=[1, 2, 32], rankers=rankers)]
+    assert rows == [
+        (None, "file order", None),
+        (None, "vote", None),
+        *(("good", ranker, n) for ranker in ("verifier", "likelihood", "with votes") for n in (1, 2)),
+        ("choosing", "select", 1),
+    ]
+
+
+def test_every_row_is_about_the_same_test_inputs_and_what_is_not_recorded_is_ranked_by_votes(
+    given: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = named(compare(**given, views=[1, 2], rankers={"select": Selection()}))
+    file, vote = rows[None, "file order", None], rows[None, "vote", None]
+    assert (file["top1"], file["top2"], file["mrr"]) == (0, 1, 0.5)
+    assert (vote["top1"], vote["top2"]) == (0, 0)  # 3, 2 and 1 votes
+    assert [rows["good", "verifier", n]["top1"] for n in (1, 2)] == [0, pytest.approx(10 / 12)]
+    assert rows["choosing", "select", 1]["top2"] == pytest.approx(10 / 12)
+    assert rows["good", "verifier", 2]["top2_minus_vote"] == pytest.approx(10 / 12)
+    right = np.array([1.0] * 10 + [0.0] * 2)
+    assert rows["good", "verifier", 2]["top2_minus_vote_ci"] == pytest.approx(bootstrap_interval(right, TASKS))
+    assert rows["good", "verifier", 2]["top2_minus_file"] == pytest.approx(-2 / 12)
+    out = capsys.readouterr().out
+    assert "12 test inputs of 12 tasks, the right output is among the candidates of 12" in out
+    assert "good: no answer about 2 of 12 test inputs, ranked by votes" in " ".join(out.split())
+
+
+def test_fewer_views_cost_less_and_each_ranker_what_its_own_questions_cost(given: dict[str, Any]) -> None:
+    rows = named(compare(**given, views=[1, 2], rankers={"select": Selection()}))
+    tokens = {name: row["prefix_tokens"] + row["branch_tokens"] for name, row in rows.items()}
+    assert (tokens["good", "verifier", 1], tokens["good", "verifier", 2]) == (1200, 2400)
+    assert tokens["choosing", "select", 1] == 350 and tokens[None, "vote", None] == 0
+    assert rows["good", "likelihood", 2]["seconds"] == 10 and rows["choosing", "select", 1]["seconds"] == 2.5
+
+
+def test_without_numbers_of_views_all_that_a_run_has_are_taken(given: dict[str, Any]) -> None:
+    assert [row.views for row in compare(**given) if row.run is not None] == [2, 2]
+
+
+def test_what_a_person_got_wrong_is_named(given: dict[str, Any], tmp_path: Path) -> None:
+    other = ViewEvidence(PairKey("another", "test", 0), 0, [1.0], [1.0])
+    for changed, message in (
+        ({"runs": {}}, "runs: nothing to compare"),
+        ({"views": [4, 0]}, "views: 0, expected at least 1"),
+        ({"runs": {"x": str(tmp_path / "nowhere")}}, r"nowhere: no evidence-\*.jsonl"),
+        ({"runs": {"x": write_run(tmp_path / "other", [other])}}, r"other: .* about none of these .*runs.x"),
+    ):
+        with pytest.raises(DataError, match=message):
+            compare(**given | changed)
+
+
+def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
+    given: dict[str, Any], tmp_path: Path, repo_root: Path
+) -> None:
+    config = given | {
+        "views": [2],
+        "rankers": {"with votes": {"class_path": "Combined", "init_args": {"weights": {"verifier": 1, "votes": 9}}}},
+        "markdown": str(tmp_path / "out" / "table.md"),
+        "json": str(tmp_path / "out" / "table.json"),
+    }
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+
+    def command(*more: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "lightning_arc.ranking.compare", f"--config={tmp_path / 'config.yaml'}", *more]
+        return subprocess.run(line, cwd=repo_root, capture_output=True, text=True)
+
+    done = command()
+    assert done.returncode == 0, done.stderr
+    assert "with votes" in done.stdout and "choosing" not in done.stdout.splitlines()[4]
+    table = (tmp_path / "out" / "table.md").read_text().splitlines()
+    assert table[0].startswith("12 test inputs of 12 tasks") and table[2].startswith("| run | ranker | top-1 | top-2 |")
+    assert [line.split(" | ")[:2] for line in table[4:]][-1] == ["| good", "with votes"] and len(table) == 9
+    found = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
+    assert [(row["ranker"], row["first_views"]) for row in found][-2:] == [("likelihood", 2), ("with votes", 2)]
+    assert found[2]["top1"] == pytest.approx(10 / 12)
+    failed = command("--runs={a: nowhere}")
+    assert (failed.returncode, failed.stderr) == (2, "error: nowhere: no evidence-*.jsonl (evidence)\n")
+
+
+def test_the_example_config_names_rankers_that_there_are(repo_root: Path, given: dict[str, Any]) -> None:
+    runs = f"--runs={json.dumps(given['runs'])}"
+    more = [f"--tasks={given['tasks']}", f"--candidates={json.dumps(given['candidates'])}", runs]
+    line = [sys.executable, "-m", "lightning_arc.ranking.compare", "--config=configs/experiments/rankers.yaml", *more]
+    done = subprocess.run(
+        [*line, "--markdown=null", "--json=null"], cwd=repo_root, capture_output=True, text=True, check=True
+    )
+    assert "selection" in done.stdout and "all three" in done.stdout
