@@ -292,6 +292,108 @@ def test_a_time_bounded_run_is_complete_and_a_longer_one_goes_on_from_it(repo_ro
     assert json.loads((tmp_path / "metrics.json").read_text())["chosen"] == "likelihood"
 
 
+def near(values: list[float]):
+    """Equal but for what else a pack holds."""
+    return pytest.approx(values, abs=1e-4)
+
+
+TEST_TIME = ("--model.test_time.steps=2", "--model.test_time.trees=1", "--model.test_time.r=4")
+
+
+def test_every_task_is_learned_once_before_it_is_asked_about(repo_root, tmp_path):
+    # b has a single demonstration, which leaves none to be shown; both test inputs of c share a lesson
+    given = {**TASKS, "c": {"train": [PAIR, PAIR, PAIR], "test": [PAIR, PAIR]}}
+    ranked = {**RANKED, "c": [RANKED["a"][0], RANKED["a"][0]]}
+    tasks, candidates = write(tmp_path / "t.json", given), write(tmp_path / "c.json", ranked)
+    rank = ("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates)
+    rank = (*rank, "--data.n_views=2", "--trainer.accelerator=cpu")
+
+    def records(folder: Path) -> dict:
+        _, *lines = map(json.loads, (folder / "evidence-0.jsonl").read_text().splitlines())
+        return {(tuple(line["key"]), line["view"]): line for line in lines}
+
+    run(repo_root, *rank, f"--trainer.default_root_dir={tmp_path / 'plain'}")
+    out = tmp_path / "taught"
+    run(repo_root, *rank, *TEST_TIME, f"--trainer.default_root_dir={out}")
+    assert sorted(path.name for path in (out / "adapters").iterdir()) == ["a.safetensors", "c.safetensors"]
+    plain, taught = records(tmp_path / "plain"), records(out)
+    assert plain.keys() == taught.keys() and len(taught) == 8
+    for key, record in taught.items():
+        assert (record["log_odds"] == near(plain[key]["log_odds"])) == (key[0][0] == "b")
+        assert not plain[key]["lesson_tokens"]
+    assert sorted(key[0][0] for key, record in taught.items() if record["lesson_tokens"]) == ["a", "c"]
+    metrics = json.loads((out / "metrics.json").read_text())["methods"]
+    assert metrics["verifier"]["lesson_tokens"] == sum(record["lesson_tokens"] for record in taught.values())
+
+    # What was learned is read again by a run that goes on, and nothing else than this is taken for it.
+    saved = (out / "adapters" / "a.safetensors").read_bytes()
+    whole = (out / "evidence-0.jsonl").read_text().splitlines(keepends=True)
+    (out / "evidence-0.jsonl").write_text("".join(whole[:1]))
+    run(repo_root, *rank, *TEST_TIME, f"--trainer.default_root_dir={out}")
+    again = records(out)
+    for key, record in again.items():
+        assert record["log_odds"] == near(taught[key]["log_odds"])
+        assert record["log_likelihood"] == near(taught[key]["log_likelihood"])
+    assert not any(record["lesson_tokens"] for record in again.values())
+    run(repo_root, *rank, *TEST_TIME, "--model.test_time.steps=1", f"--trainer.default_root_dir={out}")
+    assert (out / "adapters" / "a.safetensors").read_bytes() != saved
+    for key, record in records(out).items():
+        assert (record["log_odds"] == near(taught[key]["log_odds"])) == (key[0][0] == "b")
+
+
+def test_outputs_are_written_by_models_that_have_learned_the_task(repo_root, tmp_path):
+    given = write(tmp_path / "t.json", TASKS)
+    generate = (*GENERATE, "--data.tasks", given, "--data.batch_size=8")
+    run(repo_root, *generate, f"--trainer.default_root_dir={tmp_path / 'plain'}")
+    run(repo_root, *generate, *TEST_TIME, f"--trainer.default_root_dir={tmp_path / 'taught'}")
+    assert [path.name for path in (tmp_path / "taught" / "adapters").iterdir()] == ["a.safetensors"]
+
+    def answers(folder: Path, task_id: str) -> list:
+        _, *lines = map(json.loads, (folder / "generated-0.jsonl").read_text().splitlines())
+        return [line["answers"] for line in lines if line["key"][0] == task_id]
+
+    for task_id in "ab":
+        plain, taught = (answers(tmp_path / name, task_id) for name in ("plain", "taught"))
+        assert len(plain) == 2 and (plain == taught) == (task_id == "b")
+
+
+def test_an_ensemble_asks_every_model_and_averages(repo_root, tmp_path):
+    checkpoints = []
+    for seed in (1, 2):
+        folder = tmp_path / f"fit{seed}"
+        fit(repo_root, folder, "--trainer.max_steps=2", f"--seed_everything={seed}")
+        checkpoints.append(last(folder))
+    tasks, candidates = write(tmp_path / "t.json", TASKS), write(tmp_path / "c.json", RANKED)
+    rank = ("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates)
+    rank = (*rank, "--data.n_views=2", "--trainer.accelerator=cpu", "--model.model_path=null", TINY[0])
+
+    def ranked(name: str, *arguments: str) -> dict:
+        run(repo_root, *rank, *arguments, f"--trainer.default_root_dir={tmp_path / name}")
+        lines = (tmp_path / name / "ranking.jsonl").read_text().splitlines()
+        found = {}
+        for line in map(json.loads, lines):
+            found |= {(line["task_id"], str(c["grid"])): c["score"] for c in line["candidates"]}
+        return found
+
+    alone = [ranked(f"alone{i}", f"--ckpt_path={path}") for i, path in enumerate(checkpoints)]
+    both = ranked("both", f"--ckpt_path={checkpoints[0]}", f"--model.ensemble=[{checkpoints[1]}]")
+    for key, score in both.items():
+        assert score == pytest.approx((alone[0][key] + alone[1][key]) / 2, abs=1e-5)
+        assert alone[0][key] != alone[1][key]
+    metrics = json.loads((tmp_path / "both" / "metrics.json").read_text())
+    assert metrics["chosen"] == "verifier-ensemble"
+    _, *lines = map(json.loads, (tmp_path / "both" / "evidence-0.jsonl").read_text().splitlines())
+    assert sorted(line["member"] for line in lines) == [0] * 4 + [1] * 4
+    arguments = (f"--ckpt_path={checkpoints[0]}", f"--trainer.default_root_dir={tmp_path / 'no'}")
+    for wrong, expected in (
+        (f"[{tmp_path / 'none.ckpt'}]", "none.ckpt: no adapter, checkpoint or model (model.ensemble)"),
+        (f"[{candidates}]", "c.json: no adapter, checkpoint or model (model.ensemble)"),
+        ("[bundled]", "bundled: reads other tokens than the first model (model.ensemble)"),
+    ):
+        _, err = run(repo_root, *rank, *arguments, f"--model.ensemble={wrong}", status=2)
+        assert expected in err.splitlines()[-1] and err.splitlines()[-1].startswith("error: ")
+
+
 GENERATE = (
     *("predict", "--config", "configs/generate.yaml", "--data.n_views=2", "--model.decoding.n_samples=3"),
     "--trainer.accelerator=cpu",

@@ -67,8 +67,8 @@ def compare(
         tasks: tasks in any form that `read_tasks` takes.
         candidates: the files that were ranked, in the order in which they were given then.
         runs: by a name for the table, the folder in which a ranking left its ``evidence-*.jsonl``, or such a file.
-        with_right_output: whether they were ranked with ``data.with_right_output``; what goes by votes says nothing then.
-            Test inputs are those of the tasks that the runs are about.
+        with_right_output: whether they were ranked with ``data.with_right_output``; what goes by votes tells nothing
+            then. Test inputs are those of the tasks that the runs are about.
         views: numbers of first views that are ranked by, each in its own row; all that there are if not given.
         rankers: by a name for the table, what ranks beside voting, the verifier and the likelihood. Where a run has no
             questions of the kind that one asks, it is left out.

@@ -127,6 +127,10 @@ class Evidence:
         seconds = sum(record.seconds for record in counted)
         return seconds, sum(r.prefix_tokens for r in counted), sum(r.branch_tokens for r in counted)
 
+    def lesson_tokens(self, kinds: Iterable[Kind] = ("verify", "select")) -> int:
+        """Return the tokens of test-time training that came before questions of some kinds."""
+        return sum(record.lesson_tokens for id_, record in self._records.items() if id_.kind in set(kinds))
+
     def _table(self, name: str) -> NDArray[np.float64]:
         rows: dict[int, list[tuple[float, Sequence[float]]]] = {}
         for id_, record in sorted(self._records.items()):

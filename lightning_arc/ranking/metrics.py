@@ -142,9 +142,9 @@ def score_rankings(
     Returns:
         A dict with ``top1`` and ``top2`` with their intervals ``…_ci``, ``mrr``, ``auroc``, ``ece``, ``score`` (as the
         competition counts it, over all tasks; all of these null where outputs are unknown), ``expected_score``,
-        ``views`` (how many were answered of a test input with candidates, in the mean), ``seconds``, ``prefix_tokens``
-        and ``branch_tokens``. Against a method ``NAME``, ``top1_minus_NAME`` and ``top2_minus_NAME`` are paired
-        differences, with their intervals.
+        ``views`` (how many were answered of a test input with candidates, in the mean), ``seconds``, ``prefix_tokens``,
+        ``branch_tokens`` and ``lesson_tokens`` (of test-time training, whose time is in ``seconds``). Against a method
+        ``NAME``, ``top1_minus_NAME`` and ``top2_minus_NAME`` are paired differences, with their intervals.
     """
     tasks = [e.key.task_id for e in evidence if e.solvable]
     entry: dict[str, Any] = {}
@@ -166,6 +166,7 @@ def score_rankings(
         "seconds": round(sum(cost[0] for cost in costs), 3),
         "prefix_tokens": sum(cost[1] for cost in costs),
         "branch_tokens": sum(cost[2] for cost in costs),
+        "lesson_tokens": sum(e.lesson_tokens(kinds) for e in evidence),
     }
 
 
@@ -195,7 +196,8 @@ def accuracy_by_views(
         views: numbers of views; more than it asked for give no further point.
 
     Returns:
-        A dict for each number with ``views``, ``top1``, ``top2``, their intervals ``…_ci``, ``tokens`` and ``seconds``.
+        A dict for each number with ``views``, ``top1``, ``top2``, their intervals ``…_ci``, ``tokens``, those of
+        test-time training among them, and ``seconds``.
     """
     most = asked_views(evidence, ranker.kinds)
     tasks = [e.key.task_id for e in evidence if e.solvable]
@@ -207,7 +209,8 @@ def accuracy_by_views(
         for k in (1, 2):
             point |= _mean(f"top{k}", hits(evidence, ranked, k).astype(float), tasks)
         costs = [e.cost(ranker.kinds) for e in first]
-        tokens, seconds = sum(cost[1] + cost[2] for cost in costs), sum(cost[0] for cost in costs)
+        tokens = sum(cost[1] + cost[2] for cost in costs) + sum(e.lesson_tokens(ranker.kinds) for e in first)
+        seconds = sum(cost[0] for cost in costs)
         curve.append(point | {"tokens": tokens, "seconds": round(seconds, 3)})
     return curve
 

@@ -40,7 +40,7 @@ def figures(entry: Mapping[str, Any]) -> list[str]:
         entry: as `score_rankings` returns it.
 
     Returns:
-        One text per title; 95% intervals stand on a second line.
+        One text per title; 95% intervals stand on a second line, and tokens of test-time training behind a plus sign.
     """
     asked = bool(entry["views"])
     return [
@@ -50,7 +50,7 @@ def figures(entry: Mapping[str, Any]) -> list[str]:
         *(number(entry[name], 3) for name in ("mrr", "auroc", "ece")),
         *(number(entry[name], 1) for name in ("score", "expected_score")),
         f"{entry['views']:.3g}" if asked else "-",
-        short(entry["prefix_tokens"] + entry["branch_tokens"]) if asked else "-",
+        _tokens(entry) if asked else "-",
         f"{entry['seconds']:,.{0 if entry['seconds'] >= 1000 else 1}f}" if asked else "-",
     ]
 
@@ -121,6 +121,11 @@ def short(count: int) -> str:
             scaled = count / size
             return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{letter}"
     return str(count)
+
+
+def _tokens(entry: Mapping[str, Any]) -> str:
+    asked, taught = entry["prefix_tokens"] + entry["branch_tokens"], entry.get("lesson_tokens", 0)
+    return short(asked) + (f"\n+{short(taught)}" if taught else "")
 
 
 def _width(cells: Mapping[int, Sequence[str]], columns: Sequence[int]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightning_arc.arc import Candidate, Pair, PairKey, Task, as_grid
+from lightning_arc.arc import Candidate, Pair, PairKey, Task, as_grid, leave_one_out
 from lightning_arc.callbacks.curve import HEIGHT, TOP, curve_svg
 from lightning_arc.callbacks.ranking_writer import write_ranking
 from lightning_arc.ranking.evidence import Evidence
@@ -38,7 +38,8 @@ def asked(views: int, known: bool = True) -> list[Evidence]:
 def written(
     folder: Path, evidence: list[Evidence], capsys: pytest.CaptureFixture[str], ranker: Ranker | None = None
 ) -> tuple[dict[str, Any], str, str]:
-    write_ranking(folder, TASKS, evidence, ranker or Verifier())
+    queries = {episode.key: episode for task in TASKS.values() for episode in leave_one_out(task)}
+    write_ranking(folder, TASKS, queries, evidence, ranker or Verifier())
     metrics = json.loads((folder / "metrics.json").read_text())
     return metrics, capsys.readouterr().out, (folder / "report.html").read_text()
 
