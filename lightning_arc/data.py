@@ -54,6 +54,9 @@ from lightning_arc.settings import check_settings
 from lightning_arc.sources import Dataset, Source, id_share, only, read_source
 from lightning_arc.validation import asked_in, nothing_said, validation_episodes
 
+Asked = tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]
+"""What makes a tree, and what is told about it, of what."""
+
 Begin = Callable[[list[Evidence], Callable[[Question], int]], tuple[Engine, Callable[[ViewEvidence], None]]]
 """Of the queries and the tokens of a question it makes the engine that asks, and what takes an answer."""
 
@@ -244,10 +247,12 @@ class ArcDataModule(L.LightningDataModule):
         finished = self.find_finished()
         views = [(key, view) for key in self.queries for view in range(self.n_views)]
         asked = [(self.generation_tree, item) for item in views if item not in finished]
-        groups = alike([lesson_key(key) for _, (key, _) in asked]) if self.lessons else [[*range(len(asked))]]
         size = self.batch_size
-        batches = [group[i : i + size] for group in groups for i in range(0, len(group), size)]
-        return DataLoader(asked, batch_sampler=batches, num_workers=self.num_workers, collate_fn=self._made)
+        if not self.lessons:
+            return DataLoader(asked, batch_size=size, num_workers=self.num_workers, collate_fn=self._made)
+        lessons = alike([lesson_key(key) for _, (key, _) in asked])
+        batches = [[asked[place] for place in own[i : i + size]] for own in lessons for i in range(0, len(own), size)]
+        return DataLoader(batches, batch_size=1, num_workers=self.num_workers, collate_fn=self._only_made)
 
     def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
         """Move a batch without waiting for it."""
@@ -384,10 +389,14 @@ class ArcDataModule(L.LightningDataModule):
         tree = self.question_tree(question)
         return 0 if tree is None else TreeShape.of(tree).n_tokens
 
-    def _made(self, asked: list[tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]]) -> TreeBatch:
+    def _made(self, asked: list[Asked]) -> TreeBatch:
         """Make the trees that were asked for, and a batch of those that are not too long."""
         made = [(tree, info) for tree, info in (make(item) for make, item in asked) if tree is not None]
         return self._collate([tree for tree, _ in made], info=[info for _, info in made])
+
+    def _only_made(self, asked: list[list[Asked]]) -> TreeBatch:
+        """Make the one batch that stands in a list."""
+        return self._made(asked[0])
 
     def _collate(self, trees: Sequence[TokenTree], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
         prompter = self.prompter

@@ -382,13 +382,17 @@ def test_an_ensemble_asks_every_model_and_averages(repo_root, tmp_path):
         assert alone[0][key] != alone[1][key]
     metrics = json.loads((tmp_path / "both" / "metrics.json").read_text())
     assert metrics["chosen"] == "verifier-ensemble"
+    whole, ordered = (
+        ranked("whole", f"--ckpt_path={checkpoints[0]}", "--model.ensemble=[bundled]"),
+        ranked("bundled", "--model.model_path=bundled"),
+    )
+    assert all(whole[key] == pytest.approx((alone[0][key] + ordered[key]) / 2, abs=1e-5) for key in both)
     _, *lines = map(json.loads, (tmp_path / "both" / "evidence-0.jsonl").read_text().splitlines())
     assert sorted(line["member"] for line in lines) == [0] * 4 + [1] * 4
     arguments = (f"--ckpt_path={checkpoints[0]}", f"--trainer.default_root_dir={tmp_path / 'no'}")
     for wrong, expected in (
         (f"[{tmp_path / 'none.ckpt'}]", "none.ckpt: no adapter, checkpoint or model (model.ensemble)"),
         (f"[{candidates}]", "c.json: no adapter, checkpoint or model (model.ensemble)"),
-        ("[bundled]", "bundled: reads other tokens than the first model (model.ensemble)"),
     ):
         _, err = run(repo_root, *rank, *arguments, f"--model.ensemble={wrong}", status=2)
         assert expected in err.splitlines()[-1] and err.splitlines()[-1].startswith("error: ")

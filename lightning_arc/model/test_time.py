@@ -47,9 +47,9 @@ class AtTestTime:
         DataError: names the setting that is not as it must be.
     """
 
-    steps: int = 8
+    steps: int = 16
     trees: int = 2
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-4
     r: int = 16
     alpha: int = 16
     target_modules: list[str] | str = "all-linear"
