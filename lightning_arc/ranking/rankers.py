@@ -82,7 +82,8 @@ class Combined(Judge):
     """Orders by a log-linear pool: a weighted sum of mean log-odds, mean log-likelihood and log-votes.
 
     ``p_correct`` is its softmax. Where one source says nothing of a candidate, the least that it says of another one
-    stands in; where it says nothing at all, it counts for nothing. `lightning_arc.ranking.fit` finds the weights.
+    stands in; where it says nothing at all, it counts for nothing. `lightning_arc.ranking.fit` finds the weights. Where
+    neither the verifier nor the likelihood weighs anything, no model is asked.
 
     Args:
         weights: of ``verifier``, ``likelihood``, ``votes``, ``solver`` (log-likelihoods in the candidates' file) and
@@ -106,6 +107,10 @@ class Combined(Judge):
         for source in self.weights:
             if source not in self.sources:
                 raise DataError(f"ranker.weights: no source {source!r}, there are {', '.join(self.sources)}")
+        self.kinds = ("verify",) if self.weights.get("verifier") or self.weights.get("likelihood") else ()
+
+    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+        return super().ask(evidence, live, view) if self.kinds else ()
 
     def table(self, evidence: Evidence) -> NDArray[np.float64]:
         said = {"verifier": evidence.log_odds, "likelihood": evidence.log_likelihood}

@@ -126,6 +126,14 @@ def test_a_judge_asks_about_all_live_candidates(ranker: Ranker, said: Any) -> No
     assert ranker.ask(evidence, [0, 2], 1) == expected and ranker.kinds == ("verify",)
 
 
+def test_a_pool_that_weighs_nothing_a_model_says_asks_none(said: Any) -> None:
+    evidence = said([[1.0, 2.0]], [[-1.0, -2.0]])
+    for weights in ({"votes": 1.0, "order": 2.0}, {"votes": 1.0, "verifier": 0.0, "likelihood": 0.0}):
+        assert Combined(weights).kinds == () and Combined(weights).ask(evidence, [0, 1], 0) == ()
+    for weights in ({"verifier": 1.0}, {"votes": 1.0, "likelihood": 0.1}, None):
+        assert Combined(weights).kinds == ("verify",) and len(Combined(weights).ask(evidence, [0, 1], 0)) == 1
+
+
 def test_ties_go_to_votes_then_likelihood_then_the_input(said: Any) -> None:
     nan = math.nan
     evidence = said([[1, 1, 1, 1, 2, nan]], [[-3, -2, -2, -9, -9, 0]], votes=[1, 1, 1, 2, 1, 9])
