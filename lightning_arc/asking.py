@@ -54,6 +54,8 @@ class QuestionStream(IterableDataset):
                     trees.append(tree)
                     info.append({"question": question, "n": n} | self.about(question))
             for places in alike([(told["question"].member, told.get("lesson")) for told in info]) or [[]]:
+                if self.engine.time_is_up():
+                    return
                 yield self.collate([trees[i] for i in places], [info[i] for i in places])
 
 

@@ -90,6 +90,13 @@ class Engine:
                 return asked
         return None
 
+    def time_is_up(self) -> bool:
+        """Whether one more answer would come too late. Then no more is asked, and what is asked needs no answer."""
+        if not self._over and self.stopping.max_seconds is not None:
+            elapsed, each = self._pace()
+            self._over = elapsed + each >= self.stopping.max_seconds
+        return self._over
+
     def take(self, record: ViewEvidence) -> None:
         """Take the answer to a question."""
         self._keep(record)
@@ -182,6 +189,10 @@ class Engine:
         """Whether time would be up before what is in flight and ``more`` questions are answered."""
         if self.stopping.max_seconds is None or not more:
             return False
-        elapsed = self._clock() - self._began
-        each = max(self._slowest, elapsed / self._answered if self._answered else 0.0)
+        elapsed, each = self._pace()
         return elapsed + each * (len(self._in_flight) + more) >= self.stopping.max_seconds
+
+    def _pace(self) -> tuple[float, float]:
+        """Return the seconds since the first question, and those that an answer is expected to take."""
+        elapsed = self._clock() - self._began
+        return elapsed, max(self._slowest, elapsed / self._answered if self._answered else 0.0)

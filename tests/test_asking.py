@@ -1,0 +1,83 @@
+import numpy as np
+
+from lightning_arc.arc import Candidate, PairKey
+from lightning_arc.asking import QuestionStream, alike
+from lightning_arc.batch import TreeBatch
+from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
+from lightning_arc.ranking.engine import Engine
+from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.rankers import Ensemble, Verifier
+from lightning_arc.ranking.records import Question, ViewEvidence
+from lightning_arc.ranking.stopping import Stopping
+
+N = 3
+
+
+def inputs(n_tasks: int) -> list[Evidence]:
+    """Two test inputs of each task."""
+    candidates = tuple(Candidate(np.full((1, 1), i, np.int8)) for i in range(N))
+    return [Evidence(PairKey(f"t{i // 2}", "test", i % 2), candidates) for i in range(2 * n_tasks)]
+
+
+def tree(question: Question) -> TokenTree:
+    branches = []
+    for place in question.candidates:
+        kinds, weights = np.zeros(1, np.int8), np.zeros(1, np.float32)
+        branches.append(Branch(np.ones(1, np.int32), np.array([IGNORE], np.int32), kinds, weights, place))
+    return TokenTree(np.ones(2, np.int32), np.full(2, IGNORE, np.int32), tuple(branches))
+
+
+def stream(engine: Engine, batch_size: int = 8, lessons: bool = False) -> QuestionStream:
+    def collate(trees, info):
+        return TreeBatch.collate(trees, 0, 1, info=info)
+
+    def about(question: Question) -> dict:
+        return {"lesson": question.key.task_id} if lessons else {}
+
+    return QuestionStream(engine, tree, collate, engine.take, lambda question: N, batch_size, about)
+
+
+def answer(question: Question, seconds: float = 0.0) -> ViewEvidence:
+    return ViewEvidence(question.key, question.view, [0.0] * N, [0.0] * N, 1, 1, seconds, question.member)
+
+
+def test_places_of_equal_names_come_together_in_order():
+    assert alike(["a", "b", "a", "c", "b"]) == [[0, 2], [1, 4], [3]] and alike([]) == []
+
+
+def test_a_batch_is_to_one_member_and_about_one_lesson_and_all_is_asked():
+    stopping = Stopping(min_views=2, max_views=2, confidence=1)
+    engine = Engine(inputs(3), Ensemble(Verifier(), 2), stopping)
+    asked = []
+    for batch in stream(engine, lessons=True):
+        assert len({(told["question"].member, told["lesson"]) for told in batch.info}) <= 1
+        for told in batch.info:
+            asked.append(told["question"].id)
+            engine.take(answer(told["question"]))
+    assert len(asked) == len(set(asked)) == 6 * 2 * 2
+
+
+def test_without_lessons_a_batch_holds_what_was_asked_together():
+    engine = Engine(inputs(3), Verifier(), Stopping(min_views=1, max_views=1, confidence=1))
+    sizes = []
+    for batch in stream(engine, batch_size=4):
+        sizes.append(len(batch.info))
+        for told in batch.info:
+            engine.take(answer(told["question"]))
+    assert sizes == [4, 2]
+
+
+def test_no_lesson_begins_when_the_time_for_it_is_gone():
+    now = [0.0]
+    stopping = Stopping(min_views=1, max_views=9, confidence=1, max_seconds=100)
+    engine = Engine(inputs(20), Verifier(), stopping, clock=lambda: now[0])
+    batches = 0
+    for batch in stream(engine, batch_size=40, lessons=True):
+        batches += 1
+        now[0] += 30.0
+        for told in batch.info:
+            engine.take(answer(told["question"], 30.0))
+    # The third ends at 90 seconds; a fourth would have ended at 120.
+    assert batches == 3 and engine.time_is_up() and engine.next() is None
+    assert sum(bool(e.records) for e in engine.answered()) == 6
+    assert len(engine.rankings()) == 40
