@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.means import log_softmax, order_by, paired_means, sigmoid
+from lightning_arc.ranking.means import log_softmax, order_by, sigmoid
 from lightning_arc.ranking.records import Kind, Question
 
 
@@ -37,8 +37,8 @@ class Ranking:
 class Ranker(ABC):
     """Ranks the candidates of test inputs, and knows what is to be asked about them.
 
-    Every order depends on nothing but the evidence; ties are settled by votes, then likelihood, then input order
-    (`Votes`, the baseline, leaves the likelihood out).
+    Every order depends on nothing but the evidence; ties are settled by votes, then input order: what no model was
+    asked about stays as voting and the solver have it.
 
     Args:
         calibration: what makes probabilities of log-odds; ``null`` takes them as they are.
@@ -89,7 +89,7 @@ class Ranker(ABC):
             p_correct = np.exp(log_p)
         else:
             p_correct = self.calibration(logits(log_p))
-        order = order_by(score, evidence.votes, paired_means(evidence.log_likelihood))
+        order = order_by(score, evidence.votes)
         return Ranking(order, score, p_correct, np.full(len(score), np.nan) if stderr is None else stderr)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lightning_arc.arc import DataError
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.means import order_by, paired_means, standard_errors
+from lightning_arc.ranking.means import paired_means, standard_errors
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.records import Question
 from lightning_arc.ranking.selecting import Selection as Selection
@@ -27,7 +27,7 @@ class Votes(Ranker):
     def rank(self, evidence: Evidence) -> Ranking:
         votes = evidence.votes.astype(float)
         ranking = self._ranking(evidence, np.log(np.maximum(votes, 0.5)))
-        return replace(ranking, order=order_by(votes), score=votes)
+        return replace(ranking, score=votes)
 
 
 class Judge(Ranker):

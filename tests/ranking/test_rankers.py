@@ -31,10 +31,9 @@ each_ranker = pytest.mark.parametrize("ranker", RANKERS.values(), ids=RANKERS)
 each_judge = pytest.mark.parametrize("ranker", list(RANKERS.values())[1:], ids=list(RANKERS)[1:])
 
 
-def keys(ranker: Ranker, said: Evidence, ranking: Ranking) -> list[tuple[float, ...]]:
+def keys(said: Evidence, ranking: Ranking) -> list[tuple[float, ...]]:
     """What each candidate is ordered by, smallest first, without its place in the input."""
-    ties = () if ranker.name == "vote" else (said.votes.astype(float), paired_means(said.log_likelihood))
-    columns = (ranking.score, *ties)
+    columns = (ranking.score, said.votes.astype(float))
     rounded = [np.where(np.isnan(key), np.inf, -np.round(key, DECIMALS)) for key in columns]
     return list(zip(*(column.tolist() for column in rounded), strict=True))
 
@@ -49,12 +48,10 @@ def shuffled(said: Evidence, shuffle: list[int]) -> Evidence:
 
 @each_ranker
 @given(data=st.data())
-def test_every_order_is_by_score_then_votes_then_likelihood_then_the_input(
-    ranker: Ranker, data: st.DataObject, evidences: Any
-) -> None:
+def test_every_order_is_by_score_then_votes_then_the_input(ranker: Ranker, data: st.DataObject, evidences: Any) -> None:
     said = data.draw(evidences())
     ranking = ranker.rank(said)
-    key = keys(ranker, said, ranking)
+    key = keys(said, ranking)
     assert ranking.order.tolist() == sorted(range(len(key)), key=lambda i: (key[i], i))
 
 
@@ -66,7 +63,7 @@ def test_the_order_of_the_input_settles_full_ties_and_nothing_else(
     said = data.draw(evidences())
     shuffle = data.draw(st.permutations(range(len(said.candidates))))
     one, two = ranker.rank(said), ranker.rank(shuffled(said, shuffle))
-    before, after = keys(ranker, said, one), keys(ranker, shuffled(said, shuffle), two)
+    before, after = keys(said, one), keys(shuffled(said, shuffle), two)
     assert [before[i] for i in one.order] == [after[i] for i in two.order]
     for field in ("score", "p_correct", "stderr"):
         moved = getattr(one, field)[np.array(shuffle, int)]
@@ -134,10 +131,10 @@ def test_a_pool_that_weighs_nothing_a_model_says_asks_none(said: Any) -> None:
         assert Combined(weights).kinds == ("verify",) and len(Combined(weights).ask(evidence, [0, 1], 0)) == 1
 
 
-def test_ties_go_to_votes_then_likelihood_then_the_input(said: Any) -> None:
+def test_ties_go_to_votes_then_the_input(said: Any) -> None:
     nan = math.nan
     evidence = said([[1, 1, 1, 1, 2, nan]], [[-3, -2, -2, -9, -9, 0]], votes=[1, 1, 1, 2, 1, 9])
-    assert Verifier().rank(evidence).order.tolist() == [4, 3, 1, 2, 0, 5]
+    assert Verifier().rank(evidence).order.tolist() == [4, 3, 0, 1, 2, 5]
     assert Likelihood().rank(evidence).order.tolist() == [5, 1, 2, 0, 3, 4]
     assert Votes().rank(evidence).order.tolist() == [5, 3, 0, 1, 2, 4]
 
