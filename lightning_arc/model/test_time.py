@@ -57,9 +57,9 @@ class AtTestTime:
     def __post_init__(self) -> None:
         for name, least in (("steps", 0), ("trees", 1), ("r", 1), ("alpha", 1)):
             if getattr(self, name) < least:
-                raise DataError(f"test_time.{name} is {getattr(self, name)}, expected at least {least}")
+                raise DataError(f"model.test_time.{name} is {getattr(self, name)}, expected at least {least}")
         if not 0 < self.learning_rate < float("inf"):
-            raise DataError(f"test_time.learning_rate is {self.learning_rate}, expected more than 0")
+            raise DataError(f"model.test_time.learning_rate is {self.learning_rate}, expected more than 0")
 
 
 class Teaching(Protocol):
@@ -101,7 +101,7 @@ class Pupil:
         try:
             self._weights = adapters.add(NAME, config)
         except ValueError as error:
-            raise DataError(f"test_time.target_modules: {str(error).splitlines()[0]}") from error
+            raise DataError(f"model.test_time.target_modules: {str(error).splitlines()[0]}") from error
         self._present: str | None = None
 
     def learn(self, name: str, lesson: Teaching, beneath: Sequence[str] = ()) -> int:
