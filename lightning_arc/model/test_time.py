@@ -3,7 +3,8 @@
 Knows adapters, losses, and lessons as training batches by number. Knows nothing of tasks, prompts or Lightning.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -146,7 +147,7 @@ class Pupil:
         trained, tokens = list(self._weights.values()), 0
         rate = self.settings.learning_rate
         optimizer = make_optimizer("adamw", trained, rate, weight_decay=0.0, betas=(0.9, 0.95))
-        with self.adapters.in_use((*beneath, NAME)) as model:
+        with self.adapters.in_use((*beneath, NAME)) as model, _checkpointing(model):
             for p in trained:
                 p.requires_grad_(True)
             for step in range(self.settings.steps):
@@ -172,3 +173,17 @@ class Pupil:
         except (OSError, SafetensorError):
             return False
         return True
+
+
+@contextmanager
+def _checkpointing(model: PreTrainedModel) -> Iterator[None]:
+    """Let layers be run again in the backward pass where that is wanted; what is in them stays as in prediction."""
+    layers = [layer for layer in model.modules() if getattr(layer, "gradient_checkpointing", False)]
+    were = [layer.training for layer in layers]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer, was in zip(layers, were, strict=True):
+            layer.training = was
