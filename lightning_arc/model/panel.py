@@ -76,6 +76,8 @@ class Panel:
             _add(own, name, path, found, base)
             weights = torch.nn.ParameterDict({key.replace(".", "/"): p for key, p in own.weights(name).items()})
             self.members.append(Member(own, (name,), fingerprint(weights)))
+        for member in self.members:
+            member.adapters.model.eval()  # what was added begins as if it were trained, with dropout
         self._pupils: dict[int, Pupil] = {}
 
     @property

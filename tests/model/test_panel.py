@@ -41,7 +41,7 @@ def trained_adapter(base: str, path: Path, seed: int = 0, **lora) -> tuple[str, 
     return str(path), logits(module.model)
 
 
-@pytest.mark.parametrize("lora", [{}, {"use_dora": True}, {"init": "orthogonal"}])
+@pytest.mark.parametrize("lora", [{}, {"use_dora": True}, {"init": "orthogonal"}, {"dropout": 0.5}])
 def test_every_member_says_what_it_says_alone(base, tmp_path, lora):
     paths, said = zip(*(trained_adapter(base, tmp_path / f"{seed}.ckpt", seed, **lora) for seed in (1, 2)), strict=True)
     module = built(base, ensemble=[paths[0], str(tmp_path / "2")])
