@@ -9,7 +9,7 @@ which is the end of the tree for a prefix's token and the end of the branch for 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -116,12 +116,11 @@ _TENSORS = [f.name for f in fields(Pack)][1:]
 _BY_TOKEN = ("tokens", "positions", "until")
 
 
-@dataclass(eq=False)
 class TreeBatch:
     """Several trees that go through the model in one step.
 
     All their numbers lie in one buffer, which goes to another process or to a device in one piece; `packs` are views
-    of it.
+    of it. It is no dataclass, in which Lightning would look for numbers to be made narrower.
 
     Args:
         buffer: ``(words,)`` ``int32``, the packs' tensors one after the other.
@@ -136,16 +135,21 @@ class TreeBatch:
         stats: means over the batch's samples that are logged, by name.
     """
 
-    buffer: Tensor
-    shapes: list[TreeShape]
-    pieces: list[tuple[Piece, ...]]
-    n_targets: list[int]
-    kinds: tuple[Kind, ...]
-    yes_id: int
-    no_id: int
-    choice_ids: list[int] = field(default_factory=list)
-    info: list[dict[str, Any]] = field(default_factory=list)
-    stats: dict[str, float] = field(default_factory=dict)
+    def __init__(
+        self,
+        buffer: Tensor,
+        shapes: list[TreeShape],
+        pieces: list[tuple[Piece, ...]],
+        n_targets: list[int],
+        kinds: tuple[Kind, ...],
+        yes_id: int,
+        no_id: int,
+        choice_ids: list[int],
+        info: list[dict[str, Any]],
+        stats: dict[str, float],
+    ) -> None:
+        self.buffer, self.shapes, self.pieces, self.n_targets, self.kinds = buffer, shapes, pieces, n_targets, kinds
+        self.yes_id, self.no_id, self.choice_ids, self.info, self.stats = yes_id, no_id, choice_ids, info, stats
 
     @classmethod
     def collate(
@@ -229,11 +233,15 @@ class TreeBatch:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "TreeBatch":
         """Return the batch with its tensors on ``device``."""
-        return replace(self, buffer=self.buffer.to(device, non_blocking=non_blocking))
+        return self._with(self.buffer.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> "TreeBatch":
         """Return the batch with its tensors in page-locked memory."""
-        return replace(self, buffer=self.buffer.pin_memory())
+        return self._with(self.buffer.pin_memory())
+
+    def _with(self, buffer: Tensor) -> "TreeBatch":
+        about = {name: value for name, value in self.__dict__.items() if name != "packs"}
+        return TreeBatch(**about | {"buffer": buffer})
 
 
 def pack(shapes: Sequence[TreeShape], max_tokens: int | None, held: bool) -> list[tuple[Piece, ...]]:

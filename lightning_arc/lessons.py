@@ -72,9 +72,9 @@ class Lesson:
 
     @property
     def name(self) -> str:
-        """Its key as a file's name."""
+        """Its key as a file's name, which no other lesson has and which no ``@`` of a task's id is in."""
         task_id, split, index = self.key
-        return quote(task_id, safe="#") + ("" if split == "test" else f".{index}")
+        return quote(task_id, safe="#") + ("" if split == "test" else f"@pair{index}")
 
     def batch(self, number: int, n_trees: int) -> TreeBatch | None:
         """Return a batch of ``n_trees`` trees, ``None`` if none of the demonstrations is short enough to be asked."""

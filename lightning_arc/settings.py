@@ -50,3 +50,17 @@ def check_settings(data: "ArcDataModule") -> None:
     for prompt in data.lesson_prompts:
         if PROMPTS.get(prompt) in (None, *FROM_CODE):
             raise DataError(f"data.lesson_prompts: {prompt!r}: expected a prompt that needs no code, such as {VERIFY}")
+
+
+def check_prediction(data: "ArcDataModule", ensemble: bool, learns: bool) -> None:
+    """Raise a `DataError` where a prediction's data and its model do not go together.
+
+    Args:
+        data: what is predicted.
+        ensemble: whether several models are asked.
+        learns: whether the model is to learn each task before it is asked.
+    """
+    if data.generate and ensemble:
+        raise DataError("model.ensemble: candidates are written by one model; ranking takes the files of several")
+    if data.lessons != learns:
+        raise DataError(f"data.lessons is {data.lessons}, expected {learns} as follows from model.test_time")

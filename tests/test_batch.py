@@ -8,12 +8,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch.plugins.precision import HalfPrecision
 
 from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
 from lightning_arc.batch import Pack, TreeBatch, TreeShape, pack
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Kind
+from lightning_arc.ranking.records import Question
 
 RNG = np.random.default_rng(0)
 PROMPTER = Prompter(compact_tokenizer())
@@ -138,6 +140,13 @@ def test_a_batch_goes_to_another_process_and_device_in_one_piece():
             assert len({x.untyped_storage().data_ptr() for x in tensors}) == 1
             assert [x.shape for x in tensors] == [x.shape for x in vars(ours).values() if isinstance(x, torch.Tensor)]
     assert targets(pickle.loads(pickle.dumps(batch))) == targets(batch)
+
+
+def test_a_batch_stays_as_it_is_where_weights_are_in_bfloat16():
+    question = Question(PairKey("a", "test", 0), 0, (0,))
+    batch = TreeBatch.collate(TREES[:1], 3, 4, info=[{"question": question}])
+    found = HalfPrecision("bf16-true").convert_input(batch)
+    assert found.info[0]["question"] is question and torch.equal(found.buffer, batch.buffer)
 
 
 def test_a_batch_without_trees_is_a_batch():

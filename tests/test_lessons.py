@@ -111,9 +111,11 @@ def test_verdicts_and_writing_are_taught_by_every_prompt_of_verdicts():
     assert lesson_prompts_beside(v0) == [v0, "output-from-examples-v1"]
 
 
-def test_a_lessons_name_is_a_files_name(task, prompter):
+def test_a_lessons_name_is_a_files_name_that_no_other_lesson_has(task, prompter):
     assert lesson(task, prompter).name == "some%2Ftask"
-    assert lesson(task, prompter, 1).name == "some%2Ftask.1"
+    assert lesson(task, prompter, 1).name == "some%2Ftask@pair1"
+    named = Task("some/task@pair1", task.demonstrations, task.tests)
+    assert lesson(named, prompter).name not in {lesson(task, prompter, number).name for number in range(5)}
 
 
 def test_a_batch_is_one_for_training(task, prompter):

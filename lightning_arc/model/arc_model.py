@@ -23,7 +23,9 @@ from lightning_arc.arc import DataError, PairKey
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import Pack, TreeBatch
 from lightning_arc.model.accumulation import sum_in_turn
+from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer
+from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding, write
 from lightning_arc.model.head import weighted_loss
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
@@ -43,6 +45,7 @@ from lightning_arc.ranking.ranker import Ranker
 from lightning_arc.ranking.rankers import Ensemble, Verifier
 from lightning_arc.ranking.records import ViewEvidence
 from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.settings import check_prediction
 
 
 class ArcModel(L.LightningModule):
@@ -135,6 +138,7 @@ class ArcModel(L.LightningModule):
         self.grammar: Grammar | None = None
         self.model: torch.nn.Module | None = None
         self.base_fingerprint: str | None = None
+        self._built: str | None = None
         self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
         self._panel: Panel | None = None
@@ -165,13 +169,16 @@ class ArcModel(L.LightningModule):
     def panel(self) -> Panel:
         """The models that are asked, until the prediction ends."""
         if self._panel is None:
-            self._panel = Panel(self.model, self.ensemble, self._load, self.base_fingerprint)
+            is_base = self.uses_lora or fingerprint(self.model) == self._built
+            self._panel = Panel(self.model, self.ensemble, self._load, self.base_fingerprint if is_base else None)
         return self._panel
 
     @property
     def signature(self) -> str:
         """Name of all weights as they are now, and of how is decoded with them and what they learn of each task."""
-        settings = [self.decoding] if self.test_time is None else [self.decoding, self.test_time]
+        settings: list[Any] = [self.decoding] if self.test_time is None else [self.decoding, self.test_time]
+        if self.test_time is not None and self.kind_weights.ne(1).any():
+            settings.append(self.kind_weights.tolist())
         return "-".join([self.panel.fingerprint, *map(str, settings)])
 
     def configure_model(self) -> None:
@@ -198,6 +205,7 @@ class ArcModel(L.LightningModule):
             check_linear_head(base)
             self.base_fingerprint = fingerprint(base)
         self.prepare(base)
+        self._built = fingerprint(base)
         self.model = add_lora(base, self.lora, self.adapter_path) if self.uses_lora else base
 
     def _load(self, path: str) -> PreTrainedModel:
@@ -337,8 +345,12 @@ class ArcModel(L.LightningModule):
         lesson = data.lesson(key)
         if lesson is None or not settings.steps:
             return None
-        folder, signature = Path(self.trainer.default_root_dir) / "adapters", f"{data.signature}-{self.signature}"
-        self.panel.let_learn(lambda adapters: Pupil(adapters, settings, self._lesson_loss, folder, signature))
+        folder = Path(self.trainer.default_root_dir) / "adapters"
+
+        def pupil(adapters: Adapters) -> Pupil:
+            return Pupil(adapters, settings, self._lesson_loss, folder, f"{data.signature}-{self.signature}")
+
+        self.panel.let_learn(pupil)
         return self.panel.learn(number, lesson)
 
     def _lesson_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
@@ -350,6 +362,12 @@ class ArcModel(L.LightningModule):
         written, tokens = write(model, batch.sequence(i), info["end_id"], *settings)
         about = {name: info[name] for name in ("key", "view", "n_demonstrations")}
         return about | {"written": written, "tokens": tokens, "seconds": time.perf_counter() - start}
+
+    def setup(self, stage: str) -> None:
+        """Leave behind what a prediction that did not end left, and refuse settings that do not go together."""
+        self.teardown(stage)
+        if stage == "predict" and self.trainer.datamodule is not None:
+            check_prediction(self.trainer.datamodule, bool(self.ensemble), self.test_time is not None)
 
     def teardown(self, stage: str) -> None:
         """Leave the model as it was before a prediction."""
@@ -367,29 +385,10 @@ class ArcModel(L.LightningModule):
             checkpoint["kept_tokens"] = self.kept.tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint that was trained on another base.
-
-        Raises:
-            DataError: if it was, or lacks some of the weights that it must hold.
-        """
-        base = checkpoint.get("base")
-        if bool(base) != self.uses_lora:
-            kind = "an adapter" if base else "all weights"
-            raise DataError(f"the checkpoint holds {kind}, the settings of the model say otherwise (model.lora)")
-        if base and base["fingerprint"] != self.base_fingerprint:
-            raise DataError(
-                f"model.model_path: the checkpoint belongs to {base['model_path']} ({base['fingerprint']}), "
-                f"this is {self.model_path} ({self.base_fingerprint})"
-            )
+        """Refuse a checkpoint that belongs to another model, see `check_checkpoint`."""
         kept = None if self.kept is None else self.kept.tolist()
-        if not base and checkpoint.get("kept_tokens") != kept:
-            raise DataError(
-                "model.trim_vocabulary: the checkpoint was trained with other tokens than these settings keep"
-            )
-        wanted = {name for name, p in self.named_parameters() if p.requires_grad}
-        missing = wanted - set(checkpoint["state_dict"])
-        if missing:
-            raise DataError(f"the checkpoint lacks {len(missing)} weights of the model, {min(missing)} among them")
+        wanted = [name for name, p in self.named_parameters() if p.requires_grad]
+        check_checkpoint(checkpoint, self.model_path, self.base_fingerprint if self.uses_lora else None, kept, wanted)
 
 
 def _common(info: list[dict[str, Any]]) -> tuple[int, PairKey | None, list[dict[str, Any]]]:

@@ -163,6 +163,12 @@ def lora_config(lora: Lora) -> LoraConfig:
     )
 
 
+def changes_base(config: LoraConfig) -> bool:
+    """Whether an adapter takes what it begins with off the weights that it is on, as PiSSA and OLoRA do."""
+    init = str(getattr(config, "init_lora_weights", True)).lower()
+    return init.startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
+
+
 def fingerprint(model: nn.Module) -> str:
     """Name a model's weights: equal for equal weights whatever their precision in memory, else different.
 

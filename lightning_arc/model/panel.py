@@ -4,6 +4,7 @@ Knows models, adapters, checkpoints and test-time training. Knows nothing of que
 """
 
 import copy
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from transformers import PreTrainedModel
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.model.adapters import Adapters
-from lightning_arc.model.load import Lora, fingerprint, lora_config
+from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
 from lightning_arc.model.test_time import NAME, Pupil, Teaching
 from lightning_arc.prompt.tokenizer import first_line
 
@@ -46,7 +47,7 @@ class Panel:
         others: folders of adapters that peft saved, checkpoints of trainings from the same base, and folders of whole
             models that read the same tokens.
         load: loads a whole model from a folder, ready to be asked.
-        base: fingerprint of what adapters in checkpoints must have been trained on.
+        base: fingerprint of what adapters in checkpoints must have been trained on, ``None`` if that is no base.
 
     Raises:
         DataError: names one of the others that cannot be had.
@@ -61,10 +62,11 @@ class Panel:
     ) -> None:
         first = fingerprint(model)
         own = Adapters(model)
-        read = [_read(path) for path in others]
-        # Before adapters are on the model, which whole ones are copied from.
-        both = list(zip(others, read, strict=True))
-        whole = {path: _whole(path, found, own, load) for path, found in both if _is_whole(path, found)}
+        both = [(path, _read(path)) for path in others]
+        # Before adapters are on the model, which whole ones are copied from. In inference mode, which Lightning
+        # predicts in, weights would be made that nothing can be learned through.
+        with torch.inference_mode(False):
+            whole = {path: _whole(path, found, own, load) for path, found in both if _is_whole(path, found)}
         self.members = [Member(own, own.own, first)]
         for number, (path, found) in enumerate(both, 1):
             if path in whole:
@@ -74,6 +76,8 @@ class Panel:
             _add(own, name, path, found, base)
             weights = torch.nn.ParameterDict({key.replace(".", "/"): p for key, p in own.weights(name).items()})
             self.members.append(Member(own, (name,), fingerprint(weights)))
+        for member in self.members:
+            member.adapters.model.eval()  # what was added begins as if it were trained, with dropout
         self._pupils: dict[int, Pupil] = {}
 
     @property
@@ -90,7 +94,7 @@ class Panel:
     def learn(self, number: int, lesson: Teaching) -> int:
         """Let a member learn a lesson; return the tokens that this took, 0 where it knew it."""
         member = self.members[number]
-        name = f"{lesson.name}.{number}" if number else lesson.name
+        name = f"{lesson.name}@member{number}" if number else lesson.name
         return self._pupils[id(member.adapters)].learn(name, lesson, member.names)
 
     @contextmanager
@@ -109,10 +113,15 @@ def _read(path: str) -> dict[str, Any] | None:
     """Return what a checkpoint holds, ``None`` for a folder."""
     if Path(path).is_dir() or path == "bundled":
         return None
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: no adapter, checkpoint or model (model.ensemble)")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, UnpicklingError) as error:
         raise DataError(f"{path}: no adapter, checkpoint or model (model.ensemble): {first_line(error)}") from error
+    if not isinstance(found, dict) or "state_dict" not in found:
+        raise DataError(f"{path}: no checkpoint of a training (model.ensemble)")
+    return found
 
 
 def _is_whole(path: str, found: dict[str, Any] | None) -> bool:
@@ -143,19 +152,24 @@ def _whole(
 def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base: str | None) -> None:
     """Add the adapter of a folder or a checkpoint."""
     try:
+        if found is not None and found["base"]["fingerprint"] != base:
+            named = found["base"]["model_path"]
+            raise DataError(f"{path}: was trained on {named}, the first model has other weights (model.ensemble)")
+        settings = {"adapter_path": path} if found is None else found["hyper_parameters"]
+        lora, folder = settings.get("lora"), settings.get("adapter_path")
+        config = LoraConfig.from_pretrained(folder) if folder else lora_config(Lora(**(lora or {})))
+        if any(changes_base(c) for c in (config, *(own.peft.peft_config.values() if own.peft else ()))):
+            raise DataError(f"{path}: an adapter that changes its base shares it with no other one (model.ensemble)")
         if found is None:
             own.load(name, path)
             return
-        if found["base"]["fingerprint"] != base:
-            raise DataError(f"{path}: was trained on {found['base']['model_path']}, another base (model.ensemble)")
-        settings = found["hyper_parameters"]
-        lora, folder = settings.get("lora"), settings.get("adapter_path")
-        config = LoraConfig.from_pretrained(folder) if folder else lora_config(Lora(**(lora or {})))
         config.inference_mode = False
         weights = own.add(name, config)
         saved = {key.removeprefix("model."): value for key, value in found["state_dict"].items()}
         with torch.no_grad():
             for key, p in weights.items():
                 p.copy_(saved[key.replace(f".{name}.", ".default.")])
+    except DataError:  # is a ValueError, and says it all
+        raise
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise DataError(f"{path}: no adapter could be loaded (model.ensemble): {first_line(error)}") from error

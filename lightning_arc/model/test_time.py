@@ -3,7 +3,8 @@
 Knows adapters, losses, and lessons as training batches by number. Knows nothing of tasks, prompts or Lightning.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -57,9 +58,9 @@ class AtTestTime:
     def __post_init__(self) -> None:
         for name, least in (("steps", 0), ("trees", 1), ("r", 1), ("alpha", 1)):
             if getattr(self, name) < least:
-                raise DataError(f"test_time.{name} is {getattr(self, name)}, expected at least {least}")
+                raise DataError(f"model.test_time.{name} is {getattr(self, name)}, expected at least {least}")
         if not 0 < self.learning_rate < float("inf"):
-            raise DataError(f"test_time.learning_rate is {self.learning_rate}, expected more than 0")
+            raise DataError(f"model.test_time.learning_rate is {self.learning_rate}, expected more than 0")
 
 
 class Teaching(Protocol):
@@ -101,7 +102,7 @@ class Pupil:
         try:
             self._weights = adapters.add(NAME, config)
         except ValueError as error:
-            raise DataError(f"test_time.target_modules: {str(error).splitlines()[0]}") from error
+            raise DataError(f"model.test_time.target_modules: {str(error).splitlines()[0]}") from error
         self._present: str | None = None
 
     def learn(self, name: str, lesson: Teaching, beneath: Sequence[str] = ()) -> int:
@@ -146,7 +147,7 @@ class Pupil:
         trained, tokens = list(self._weights.values()), 0
         rate = self.settings.learning_rate
         optimizer = make_optimizer("adamw", trained, rate, weight_decay=0.0, betas=(0.9, 0.95))
-        with self.adapters.in_use((*beneath, NAME)) as model:
+        with self.adapters.in_use((*beneath, NAME)) as model, _checkpointing(model):
             for p in trained:
                 p.requires_grad_(True)
             for step in range(self.settings.steps):
@@ -172,3 +173,17 @@ class Pupil:
         except (OSError, SafetensorError):
             return False
         return True
+
+
+@contextmanager
+def _checkpointing(model: PreTrainedModel) -> Iterator[None]:
+    """Let layers be run again in the backward pass where that is wanted; what is in them stays as in prediction."""
+    layers = [layer for layer in model.modules() if getattr(layer, "gradient_checkpointing", False)]
+    were = [layer.training for layer in layers]
+    for layer in layers:
+        layer.training = True
+    try:
+        yield
+    finally:
+        for layer, was in zip(layers, were, strict=True):
+            layer.training = was

@@ -159,6 +159,8 @@ def tree_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, sliding_window=sliding_window, **kwargs
         )
+    # Under autocast rotations leave float32 behind, where only the library's own attention is cast by itself.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     longest = max(piece.prefix + max(piece.branches) for piece in packed.pieces)
     if dropout or (sliding_window is not None and sliding_window < longest):
         out = _masked(query, key, value, packed.mask(sliding_window), scaling, dropout)

@@ -119,6 +119,25 @@ def test_a_file_of_anything_else_is_not_taken_for_the_adapter(model, tmp_path, d
     assert torch.equal(scores(again, taught=True), expected)
 
 
+def test_layers_are_run_again_in_the_backward_pass_where_that_is_wanted(trained, tmp_path):
+    plain = pupil(trained, tmp_path / "plain")
+    plain.learn("task", Trees(1), plain.adapters.own)
+    expected = scores(plain, taught=True)
+    plain.adapters.remove()
+    (trained.get_base_model() if hasattr(trained, "peft_config") else trained).gradient_checkpointing_enable(
+        {"use_reentrant": False}
+    )
+    one, runs = pupil(trained, tmp_path / "again"), []
+    hook = one.adapters.model.get_decoder().layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
+    modes = [module.training for module in one.adapters.model.modules()]
+    with torch.inference_mode():
+        one.learn("task", Trees(1), one.adapters.own)
+    hook.remove()
+    assert len(runs) == 2 * SETTINGS.steps
+    assert torch.allclose(scores(one, taught=True), expected)
+    assert modes == [module.training for module in one.adapters.model.modules()]
+
+
 def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
     use_tree_attention(model)
     one = pupil(model.eval(), tmp_path)

@@ -53,6 +53,17 @@ def test_every_token_has_the_hidden_state_of_its_separate_sequence(model, way, m
     assert seen == set(range(len(branches)))
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_weights_of_32_bits_compute_in_16_where_that_is_wanted(model, way):
+    use_tree_attention(model.float())
+    batch = TreeBatch.collate([random_tree(1), random_tree(2)], YES, NO, max_tokens=30)
+    expected = score_batch(model, batch, way).log_odds
+    with torch.autocast("cpu", torch.bfloat16):
+        found = score_batch(model, batch, way).log_odds
+    torch.testing.assert_close(found, expected, atol=2e-2, rtol=0)
+    assert not torch.equal(found, expected)
+
+
 def test_five_hundred_branches_go_in_packs_of_bounded_size(model):
     use_tree_attention(model)
     tree = random_tree(5, n=512, prefix=50)

@@ -1,0 +1,148 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lightning_arc.arc import DataError
+from lightning_arc.model.adapters import Adapters
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.load import Lora, fingerprint
+from lightning_arc.model.panel import Panel
+from lightning_arc.model.test_time import AtTestTime, Pupil
+from lightning_arc.settings import check_prediction
+
+from .test_adapters import disturb, logits
+from .test_test_time import Trees
+
+
+@pytest.fixture
+def base(model, tmp_path) -> str:
+    """The folder of a base model."""
+    model.float().save_pretrained(tmp_path / "base")
+    return str(tmp_path / "base")
+
+
+def built(base: str, **settings) -> ArcModel:
+    module = ArcModel(model_path=base, **settings)
+    module.build()
+    module.eval()
+    return module
+
+
+def trained_adapter(base: str, path: Path, seed: int = 0, **lora) -> tuple[str, torch.Tensor]:
+    """A checkpoint of an adapter, and what its model says."""
+    module = built(base, lora=Lora(r=4, **lora))
+    disturb({name: p for name, p in module.model.named_parameters() if "lora_" in name and p.requires_grad}, seed)
+    checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": {"lora": {"r": 4, **lora}}}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    module.model.save_pretrained(path.with_suffix(""))
+    return str(path), logits(module.model)
+
+
+@pytest.mark.parametrize("lora", [{}, {"use_dora": True}, {"init": "orthogonal"}, {"dropout": 0.5}])
+def test_every_member_says_what_it_says_alone(base, tmp_path, lora):
+    paths, said = zip(*(trained_adapter(base, tmp_path / f"{seed}.ckpt", seed, **lora) for seed in (1, 2)), strict=True)
+    module = built(base, ensemble=[paths[0], str(tmp_path / "2")])
+    plain = logits(module.model)
+    for number, expected in enumerate((plain, *said)):
+        with module.panel.asked(number) as model:
+            assert torch.equal(logits(model), expected)
+    assert len({member.fingerprint for member in module.panel.members}) == 3
+    adapted = built(base, lora=Lora(r=4, **lora), ensemble=[paths[1]])
+    adapted.load_state_dict(torch.load(paths[0], weights_only=True)["state_dict"], strict=False)
+    for number, expected in enumerate(said):
+        with adapted.panel.asked(number) as model:
+            assert torch.equal(logits(model), expected)
+
+
+def test_an_adapter_is_not_put_on_weights_that_it_was_not_trained_on(base, tmp_path):
+    path, _ = trained_adapter(base, tmp_path / "a.ckpt")
+    module = built(base, ensemble=[path])
+    disturb(dict(module.model.named_parameters()), 5)  # as a checkpoint of all weights does
+    with pytest.raises(DataError, match=r"^\S+a\.ckpt: was trained on \S+base, the first model has other weights"):
+        _ = module.panel
+
+
+@pytest.mark.parametrize("init", ["pissa", "olora"])
+def test_an_adapter_that_changed_its_base_shares_it_with_no_other(base, tmp_path, init):
+    plain, _ = trained_adapter(base, tmp_path / "plain.ckpt")
+    changing, _ = trained_adapter(base, tmp_path / "changing.ckpt", init=init)
+    for module in (
+        built(base, ensemble=[changing]),
+        built(base, ensemble=[str(tmp_path / "changing")]),
+        built(base, lora=Lora(r=4, init=init), ensemble=[plain]),
+    ):
+        with pytest.raises(DataError, match="changes its base"):
+            _ = module.panel
+
+
+@pytest.mark.parametrize("kind", ["checkpoint", "folder"])
+def test_whole_models_that_are_loaded_while_predicting_can_learn(base, tmp_path, kind):
+    other = built(base)
+    disturb(dict(other.model.named_parameters()), 5)
+    torch.save({"state_dict": other.state_dict()}, tmp_path / "other.ckpt")
+    other.model.save_pretrained(tmp_path / "other")
+    module = built(base, ensemble=[str(tmp_path / ("other.ckpt" if kind == "checkpoint" else "other"))])
+    with torch.inference_mode():
+        panel = module.panel
+        assert panel.members[1].fingerprint == fingerprint(other.model)
+
+        def make(adapters: Adapters) -> Pupil:
+            return Pupil(adapters, AtTestTime(steps=1, r=4), module._lesson_loss, tmp_path / "adapters", "s")
+
+        panel.let_learn(make)
+        assert panel.learn(1, Trees(1)) > 0
+
+
+def test_what_members_learn_of_a_task_has_names_of_its_own(base, tmp_path):
+    path, _ = trained_adapter(base, tmp_path / "a.ckpt")
+    panel, names = built(base, ensemble=[path]).panel, []
+    panel._pupils = {id(panel.members[0].adapters): SimpleNamespace(learn=lambda name, *_: names.append(name))}
+    for number in range(2):
+        for lesson in ("task", "task@pair1", "task.1"):
+            panel.learn(number, SimpleNamespace(name=lesson))
+    assert len(set(names)) == 6
+
+
+@pytest.mark.parametrize("content", [b"", b"text", {"a": 1}, torch.zeros(2)])
+def test_a_file_that_is_no_checkpoint_is_one_clear_error(model, tmp_path, content):
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(DataError, match=r"^\S+x\.ckpt: no .*\(model\.ensemble\)"):
+        Panel(model, [str(path)])
+
+
+def test_what_a_task_is_learned_with_is_in_the_signature(base):
+    plain = built(base, test_time=AtTestTime())
+    assert plain.signature == built(base, test_time=AtTestTime(), loss_weights={}).signature
+    weighted = built(base, test_time=AtTestTime(), loss_weights={"verify-output-from-examples": 3.0})
+    assert weighted.signature != plain.signature
+    assert built(base).signature == built(base, loss_weights={"verify-output-from-examples": 3.0}).signature
+
+
+def test_what_an_interrupted_prediction_left_is_gone_before_the_next_run(base, tmp_path):
+    module = built(base, lora=Lora(r=4), ensemble=[trained_adapter(base, tmp_path / "a.ckpt")[0]])
+    before = [(name, p.requires_grad) for name, p in module.named_parameters()]
+    assert len(module.panel.members) == 2
+    assert [(name, p.requires_grad) for name, p in module.named_parameters()] != before
+    module.setup("fit")
+    assert [(name, p.requires_grad) for name, p in module.named_parameters()] == before
+
+
+def test_settings_of_data_and_model_that_do_not_go_together_are_named():
+    check_prediction(SimpleNamespace(generate=False, lessons=True), ensemble=True, learns=True)
+    with pytest.raises(DataError, match=r"data\.lessons is False, expected True"):
+        check_prediction(SimpleNamespace(generate=False, lessons=False), ensemble=False, learns=True)
+    with pytest.raises(DataError, match=r"model\.ensemble: "):
+        check_prediction(SimpleNamespace(generate=True, lessons=False), ensemble=True, learns=False)
+
+
+def test_adapters_of_a_panel_are_taken_off(base, tmp_path):
+    module = built(base, ensemble=[trained_adapter(base, tmp_path / "a.ckpt")[0]])
+    before = [name for name, _ in module.named_parameters()]
+    _ = module.panel
+    module.teardown("predict")
+    assert [name for name, _ in module.named_parameters()] == before
+    assert not any("lora" in type(m).__module__ for m in module.modules())
