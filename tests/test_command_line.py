@@ -44,6 +44,17 @@ def run(root: Path, *arguments: str, status: int = 0) -> tuple[str, str]:
     return out, err
 
 
+def killed_midway(root: Path, journal: Path, *arguments: str) -> bytes:
+    """Kill a prediction when its journal has three records; return the whole lines that it has then."""
+    process = start(root, *arguments, f"--trainer.default_root_dir={journal.parent}")
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 3) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = journal.read_bytes()
+    return done[: done.rfind(b"\n") + 1]
+
+
 def fit(root: Path, folder: Path, *arguments: str, **options) -> tuple[str, str]:
     return run(
         root,
@@ -493,14 +504,8 @@ def test_demonstration_pairs_are_ranked_behind_the_others_and_an_interrupted_run
         *("--data.candidates", write(tmp_path / "told.json", told), "--data.n_views=4", "--data.leave_one_out=true"),
         *("--data.with_right_output=true", "--data.held_out_fraction=0.7", "--data.batch_size=1"),
     )
-    process = start(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / 'cut'}")
     journal = tmp_path / "cut" / "evidence-0.jsonl"
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 3) and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done = journal.read_bytes()
-    done = done[: done.rfind(b"\n") + 1]
+    done = killed_midway(repo_root, journal, *arguments)
     for name in ("cut", "whole"):
         _, err = run(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / name}")
     assert journal.read_bytes().startswith(done) and done.count(b"\n") > 3
@@ -524,14 +529,8 @@ def test_demonstration_pairs_are_ranked_behind_the_others_and_an_interrupted_run
 
 def test_a_killed_generation_goes_on_and_ends_with_the_same_candidates(repo_root, tmp_path):
     tasks = ("--data.tasks", write(tmp_path / "tasks.json", {f"t{i}": TASKS["a"] for i in range(12)}))
-    process = start(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'cut'}")
     journal = tmp_path / "cut" / "generated-0.jsonl"
-    while not (journal.exists() and journal.read_bytes().count(b"\n") > 3) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    done = journal.read_bytes()
-    done = done[: done.rfind(b"\n") + 1]
+    done = killed_midway(repo_root, journal, *GENERATE, *tasks)
     run(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'cut'}")
     assert journal.read_bytes().startswith(done) and done.count(b"\n") > 3
     run(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'whole'}")
