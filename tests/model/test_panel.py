@@ -118,7 +118,8 @@ def test_what_a_task_is_learned_with_is_in_the_signature(base):
     plain = built(base, test_time=AtTestTime())
     assert plain.signature == built(base, test_time=AtTestTime(), loss_weights={}).signature
     weighted = built(base, test_time=AtTestTime(), loss_weights={"verify-output-from-examples": 3.0})
-    assert weighted.signature != plain.signature
+    others = [built(base, test_time=AtTestTime(**{name: 3})).signature for name in ("steps", "r", "alpha", "trees")]
+    assert len({plain.signature, weighted.signature, built(base).signature, *others}) == 7
     assert built(base).signature == built(base, loss_weights={"verify-output-from-examples": 3.0}).signature
 
 
