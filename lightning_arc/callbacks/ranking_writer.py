@@ -17,7 +17,7 @@ from lightning_arc.arc.submission import write_submission
 from lightning_arc.callbacks.report import write_report
 from lightning_arc.callbacks.resuming import ResumingWriter
 from lightning_arc.ranking.engine import Engine
-from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.means import paired_means
 from lightning_arc.ranking.metrics import score_methods
 from lightning_arc.ranking.ranker import Ranker, Ranking
@@ -117,7 +117,7 @@ def write_ranking(
         path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
     write_report(folder / "report.html", queries, evidence, rankings, metrics)
-    print_metrics(metrics, folder)
+    print_metrics(metrics, counted([e.key for e in evidence]), folder)
 
 
 def answers(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[str, list[list[Grid]]]:
@@ -151,11 +151,11 @@ def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
     return {"task_id": evidence.key.task_id, **split, "test_index": evidence.key.index, "candidates": candidates}
 
 
-def print_metrics(metrics: Mapping[str, Any], folder: Path) -> None:
+def print_metrics(metrics: Mapping[str, Any], asked: str, folder: Path) -> None:
     """Print the methods beside each other, and the order of the candidates' file; the chosen one has a star."""
     solvable = metrics["n_solvable"]
     known = "outputs unknown" if solvable is None else f"the right output is among the candidates of {solvable}"
-    title = f"{metrics['n_tests']} test inputs, {known}"
+    title = f"{asked}, {known}"
     entries = {name + (" *" if name == metrics["chosen"] else ""): m for name, m in metrics["methods"].items()}
     if solvable is not None:
         entries = {"file order": metrics["file_order"]} | entries

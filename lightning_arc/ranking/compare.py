@@ -12,7 +12,7 @@ from jsonargparse import auto_cli
 
 from lightning_arc.arc import DataError, add_right_outputs, leave_one_out, read_candidates, read_tasks
 from lightning_arc.arc.files import whole_file, write_json
-from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.metrics import asked_views, file_order, score_rankings
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS, Votes
@@ -158,12 +158,12 @@ def _about(by_run: Mapping[str, Sequence[Evidence]], n_tasks: int) -> list[str]:
     solvable = sum(e.solvable for e in evidence)
     known = any(e.correct is not None for e in evidence)
     among = f"the right output is among the candidates of {solvable}" if known else "outputs unknown"
-    about = [f"{len(evidence)} test inputs of {n_tasks} tasks, {among}"]
+    about = [f"{counted([e.key for e in evidence])} of {n_tasks} tasks, {among}"]
     for name, said in by_run.items():
         asked = [e for e in said if e.candidates]
         silent = sum(not e.views.any() for e in asked)  # not asked yet, or too long
         if silent:
-            about.append(f"{name}: no answer about {silent} of {len(asked)} test inputs, ranked by votes")
+            about.append(f"{name}: no answer about {silent} of {len(asked)} with candidates, ranked by votes")
     return about
 
 

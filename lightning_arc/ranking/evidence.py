@@ -4,7 +4,7 @@ Knows candidates, episodes and records. Knows nothing of torch, prompts, or how 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -155,6 +155,12 @@ def gather(queries: Mapping[PairKey, Episode], pool: CandidatePool, said: Iterab
         if record.key in gathered:
             gathered[record.key].take(record)
     return list(gathered.values())
+
+
+def counted(keys: Collection[PairKey]) -> str:
+    """Return how many test inputs there are among some keys, and how many demonstration pairs if there are any."""
+    tests = sum(key.split == "test" for key in keys)
+    return f"{tests} test inputs" + (f" and {len(keys) - tests} demonstration pairs" if tests < len(keys) else "")
 
 
 def _fits(selection: Choice, n: int) -> bool:

@@ -22,7 +22,7 @@ from lightning_arc.arc import (
 )
 from lightning_arc.arc.files import whole_file
 from lightning_arc.ranking.calibration import Calibration
-from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.fitting import cross_validated, fit_calibration, fit_combined
 from lightning_arc.ranking.metrics import score_methods
 from lightning_arc.ranking.ranker import Ranker, Ranking
@@ -161,9 +161,8 @@ def print_report(
     """Print every method's figures, those of the combined one by weights that were fitted without the task."""
     rankers = {name: RANKERS[name] for name in methods} | {"combined": Given(evidence, left_out)}
     metrics = score_methods(evidence, rankers, "combined")
-    solvable, tests = metrics["n_solvable"], sum(e.key.split == "test" for e in evidence)
-    pairs = f" and {len(evidence) - tests} demonstration pairs" if tests < len(evidence) else ""
-    title = f"{tests} test inputs{pairs} of training tasks, {solvable} solvable; combined: without its own task"
+    asked, solvable = counted([e.key for e in evidence]), metrics["n_solvable"]
+    title = f"{asked} of training tasks, {solvable} solvable; combined: without its own task"
     rows = [[name, *figures(entry)] for name, entry in metrics["methods"].items()]
     print_table(title, ("method", *TITLES), rows, ", ".join(_settings(fitted)))
 

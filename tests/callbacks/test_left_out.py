@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from lightning_arc.arc import Candidate, CandidatePool, Pair, Task, as_grid, leave_one_out, read_submission
 from lightning_arc.callbacks.ranking_writer import write_ranking
 from lightning_arc.drawing import grid_svg
@@ -10,7 +12,9 @@ from lightning_arc.ranking.evidence import gather
 from lightning_arc.ranking.rankers import Votes
 
 
-def test_left_out_pairs_are_marked_shown_without_themselves_and_never_submitted(tmp_path: Path) -> None:
+def test_left_out_pairs_are_marked_shown_without_themselves_and_never_submitted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pairs = [Pair(as_grid([[i, i]]), as_grid([[i], [i]])) for i in range(4)]
     tasks = {"t": Task("t", tuple(pairs[:3]), tuple(pairs[3:]))}
     queries = {episode.key: episode for episode in leave_one_out(tasks["t"])}
@@ -19,6 +23,10 @@ def test_left_out_pairs_are_marked_shown_without_themselves_and_never_submitted(
         pool.add(key, Candidate(as_grid([[9, key.index]])))
         pool.add(key, Candidate(queries[key].output, 2))
     write_ranking(tmp_path, tasks, queries, gather(queries, pool, ()), Votes())
+    assert (
+        "1 test inputs and 3 demonstration pairs, the right output is among the candidates of 4"
+        in capsys.readouterr().out
+    )
 
     lines = [json.loads(line) for line in (tmp_path / "ranking.jsonl").read_text().splitlines()]
     assert [(line.get("split"), line["test_index"]) for line in lines] == [*(("train", i) for i in range(3)), (None, 0)]

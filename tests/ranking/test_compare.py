@@ -89,7 +89,7 @@ def test_every_row_is_about_the_same_test_inputs_and_what_is_not_recorded_is_ran
     assert rows["good", "verifier", 2]["top2_minus_file"] == pytest.approx(-2 / 12)
     out = capsys.readouterr().out
     assert "12 test inputs of 12 tasks, the right output is among the candidates of 12" in out
-    assert "good: no answer about 2 of 12 test inputs, ranked by votes" in " ".join(out.split())
+    assert "good: no answer about 2 of 12 with candidates, ranked by votes" in " ".join(out.split())
 
 
 def test_fewer_views_cost_less_and_each_ranker_what_its_own_questions_cost(given: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, CandidatePool, Episode, Pair, PairKey, Task, leave_one_out
 from lightning_arc.journal import Journal, read_journal
-from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.records import (
     Choice,
     Question,
@@ -274,3 +274,9 @@ def test_the_first_views_and_more_records_are_copies() -> None:
 def test_a_solvers_score_is_the_likelihood_that_its_file_carries() -> None:
     evidence = Evidence(KEY, (Candidate(grid(0), log_likelihood=-2.5), Candidate(grid(1))))
     assert np.array_equal(evidence.solver_score, [-2.5, math.nan], equal_nan=True)
+
+
+def test_test_inputs_and_demonstration_pairs_are_counted_apart() -> None:
+    tests, pairs = [PairKey("a", "test", i) for i in range(2)], [PairKey("a", "train", 0)]
+    assert counted(tests) == "2 test inputs"
+    assert counted(tests + pairs) == "2 test inputs and 1 demonstration pairs"
