@@ -42,7 +42,7 @@ class QuestionStream(IterableDataset):
         self.n_candidates, self.batch_size, self.about = n_candidates, batch_size, about
 
     def __iter__(self) -> Iterator[TreeBatch]:
-        """Yield batches with ``question`` and ``n`` (candidates) of each tree; an empty one where answers are due."""
+        """Yield batches with ``question`` and ``n`` (candidates) of each tree; empty ones where answers are due."""
         while (questions := self.engine.next(self.batch_size)) is not None:
             trees: list[TokenTree] = []
             info: list[dict[str, Any]] = []
@@ -54,9 +54,13 @@ class QuestionStream(IterableDataset):
                     trees.append(tree)
                     info.append({"question": question, "n": n} | self.about(question))
             for places in alike([(told["question"].member, told.get("lesson")) for told in info]) or [[]]:
-                if self.engine.time_is_up():
+                if self.engine.time_is_up(len(places)):
                     return
                 yield self.collate([trees[i] for i in places], [info[i] for i in places])
+                if places and "lesson" in info[places[0]]:
+                    yield self.collate(
+                        [], []
+                    )  # Lightning takes a batch ahead; no lesson begins before the last one ends
 
 
 def alike(names: Sequence[Hashable]) -> list[list[int]]:

@@ -252,7 +252,7 @@ class ArcDataModule(L.LightningDataModule):
             return DataLoader(asked, batch_size=size, num_workers=self.num_workers, collate_fn=self._made)
         lessons = alike([lesson_key(key) for _, (key, _) in asked])
         batches = [[asked[place] for place in own[i : i + size]] for own in lessons for i in range(0, len(own), size)]
-        return DataLoader(batches, batch_size=1, num_workers=self.num_workers, collate_fn=self._only_made)
+        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, collate_fn=self._made)
 
     def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
         """Move a batch without waiting for it."""
@@ -393,10 +393,6 @@ class ArcDataModule(L.LightningDataModule):
         """Make the trees that were asked for, and a batch of those that are not too long."""
         made = [(tree, info) for tree, info in (make(item) for make, item in asked) if tree is not None]
         return self._collate([tree for tree, _ in made], info=[info for _, info in made])
-
-    def _only_made(self, asked: list[list[Asked]]) -> TreeBatch:
-        """Make the one batch that stands in a list."""
-        return self._made(asked[0])
 
     def _collate(self, trees: Sequence[TokenTree], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
         prompter = self.prompter

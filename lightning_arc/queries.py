@@ -10,6 +10,7 @@ import numpy as np
 
 from lightning_arc.arc import CandidatePool, DataError, Episode, PairKey, Task, base_id, leave_one_out
 from lightning_arc.arc.leave_one_out import FEW, MANY
+from lightning_arc.prompt.layouts import WRITE
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
 from lightning_arc.sources import id_share
@@ -85,4 +86,4 @@ def opening_tree(prompter: Prompter, episode: Episode, max_seq_len: int) -> Toke
         episode = replace(episode, demonstrations=episode.demonstrations[:-1])
     kinds, weights = np.array([Kind.OUTPUT_FROM_EXAMPLES], np.int8), np.zeros(1, np.float32)
     branch = Branch(ids[-1:], np.array([IGNORE], np.int32), kinds, weights)
-    return TokenTree(ids[:-1], np.full(len(ids) - 1, IGNORE, np.int32), (branch,), "output-from-examples-v1")
+    return TokenTree(ids[:-1], np.full(len(ids) - 1, IGNORE, np.int32), (branch,), WRITE)

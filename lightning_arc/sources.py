@@ -20,7 +20,7 @@ from lightning_arc.arc.merged_pool import Pool
 from lightning_arc.arc.task import Task, base_id
 from lightning_arc.arc.tasks import read_tasks
 from lightning_arc.augment.weights import shares
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Dataset:
     """
 
     path: str
-    prompts: list[str] | dict[str, float] = field(default_factory=lambda: ["verify-output-from-examples-v1"])
+    prompts: list[str] | dict[str, float] = field(default_factory=lambda: [VERIFY])
     candidates: list[str] = field(default_factory=list)
     weight: float = 1.0
     ratio: float = 1.0

@@ -71,13 +71,17 @@ def test_no_lesson_begins_when_the_time_for_it_is_gone():
     now = [0.0]
     stopping = Stopping(min_views=1, max_views=9, confidence=1, max_seconds=100)
     engine = Engine(inputs(20), Verifier(), stopping, clock=lambda: now[0])
-    batches = 0
-    for batch in stream(engine, batch_size=40, lessons=True):
-        batches += 1
-        now[0] += 30.0
+    asked, told_ahead = iter(stream(engine, batch_size=40, lessons=True)), []
+    batch, lessons = next(asked), 0
+    while batch is not None:
+        ahead = next(asked, None)  # as Lightning takes it, before the batch is answered
+        told_ahead.append(bool(batch.info) and ahead is not None and bool(ahead.info))
+        lessons += bool(batch.info)
+        now[0] += 30.0 * bool(batch.info)
         for told in batch.info:
-            engine.take(answer(told["question"], 30.0))
-    # The third ends at 90 seconds; a fourth would have ended at 120.
-    assert batches == 3 and engine.time_is_up() and engine.next() is None
+            engine.take(answer(told["question"], 15.0))
+        batch = ahead
+    # The third ends at 90 seconds; a fourth would have ended at 120. None was begun before the one before had ended.
+    assert lessons == 3 and not any(told_ahead) and engine.time_is_up(1) and engine.next() is None
     assert sum(bool(e.records) for e in engine.answered()) == 6
     assert len(engine.rankings()) == 40

@@ -90,11 +90,11 @@ class Engine:
                 return asked
         return None
 
-    def time_is_up(self) -> bool:
-        """Whether one more answer would come too late. Then no more is asked, and what is asked needs no answer."""
-        if not self._over and self.stopping.max_seconds is not None:
+    def time_is_up(self, more: int) -> bool:
+        """Whether ``more`` answers would come too late. Then no more is asked, and what is asked needs no answer."""
+        if more and not self._over and self.stopping.max_seconds is not None:
             elapsed, each = self._pace()
-            self._over = elapsed + each >= self.stopping.max_seconds
+            self._over = elapsed + each * more >= self.stopping.max_seconds
         return self._over
 
     def take(self, record: ViewEvidence) -> None:
