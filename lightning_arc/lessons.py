@@ -58,8 +58,7 @@ class Lesson:
         self.key = lesson_key(episode.key)
         self.seed = key_seed(self.key)
         self.teaches = len(episode.demonstrations) > 1
-        keys = [*task.keys()]
-        places = {id(task.pair(key)): key for key in keys}
+        places = {id(task.pair(key)): key for key in task.keys()}  # noqa: SIM118
         taught, own = Task(str(self.key), episode.demonstrations, ()), CandidatePool()
         for i, pair in enumerate(taught.demonstrations):
             for candidate in pool[places[id(pair)]]:

@@ -32,11 +32,6 @@ def lesson(task, prompter, number: int = -2, pool=None, collate=list, seed: int 
     return Lesson(episode, task, pool or CandidatePool(), prompter, settings, [PROMPT], collate, seed)
 
 
-def shown(prompter, tree) -> list[np.ndarray]:
-    """The demonstrations' and the query's grids of a tree, as its text has them."""
-    return prompter.tokenizer.decode(tree.prefix)
-
-
 def test_all_test_inputs_of_a_task_share_a_lesson_and_each_left_out_pair_has_its_own(task):
     keys = [lesson_key(key) for key in task.keys()]  # noqa: SIM118
     assert keys[3] == keys[4] == PairKey("some/task", "test", 0) and len(set(keys)) == 4
@@ -57,7 +52,7 @@ def test_nothing_of_the_query_and_of_other_test_inputs_is_taught(task, prompter)
     sampler = lesson(marked, prompter)._sampler
     episodes = [sampler.episode(number)[0] for number in range(60)]
     for episode in episodes:
-        assert len(episode.demonstrations) == 2 and episode.query.shape == (2, 3) or episode.query.shape == (3, 2)
+        assert len(episode.demonstrations) == 2 and episode.query.shape in ((2, 3), (3, 2))
         assert {len(np.unique(pair.input)) for pair in episode.demonstrations} == {3}
     assert {episode.key.index for episode in episodes} == {0, 1, 2}
 
