@@ -1,3 +1,9 @@
 """Lightning ARC: one language model that writes ARC outputs and verifies them, and ranks what any solver proposes."""
 
+import os
+
+from lightning_arc.threads import configure_threads
+
 __version__ = "0.1.0"
+
+configure_threads(os.environ)
