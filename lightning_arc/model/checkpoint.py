@@ -11,6 +11,7 @@ from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.prompt.tokenizer import first_line
 
 CHUNK = 1 << 20
 """Bytes that are read at a time to verify a file."""
@@ -41,8 +42,14 @@ def read_checkpoint(path: str | Path, option: str = "ckpt_path", mmap: bool = Fa
         raise DataError(f"{path}: not a checkpoint, it holds {held} ({option})") from error
     weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
     if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
-        raise DataError(f"{path}: not a checkpoint of a training, it has no state_dict of weights ({option})")
+        raise DataError(f"{path}: no checkpoint of a training, it has no state_dict of weights ({option})")
     return checkpoint
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether a file begins as a checkpoint does."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def _verify(path: str | Path, option: str) -> None:
@@ -60,7 +67,8 @@ def _verify(path: str | Path, option: str) -> None:
     except Exception as error:  # a damaged directory of members leads to errors of many kinds
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        kind = f"damaged checkpoint, {error}" if zipfile.is_zipfile(path) else "not a checkpoint, or only a part of one"
+        torn = str(error) == "File is not a zip file"
+        kind = "not a checkpoint, or only a part of one" if torn else f"damaged checkpoint, {first_line(error)}"
         raise DataError(f"{path}: {kind} ({option})") from error
 
 

@@ -4,7 +4,6 @@ Knows models, adapters, checkpoints and test-time training. Knows nothing of que
 """
 
 import copy
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from transformers import PreTrainedModel
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.model.adapters import Adapters
-from lightning_arc.model.checkpoint import read_checkpoint
+from lightning_arc.model.checkpoint import is_archive, read_checkpoint
 from lightning_arc.model.hyper_parameters import saved_settings
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
 from lightning_arc.model.test_time import NAME, Pupil, Teaching
@@ -114,7 +113,7 @@ def _read(path: str) -> dict[str, Any] | None:
     """Return what a checkpoint holds, ``None`` for a folder."""
     if Path(path).is_dir() or path == "bundled":
         return None
-    if not zipfile.is_zipfile(path):
+    if not Path(path).is_file() or not is_archive(path):
         raise DataError(f"{path}: no adapter, checkpoint or model (model.ensemble)")
     return read_checkpoint(path, "model.ensemble")
 
