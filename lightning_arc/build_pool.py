@@ -47,12 +47,12 @@ class Generator:
     """A model that proposes candidates, as `configs/generate.yaml` says.
 
     Args:
-        model_path: folder or hub name of the model, or ``bundled``.
+        model_path: folder or hub name of the model, or ``bundled``; ``null`` for the checkpoint's, else ``bundled``.
         ckpt_path: a checkpoint of its training.
         options: further options of ``cli.py predict``, such as ``--data.n_views 2``.
     """
 
-    model_path: str = "bundled"
+    model_path: str | None = None
     ckpt_path: str | None = None
     options: list[str] = field(default_factory=list)
 
@@ -131,12 +131,14 @@ def generate(generator: Generator, tasks: str, folder: Path) -> None:
         DataError: if it fails; what it said stands above.
     """
     command = [sys.executable, str(ROOT / "cli.py"), "predict", "--config", str(ROOT / "configs" / "generate.yaml")]
-    command += ["--model.model_path", generator.model_path, "--data.tasks", tasks, "--data.leave_one_out", "true"]
+    command += ["--data.tasks", tasks, "--data.leave_one_out", "true"]
     command += ["--trainer.default_root_dir", str(folder)]
+    command += ["--model.model_path", generator.model_path] if generator.model_path else []
     command += ["--ckpt_path", generator.ckpt_path] if generator.ckpt_path else []
     status = subprocess.run([*command, *generator.options]).returncode
     if status:
-        raise DataError(f"generators: {generator.model_path}: cli.py predict ended with status {status}")
+        name = generator.ckpt_path or generator.model_path or "bundled"
+        raise DataError(f"generators: {name}: cli.py predict ended with status {status}")
 
 
 def filled(task: Task, pool: Pool, wrong_per_pair: int, seed: int) -> Iterator[tuple[PairKey, list[Candidate]]]:

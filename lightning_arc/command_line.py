@@ -6,27 +6,27 @@ Knows Lightning's command line, the model and the data module. Knows nothing of 
 import logging
 import sys
 import warnings
-import zipfile
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.checkpoint_path import choose_checkpoint, newest_checkpoint, remove_forgotten, version_to_continue
 from lightning_arc.data import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
-
-SEARCHED = ("last", "best", "hpc", "registry")
-"""What Lightning's `ckpt_path` may begin with instead of a file's name."""
+from lightning_arc.model.hyper_parameters import check_unchanged
 
 NOISE = (
     ".*does not have many workers.*",
@@ -34,6 +34,7 @@ NOISE = (
     ".*is_gradient_checkpointing.*",
     ".*isinstance.treespec, LeafSpec.*",
     ".*callbacks used to create the checkpoint need.*",  # ranking with a checkpoint needs none of those of its training
+    ".*Checkpoint directory .* exists and is not empty.*",  # where a run continues it does
     ".*`IterableDataset` has `__len__` defined.*",  # ours counts only its own share
 )
 
@@ -94,16 +95,79 @@ class ArcCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Refuse a checkpoint that is none before Lightning reads it."""
-        super().parse_arguments(parser, args)
+        """Parse twice: to know which checkpoint is used, and again with its settings as the model's defaults.
+
+        What is typed wins over YAML files, they over the checkpoint, and the checkpoint over defaults.
+        """
+        self.chosen, self.version = None, None
+        given = sys.argv[1:] if args is None else args
+        first = given
+        if isinstance(given, list):  # settings are printed in the second round
+            first = [word for word in given if not str(word).startswith("--print_config")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come again
+            super().parse_arguments(parser, first)
         command = self.config.get("subcommand")
-        path = self.config[command].get("ckpt_path") if command else None
-        if path is None or str(path).startswith(SEARCHED) or Path(path).is_dir():
+        if command is None:
             return
-        if not Path(path).is_file():
-            raise DataError(f"{path}: no such checkpoint (ckpt_path)")
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{path}: not a checkpoint, or only a part of one (ckpt_path)")
+        settings, saved = self.config[command], {}
+        root, folders = settings.trainer.default_root_dir, _dirpaths(settings)
+        self.chosen = choose_checkpoint(settings.get("ckpt_path"), root, command, folders)
+        if self.chosen is not None:
+            saved = self.chosen.settings
+        elif command in ("validate", "test", "predict"):
+            saved = {"model_path": "bundled"}
+        self._subcommand_parsers[command].set_defaults({f"model.{name}": value for name, value in saved.items()})
+        super().parse_arguments(parser, args)
+        settings = self.config[command]
+        if "ckpt_path" in settings:
+            settings.ckpt_path = None if self.chosen is None else self.chosen.path
+        if self.chosen is not None:
+            check_unchanged(saved, settings.model.as_dict(), self.chosen.path, training=command == "fit")
+        if command == "fit":
+            self._prepare_run(settings, folders)
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the settings as they are; Lightning would let the checkpoint's win over what was typed."""
+
+    def _prepare_run(self, settings: Namespace, folders: list[str]) -> None:
+        """Let a run that continues go on in its version's folder; say of a run that does not what it leaves behind."""
+        root = settings.trainer.default_root_dir
+        if self.chosen is None:
+            earlier = newest_checkpoint(root, folders)
+            if earlier is not None:
+                rank_zero_warn(f"{earlier}: of an earlier run; this one is new, --ckpt_path last continues that one")
+            return
+        self.version = version_to_continue(self.chosen, root)
+        if self.version is not None:
+            for saving in _checkpoint_callbacks(settings):
+                saving.enable_version_counter = False  # checkpoints take the place of those of the same name
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """Make the trainer; TensorBoard shows a run that continues as one curve."""
+        settings = self.config.get(str(self.subcommand), self.config)
+        if self.version is not None and settings.trainer.logger in (None, True):
+            root, step = settings.trainer.default_root_dir or ".", self.chosen.step
+            kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=step + 1)
+        return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Remove what killed runs left in the folder of a run that continues."""
+        saving = _checkpoint_callbacks(self.config.fit)
+        one_file = [each.save_top_k == 1 and each.monitor is None and each.dirpath is None for each in saving]
+        if self.version is not None and one_file == [True] and self.trainer.is_global_zero:
+            remove_forgotten(self.chosen)
+
+
+def _checkpoint_callbacks(settings: Namespace) -> list[Namespace]:
+    """Return the settings of the callbacks that save checkpoints."""
+    callbacks = settings.trainer.callbacks or []
+    given = [each.get("init_args") for each in (callbacks if isinstance(callbacks, list) else [callbacks])]
+    return [each for each in given if each is not None and "save_top_k" in each]
+
+
+def _dirpaths(settings: Namespace) -> list[str]:
+    return [str(each.dirpath) for each in _checkpoint_callbacks(settings) if each.dirpath is not None]
 
 
 @contextmanager

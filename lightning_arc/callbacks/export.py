@@ -3,9 +3,11 @@
 Knows the trained module. Knows nothing of training.
 """
 
+from itertools import count
 from pathlib import Path
 
 import lightning as L
+from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_arc.model.export import export
 
@@ -22,7 +24,14 @@ class ExportModel(L.Callback):
         self.folder, self.merge = folder, merge
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save them, in the first process."""
-        if trainer.is_global_zero:
-            path = Path(trainer.default_root_dir) / self.folder
-            export(pl_module, trainer.datamodule.prompter.tokenizer, path, self.merge)
+        """Save them, in the first process. A model that another run saved is kept under another name."""
+        if not trainer.is_global_zero:
+            return
+        root = Path(trainer.default_root_dir)
+        path = root / self.folder
+        continues = trainer.ckpt_path is not None and root.absolute() in Path(trainer.ckpt_path).absolute().parents
+        if path.exists() and not continues:
+            kept = next(name for n in count(1) if not (name := root / f"{self.folder}-{n}").exists())
+            path.rename(kept)
+            rank_zero_info(f"{path}: the model of an earlier run is now {kept}")
+        export(pl_module, trainer.datamodule.prompter.tokenizer, path, self.merge)

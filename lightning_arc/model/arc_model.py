@@ -28,8 +28,9 @@ from lightning_arc.model.answers import answer
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding, write
 from lightning_arc.model.head import weighted_loss
+from lightning_arc.model.hyper_parameters import settings_to_save
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
-from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule
+from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.panel import Panel
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
@@ -239,6 +240,12 @@ class ArcModel(L.LightningModule):
         schedule = make_schedule(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def on_train_start(self) -> None:
+        """Let training that continues go on with the present settings of the optimizer and its schedule."""
+        if self.trainer.ckpt_path is not None:
+            schedule = self.lr_schedulers()
+            use_settings(schedule, self.learning_rate, self.weight_decay, self.betas)
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
@@ -383,12 +390,15 @@ class ArcModel(L.LightningModule):
             checkpoint["base"] = {"model_path": self.model_path, "fingerprint": self.base_fingerprint}
         elif self.kept is not None:
             checkpoint["kept_tokens"] = self.kept.tolist()
+        adapter = self.model.peft_config["default"] if self.uses_lora else None
+        checkpoint["hyper_parameters"] = settings_to_save(self.hparams, adapter)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that belongs to another model, see `check_checkpoint`."""
         kept = None if self.kept is None else self.kept.tolist()
-        wanted = [name for name, p in self.named_parameters() if p.requires_grad]
-        check_checkpoint(checkpoint, self.model_path, self.base_fingerprint if self.uses_lora else None, kept, wanted)
+        trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
+        base = self.base_fingerprint if self.uses_lora else None
+        check_checkpoint(checkpoint, self.model_path, base, kept, trained, self.state_dict())
 
 
 def _common(info: list[dict[str, Any]]) -> tuple[int, PairKey | None, list[dict[str, Any]]]:

@@ -1,12 +1,90 @@
-"""Checkpoints: whether one belongs to a model.
+"""Checkpoints: reading one from an untrusted file, and whether one belongs to a model."""
 
-Knows what a checkpoint holds. Knows nothing of how it is read, of models or of training.
-"""
-
-from collections.abc import Collection
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+from packaging.version import InvalidVersion, Version
+from torch import Tensor
+
 from lightning_arc.arc.grid import DataError
+from lightning_arc.prompt.tokenizer import first_line
+
+CHUNK = 1 << 20
+"""Bytes that are read at a time to verify a file."""
+
+TRAINING_STATE = {"loops": dict, "optimizer_states": list, "lr_schedulers": list}
+"""What training continues from, besides weights."""
+
+
+def read_checkpoint(path: str | Path, option: str = "ckpt_path", mmap: bool = False) -> dict[str, Any]:
+    """Read a checkpoint, after every byte of it has been compared to the file's checksums. No code in it is run.
+
+    Args:
+        path: the file.
+        option: the setting that names it, for messages.
+        mmap: whether weights stay on disk until they are used.
+
+    Raises:
+        DataError: if it is none, is torn or damaged, or holds something other than weights and plain settings.
+    """
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such checkpoint ({option})")
+    _verify(path, option)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except Exception as error:  # whatever torch says of a file that others made
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        held = f"something other than weights and plain settings ({named[1]})" if named else "no weights"
+        raise DataError(f"{path}: not a checkpoint, it holds {held} ({option})") from error
+    weights = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(weights, Mapping) or not all(isinstance(w, Tensor) for w in weights.values()):
+        raise DataError(f"{path}: no checkpoint of a training, it has no state_dict of weights ({option})")
+    return checkpoint
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether a file begins as a checkpoint does."""
+    with open(path, "rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _verify(path: str | Path, option: str) -> None:
+    """Compare every member of a zip archive to its checksum, in chunks."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                if member.compress_type != zipfile.ZIP_STORED:
+                    raise DataError(f"{path}: not a checkpoint, {member.filename[:80]} is compressed ({option})")
+                with archive.open(member) as file:
+                    while file.read(CHUNK):
+                        pass
+    except DataError:
+        raise
+    except Exception as error:  # a damaged directory of members leads to errors of many kinds
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        torn = str(error) == "File is not a zip file"
+        kind = "not a checkpoint, or only a part of one" if torn else f"damaged checkpoint, {first_line(error)}"
+        raise DataError(f"{path}: {kind} ({option})") from error
+
+
+def check_state(checkpoint: Mapping[str, Any], path: str, training: bool) -> None:
+    """Refuse a checkpoint that Lightning cannot read, or cannot continue training from.
+
+    Raises:
+        DataError: names what it lacks.
+    """
+    try:
+        Version(checkpoint["pytorch-lightning_version"])
+    except (InvalidVersion, KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a checkpoint of Lightning, it has no pytorch-lightning_version") from error
+    for name, kind in TRAINING_STATE.items() if training else ():
+        if not isinstance(checkpoint.get(name), kind) or not checkpoint[name]:
+            raise DataError(f"{path}: training cannot continue from it, it has no {name} (ckpt_path)")
 
 
 def check_checkpoint(
@@ -14,7 +92,8 @@ def check_checkpoint(
     model_path: str | None,
     base: str | None,
     kept: list[int] | None,
-    wanted: Collection[str],
+    trained: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
 ) -> None:
     """Refuse a checkpoint that belongs to another model.
 
@@ -23,22 +102,33 @@ def check_checkpoint(
         model_path: where the model came from.
         base: fingerprint of the base of the model's adapter, ``None`` where all weights are trained.
         kept: tokens that the model keeps, ``None`` for all.
-        wanted: names of the weights that are trained.
+        trained: the weights that are trained, by name.
+        weights: all weights, by name.
 
     Raises:
         DataError: if it does, or lacks some of the weights that it must hold.
     """
-    own = checkpoint.get("base")
+    own, saved = checkpoint.get("base"), checkpoint["state_dict"]
     if bool(own) != (base is not None):
         kind = "an adapter" if own else "all weights"
         raise DataError(f"the checkpoint holds {kind}, the settings of the model say otherwise (model.lora)")
-    if own and own["fingerprint"] != base:
-        raise DataError(
-            f"model.model_path: the checkpoint belongs to {own['model_path']} ({own['fingerprint']}), "
-            f"this is {model_path} ({base})"
-        )
+    if own:
+        origin = own if isinstance(own, dict) else {}
+        if origin.get("fingerprint") != base:
+            raise DataError(
+                f"model.model_path: the checkpoint belongs to {origin.get('model_path')} "
+                f"({origin.get('fingerprint')}), this is {model_path} ({base})"
+            )
     if not own and checkpoint.get("kept_tokens") != kept:
         raise DataError("model.trim_vocabulary: the checkpoint was trained with other tokens than these settings keep")
-    missing = {*wanted} - {*checkpoint["state_dict"]}
+    missing = {*trained} - {*saved}
     if missing:
         raise DataError(f"the checkpoint lacks {len(missing)} weights of the model, {min(missing)} among them")
+    unknown = {*saved} - {*weights}
+    if unknown:
+        raise DataError(f"the model lacks {len(unknown)} weights of the checkpoint, {min(unknown)[:80]} among them")
+    option = "model.lora" if own else "model.model_path or model.scratch"
+    for name, weight in saved.items():
+        if weight.shape != weights[name].shape:
+            shapes = f"{list(weight.shape)}, the model's {list(weights[name].shape)}"
+            raise DataError(f"{option}: the checkpoint's {name} is {shapes}")

@@ -5,7 +5,6 @@ Knows the trained module and checkpoints. Knows nothing of training.
 
 import tempfile
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from peft import PeftModel
@@ -13,8 +12,10 @@ from transformers import PreTrainedTokenizerBase
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.checkpoint import read_checkpoint
 from lightning_arc.model.load import load_base
 from lightning_arc.model.vocabulary import untrim
+from lightning_arc.prompt.tokenizer import first_line
 
 
 def load_checkpoint(module: ArcModel, path: str) -> None:
@@ -23,12 +24,14 @@ def load_checkpoint(module: ArcModel, path: str) -> None:
     Raises:
         DataError: if it is none, or belongs to another base.
     """
+    checkpoint = read_checkpoint(path)
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
-    except (RuntimeError, UnpicklingError, KeyError) as error:
-        raise DataError(f"{path}: not a checkpoint of this model: {str(error).splitlines()[0]} (ckpt_path)") from error
+    except DataError:  # says it all
+        raise
+    except (RuntimeError, KeyError) as error:
+        raise DataError(f"{path}: not a checkpoint of this model: {first_line(error)} (ckpt_path)") from error
 
 
 def export(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, merge: bool) -> None:

@@ -68,6 +68,17 @@ def make_schedule(name: ScheduleName, optimizer: Optimizer, warmup_steps: int, s
     return get_scheduler(name, optimizer, warmup_steps, int(steps))
 
 
+def use_settings(schedule: LambdaLR, learning_rate: float, weight_decay: float, betas: tuple[float, float]) -> None:
+    """Let a restored schedule and its optimizer go on from their step with these settings, see `make_optimizer`."""
+    groups = schedule.optimizer.param_groups
+    schedule.base_lrs = [learning_rate] * len(groups)
+    for group, factor in zip(groups, schedule.lr_lambdas, strict=True):
+        decays = group["params"][0].ndim >= 2
+        group |= {"weight_decay": weight_decay if decays else 0.0, "betas": tuple(betas)}
+        group |= {"initial_lr": learning_rate, "lr": learning_rate * factor(schedule.last_epoch)}
+    schedule._last_lr = [group["lr"] for group in groups]
+
+
 def require_bitsandbytes(wanted: str) -> None:
     """Refuse what bitsandbytes is needed for where it, or a GPU, is not there.
 

@@ -4,12 +4,10 @@ Knows models, adapters, checkpoints and test-time training. Knows nothing of que
 """
 
 import copy
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -19,6 +17,8 @@ from transformers import PreTrainedModel
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.model.adapters import Adapters
+from lightning_arc.model.checkpoint import is_archive, read_checkpoint
+from lightning_arc.model.hyper_parameters import saved_settings
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
 from lightning_arc.model.test_time import NAME, Pupil, Teaching
 from lightning_arc.prompt.tokenizer import first_line
@@ -113,15 +113,9 @@ def _read(path: str) -> dict[str, Any] | None:
     """Return what a checkpoint holds, ``None`` for a folder."""
     if Path(path).is_dir() or path == "bundled":
         return None
-    if not zipfile.is_zipfile(path):
+    if not Path(path).is_file() or not is_archive(path):
         raise DataError(f"{path}: no adapter, checkpoint or model (model.ensemble)")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, UnpicklingError) as error:
-        raise DataError(f"{path}: no adapter, checkpoint or model (model.ensemble): {first_line(error)}") from error
-    if not isinstance(found, dict) or "state_dict" not in found:
-        raise DataError(f"{path}: no checkpoint of a training (model.ensemble)")
-    return found
+    return read_checkpoint(path, "model.ensemble")
 
 
 def _is_whole(path: str, found: dict[str, Any] | None) -> bool:
@@ -155,7 +149,7 @@ def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base
         if found is not None and found["base"]["fingerprint"] != base:
             named = found["base"]["model_path"]
             raise DataError(f"{path}: was trained on {named}, the first model has other weights (model.ensemble)")
-        settings = {"adapter_path": path} if found is None else found["hyper_parameters"]
+        settings = {"adapter_path": path} if found is None else saved_settings(found, path)
         lora, folder = settings.get("lora"), settings.get("adapter_path")
         config = LoraConfig.from_pretrained(folder) if folder else lora_config(Lora(**(lora or {})))
         if any(changes_base(c) for c in (config, *(own.peft.peft_config.values() if own.peft else ()))):
