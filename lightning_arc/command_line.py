@@ -112,7 +112,8 @@ class ArcCLI(LightningCLI):
             return
         settings, saved = self.config[command], {}
         root, folders = settings.trainer.default_root_dir, _dirpaths(settings)
-        self.chosen = choose_checkpoint(settings.get("ckpt_path"), root, command, folders)
+        asked = settings.get("ckpt_path")
+        self.chosen = choose_checkpoint(asked, root, command, folders)
         if self.chosen is not None:
             saved = self.chosen.settings
         elif command in ("validate", "test", "predict"):
@@ -124,31 +125,31 @@ class ArcCLI(LightningCLI):
             settings.ckpt_path = None if self.chosen is None else self.chosen.path
         if self.chosen is not None:
             check_unchanged(saved, settings.model.as_dict(), self.chosen.path, training=command == "fit")
-        if command == "fit":
-            self._prepare_run(settings, folders)
+        if command == "fit" and self.chosen is not None:
+            self._continue_version(settings)
+        elif command == "fit" and not asked:
+            earlier = newest_checkpoint(root, folders)
+            if earlier is not None:
+                rank_zero_warn(
+                    f"{earlier}: of an earlier run; this run is new, --ckpt_path last would continue that one"
+                )
 
     def _parse_ckpt_path(self) -> None:
         """Leave the settings as they are; Lightning would let the checkpoint's win over what was typed."""
 
-    def _prepare_run(self, settings: Namespace, folders: list[str]) -> None:
-        """Let a run that continues go on in its version's folder; say of a run that does not what it leaves behind."""
-        root = settings.trainer.default_root_dir
-        if self.chosen is None:
-            earlier = newest_checkpoint(root, folders)
-            if earlier is not None:
-                rank_zero_warn(f"{earlier}: of an earlier run; this one is new, --ckpt_path last continues that one")
-            return
-        self.version = version_to_continue(self.chosen, root)
+    def _continue_version(self, settings: Namespace) -> None:
+        """Let a run that continues log and save in the folder of its version, if its latest checkpoint is there."""
+        if settings.trainer.logger in (None, True):
+            self.version = version_to_continue(self.chosen, settings.trainer.default_root_dir)
         if self.version is not None:
             for saving in _checkpoint_callbacks(settings):
                 saving.enable_version_counter = False  # checkpoints take the place of those of the same name
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """Make the trainer; TensorBoard shows a run that continues as one curve."""
-        settings = self.config.get(str(self.subcommand), self.config)
-        if self.version is not None and settings.trainer.logger in (None, True):
-            root, step = settings.trainer.default_root_dir or ".", self.chosen.step
-            kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=step + 1)
+        if self.version is not None:
+            root = self.config.fit.trainer.default_root_dir or "."
+            kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=self.chosen.step + 1)
         return super().instantiate_trainer(**kwargs)
 
     def before_fit(self) -> None:

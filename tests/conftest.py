@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,28 @@ ROOT = Path(__file__).parent.parent
 def repo_root() -> Path:
     """The checkout, from which every command is run."""
     return ROOT
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """A function that runs ``cli.py`` with some arguments in this process, and returns what it wrote."""
+    from lightning_arc.command_line import ArcCLI, one_line_errors
+
+    def run(*arguments: object, status: int = 0) -> str:
+        capfd.readouterr()
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        ended = 0
+        try:
+            with one_line_errors():
+                ArcCLI()
+        except SystemExit as error:
+            ended = error.code
+        text = "\n".join(capfd.readouterr())
+        assert ended == status, text
+        return text
+
+    return run
 
 
 @pytest.fixture(scope="session")

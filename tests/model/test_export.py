@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lightning_arc.arc import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
+from lightning_arc.model.hyper_parameters import saved_settings, settings_to_save
 from lightning_arc.model.load import Lora
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
@@ -94,3 +95,28 @@ def test_all_weights_of_a_trimmed_model_are_continued_with_the_same_tokens_only(
         other.build(kept=others)
         with pytest.raises(DataError, match="model.trim_vocabulary"):
             other.on_load_checkpoint(checkpoint)
+
+
+def test_a_checkpoint_of_an_adapter_that_went_on_being_trained_needs_no_folder_of_it(repo_root, tmp_path):
+    base = str(repo_root / "lightning_arc" / "bundled" / "model")
+    first = ArcModel(base, lora=Lora(r=3, alpha=5, target_modules=["q_proj", "v_proj"]))
+    first.build()
+    first.model.save_pretrained(tmp_path / "adapter")
+    second = ArcModel(base, adapter_path=str(tmp_path / "adapter"))
+    second.build()
+    checkpoint = {"state_dict": copy.deepcopy(second.state_dict())}
+    second.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "last.ckpt")
+    settings = saved_settings(torch.load(tmp_path / "last.ckpt", weights_only=True), "last.ckpt")
+    assert settings["adapter_path"] is None
+    lora = Lora(**settings["lora"])
+    assert lora == Lora(r=3, alpha=5, target_modules=["q_proj", "v_proj"])
+    third = ArcModel(base, lora=lora)
+    third.build()
+    load_checkpoint(third, str(tmp_path / "last.ckpt"))
+    ids = torch.randint(80, (1, 9))
+    assert torch.equal(logits(third.eval().causal_lm, ids), logits(second.eval().causal_lm, ids))
+
+    config = first.model.peft_config["default"]
+    config.rank_pattern = {"q_proj": 2}  # no settings of ours make such an adapter
+    assert settings_to_save({"adapter_path": "other", "lora": None}, config) == {"adapter_path": "other", "lora": None}
