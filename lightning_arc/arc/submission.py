@@ -19,7 +19,10 @@ NO_ANSWER: Grid = as_grid([[0]])
 
 
 def write_submission(
-    answers: Mapping[str, Sequence[Sequence[Grid]]], tasks: Mapping[str, Task], path: str | Path
+    answers: Mapping[str, Sequence[Sequence[Grid]]],
+    tasks: Mapping[str, Task],
+    path: str | Path,
+    passed_over: Mapping[str, int] | None = None,
 ) -> None:
     """Write a submission with every task and test input, ``[[0]]`` where there is no attempt.
 
@@ -28,6 +31,7 @@ def write_submission(
             is left out has no attempts.
         tasks: the tasks to answer.
         path: where it goes; written whole or not at all.
+        passed_over: test inputs of tasks that could not be asked about, which have no attempts, by id.
 
     Raises:
         ValueError: if there are answers of another task, or not one list per test input.
@@ -41,6 +45,8 @@ def write_submission(
         if len(tests) != len(task.tests):
             raise ValueError(f"task {task_id}: answers of {len(tests)} test inputs, it has {len(task.tests)}")
         value[task_id] = [_entry(grids) for grids in tests]
+    for task_id, n_tests in (passed_over or {}).items():
+        value[task_id] = [_entry(())] * n_tests
     write_json(path, value)
 
 

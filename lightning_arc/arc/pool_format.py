@@ -1,0 +1,125 @@
+"""What a Parquet file must be to be a candidate pool: columns, types, and bounds that are checked before reading."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lightning_arc.arc.files import check_regular
+from lightning_arc.arc.grid import DataError
+
+FORMAT = b"lightning-arc-pool-2"
+SCHEMA = pa.schema(
+    [
+        ("task_id", pa.string()),
+        ("split", pa.string()),
+        ("index", pa.int32()),
+        ("height", pa.int8()),
+        ("width", pa.int8()),
+        ("cells", pa.binary()),
+        ("votes", pa.int32()),
+        ("sources", pa.list_(pa.string())),
+        ("log_likelihood", pa.float64()),
+        ("correct", pa.bool_()),
+    ],
+    metadata={b"format": FORMAT},
+)
+TEXTS = ("task_id", "split", "sources")
+"""Columns of texts that are repeated, and so kept once when they are read."""
+
+MAX_GROUP_ROWS = 2**18
+"""Most rows of a row group, and so most candidates of a pair; as many of the largest grids take 236 MB."""
+
+MAX_GROUP_BYTES = 2**28
+"""Most bytes of a column in a row group."""
+
+DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, IndexError, OverflowError, MemoryError, EOFError)
+"""What pyarrow raises where a file is damaged."""
+
+
+def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any], NDArray[np.int64]]:
+    """Open a pool and check its footer.
+
+    Returns:
+        The file; the text of its index, ``{"names": …, "index": …}``; and ``(row groups + 1,)`` first row of every row
+        group, and the number of rows behind them.
+
+    Raises:
+        DataError: says what is wrong, without the file's name.
+    """
+    try:
+        check_regular(path)
+        metadata = pq.read_metadata(path, memory_map=True)
+        pairs = _pairs(metadata)
+        _check_columns(metadata.schema.to_arrow_schema())
+        starts = _row_starts(metadata)
+        # What is kept once takes no more memory than the file declares.
+        paths = (metadata.schema.column(i).path for i in range(len(SCHEMA)))
+        texts = [path for path in paths if path.split(".")[0] in TEXTS]
+        options = {"memory_map": True, "read_dictionary": texts, "page_checksum_verification": True}
+        return pq.ParquetFile(path, metadata=metadata, **options), pairs, starts
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        make = "make pool, or python -m lightning_arc.build_pool, makes one"
+        raise DataError(f"there is no such pool; {make}") from error
+    except DAMAGED as error:
+        raise DataError(f"cannot be read as a Parquet pool: {reason(error)}") from error
+
+
+def check_sizes(group: pq.RowGroupMetaData, columns: Sequence[str]) -> None:
+    """Refuse a row group that would take more memory than one of a pool does, before any is taken.
+
+    Raises:
+        DataError: names the column.
+    """
+    for name in columns:
+        column = group.column(SCHEMA.names.index(name))
+        if column.total_uncompressed_size > MAX_GROUP_BYTES:
+            raise DataError(f"column {name} declares {column.total_uncompressed_size:,} bytes")
+        if name == "cells" and any("DICTIONARY" in encoding for encoding in column.encodings):
+            raise DataError("column cells is written with a dictionary, as pools are not")
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of what a library says."""
+    return (str(error).strip() or "it is damaged").splitlines()[0]
+
+
+def _pairs(metadata: pq.FileMetaData) -> dict[str, Any]:
+    """Return what a footer holds of the index of pairs."""
+    values = metadata.metadata or {}
+    if values.get(b"format") != FORMAT:
+        raise DataError(f"not a candidate pool (its format is not {FORMAT.decode()})")
+    try:
+        pairs = json.loads(values.get(b"pairs", b""))
+    except (ValueError, RecursionError) as error:
+        raise DataError("cannot be read as a Parquet pool: it has no index") from error
+    if not isinstance(pairs, dict) or not {"names", "index"} <= pairs.keys():
+        raise DataError("cannot be read as a Parquet pool: it has no index")
+    return pairs
+
+
+def _check_columns(schema: pa.Schema) -> None:
+    if schema.names != SCHEMA.names:
+        raise DataError(f"not a candidate pool (expected the columns {', '.join(SCHEMA.names)})")
+    for field, expected in zip(schema, SCHEMA, strict=True):
+        if _plain(field.type) != expected.type:
+            raise DataError(f"not a candidate pool (column {field.name} is {field.type}, expected {expected.type})")
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """Return a type as it is without names of list elements."""
+    return pa.list_(kind.value_type) if pa.types.is_list(kind) else kind
+
+
+def _row_starts(metadata: pq.FileMetaData) -> NDArray[np.int64]:
+    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    if sizes and not 0 <= min(sizes) <= max(sizes) <= MAX_GROUP_ROWS:
+        raise DataError(f"cannot be read as a Parquet pool: a row group declares {max(sizes):,} rows")
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
