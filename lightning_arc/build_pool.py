@@ -33,6 +33,7 @@ from lightning_arc.arc import (
     same_grid,
 )
 from lightning_arc.arc.grid import OversizedLineError
+from lightning_arc.arc.outputs import check_file
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import key_seed
 from lightning_arc.command_line import one_line_errors
@@ -110,6 +111,7 @@ def build_pool(
         raise DataError(f"wrong_per_pair is {wrong_per_pair}, expected 0 or more")
     if Path(out).suffix != ".parquet":
         raise DataError(f"{out}: expected a name that ends in .parquet (out)")
+    check_file(out, "out")
     known = read_tasks(tasks)
     pools = [open_pool(candidates or [], known)]
     for number, generator in enumerate(generators or []):

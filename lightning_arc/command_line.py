@@ -21,6 +21,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.arc.outputs import check_folder
 from lightning_arc.data import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
@@ -104,6 +105,18 @@ class ArcCLI(LightningCLI):
             raise DataError(f"{path}: no such checkpoint (ckpt_path)")
         if not zipfile.is_zipfile(path):
             raise DataError(f"{path}: not a checkpoint, or only a part of one (ckpt_path)")
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse an output folder that cannot be written to before anything is read."""
+        settings = self.config[self.subcommand]
+        if self.subcommand == "export":
+            check_folder(settings["folder"], "folder")
+            return
+        folder = settings["trainer"]["default_root_dir"]
+        if folder is None and self.subcommand in ("fit", "predict"):
+            folder = "."
+        if folder is not None and "://" not in str(folder):  # what is not on a disk cannot be tried
+            check_folder(folder, "trainer.default_root_dir")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from lightning_arc.arc.task import PairKey
 
 INDEX = np.dtype([("name", "<u8"), ("start", "<i8"), ("rows", "<i4"), ("place", "<i4")])
 
-_PAIR = re.compile(rb'\["((?:[^"\\]|\\.)*)", "(train|test)", (\d{1,9})\](?:, |\]$)')
+_PAIR = re.compile(rb'\["((?:[^"\\]|\\.)*)", "([a-z]*)", (-?\d{1,10})\](?:, |\]$)')
 """A pair's name as it is written, with what stands behind it."""
 
 

@@ -70,8 +70,8 @@ def read_tasks(source: str | Path, oversized: Oversized = "skip") -> Mapping[str
     path = expand(source)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if is_folder:
         entries = folder_entries(path)
     elif not is_file:
