@@ -6,6 +6,9 @@ from pathlib import Path
 
 from lightning_arc.arc.grid import DataError
 
+LONGEST_NAME = 255
+"""Most bytes of a name in a path that file systems take."""
+
 
 def check_folder(path: str | Path, option: str) -> None:
     """Refuse a folder that cannot be made, or not be written to. Nothing is left behind.
@@ -26,8 +29,8 @@ def check_folder(path: str | Path, option: str) -> None:
             name = "" if there == path.absolute() else f"{there} "
             kind = "a link to nothing" if there.is_symlink() and not there.exists() else "a file"
             raise DataError(f"{path}: {name}is {kind}, expected a folder ({option})")
-        if len(os.fsencode(path.name)) > 255:
-            raise DataError(f"{path}: the name is too long for a folder ({option})")
+        if any("\0" in part or len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
+            raise DataError(f"{path}: cannot be written to: File name too long, or not valid ({option})")
         # What the permissions say is not all: file systems can be read-only or full.
         with tempfile.TemporaryDirectory(prefix=".lightning-arc-", dir=there):
             pass
