@@ -52,7 +52,7 @@ def strange_values() -> Iterator[tuple[str, str]]:
         "ragged": "[[1],[1,2]]",
         "a text grid": '[["1"]]',
         "large": json.dumps([[0] * 31]),
-        "a very large grid": json.dumps([[0] * 2000] * 500),
+        "a very large grid": json.dumps([[0] * 1000] * 100),
         "minus": "[[-1]]",
         "ten": "[[10]]",
     }.items()
@@ -140,7 +140,7 @@ def zips(n: int) -> Iterator[tuple[str, bytes]]:
     yield "a long name", zipped(content, 0, "x" * 60_000 + ".json")
     yield "a folder", zipped(b"", 0, "a.json/")
     yield "nothing", zipped(b"", 8)
-    zeros = b"[" + b"0," * (60 * 2**20) + b"0]"
+    zeros = b"[" + b"0," * (5 * 2**20) + b"0]"
     yield "much", zipped(zeros, 8)
     lying = {
         8: zlib.compress(zeros, wbits=-15),
@@ -191,7 +191,7 @@ def faults(folder, n: int) -> tuple[int, list[str]]:
 
 
 def test_every_damaged_file_is_read_or_refused_in_one_short_line(tmp_path):
-    tried, wrong = faults(tmp_path, 40)
+    tried, wrong = faults(tmp_path, 20)
     assert tried > 1500 and wrong == []
 
 
