@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from lightning_arc.arc import DataError
 from lightning_arc.arc.files import file_name
 from lightning_arc.arc.outputs import check_file, check_folder
+from lightning_arc.journal import Journal
 
 
 def test_a_folder_that_can_be_made_or_written_to_is_left_as_it_was(tmp_path):
@@ -48,6 +50,25 @@ def test_folders_that_cannot_be_written_to_are_refused_in_one_line(tmp_path, mon
 def test_a_file_that_is_a_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match=re.escape(f"{tmp_path}: is a folder, expected the name of a file (out)")):
         check_file(tmp_path, "out")
+
+
+def test_a_journal_that_cannot_be_written_is_refused_by_its_name(tmp_path, monkeypatch):
+    def journal(path: Path) -> Journal:
+        return Journal(path, "signature", lambda record: record, lambda value: value)
+
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match=re.escape(f"{tmp_path / 'file' / 'j.jsonl'}: cannot be written: ")):
+        journal(tmp_path / "file" / "j.jsonl")
+    written = journal(tmp_path / "j.jsonl")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        DataError, match=re.escape(f"{tmp_path / 'j.jsonl'}: cannot be written: No space left on device")
+    ):
+        written.append({})
 
 
 IDS = st.text(max_size=400) | st.sampled_from(
