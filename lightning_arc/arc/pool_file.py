@@ -23,7 +23,15 @@ from numpy.typing import NDArray
 from lightning_arc.arc.candidates import Candidate, CandidatePool, choose_wrong
 from lightning_arc.arc.files import expand, whole_file
 from lightning_arc.arc.grid import MAX_SIDE, N_COLOURS, DataError, Grid, same_grid
-from lightning_arc.arc.pool_format import DAMAGED, MAX_GROUP_ROWS, SCHEMA, check_sizes, open_parquet, reason
+from lightning_arc.arc.pool_format import (
+    DAMAGED,
+    MAX_GROUP_ROWS,
+    SCHEMA,
+    check_sizes,
+    open_parquet,
+    reason,
+    written_out,
+)
 from lightning_arc.arc.pool_index import decode_index, decode_names, encode_index, pair_number
 from lightning_arc.arc.task import PairKey, Task
 
@@ -257,7 +265,7 @@ class PoolFile:
     def _read(self, group: int, columns: list[str]) -> pa.Table:
         try:
             check_sizes(self._file.metadata.row_group(group), columns)
-            table = self._file.read_row_group(group, columns=columns, use_threads=False)
+            table = written_out(self._file.read_row_group(group, columns=columns, use_threads=False))
         except DataError as error:
             raise DataError(f"{self.path}: row group {group}: {error}") from error
         except DAMAGED as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -84,6 +85,19 @@ def check_sizes(group: pq.RowGroupMetaData, columns: Sequence[str]) -> None:
             raise DataError(f"column {name} declares {column.total_uncompressed_size:,} bytes")
         if name == "cells" and any("DICTIONARY" in encoding for encoding in column.encodings):
             raise DataError("column cells is written with a dictionary, as pools are not")
+
+
+def written_out(table: pa.Table) -> pa.Table:
+    """Return a table with texts that were kept once in every row, which is read faster, where that is no more bytes."""
+    for name in TEXTS:
+        if name not in table.column_names:
+            continue
+        column = table[name].combine_chunks()
+        texts = column.flatten() if pa.types.is_list(column.type) else column
+        longest = pc.max(pc.binary_length(texts.dictionary)).as_py() or 0
+        if longest * len(texts) <= MAX_GROUP_BYTES:
+            table = table.set_column(table.column_names.index(name), name, column.cast(SCHEMA.field(name).type))
+    return table
 
 
 def reason(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,8 @@ def encode_index(names: list[PairKey], counts: list[int]) -> str:
         counts: how many rows each has.
 
     Raises:
-        ValueError: if a pair is there twice, or the names are longer than `decode_names` reads.
+        ValueError: if a pair is there twice.
+        DataError: if the names are longer than `decode_names` reads.
     """
     table = np.zeros(len(names), INDEX)
     table["name"] = np.array([pair_number(key) for key in names], np.uint64)
@@ -38,7 +40,7 @@ def encode_index(names: list[PairKey], counts: list[int]) -> str:
         raise ValueError("a pair was written twice")
     texts = {"names": json.dumps([list(key) for key in names]).encode(), "index": table.tobytes()}
     if len(texts["names"]) > _names_limit(len(names)):
-        raise ValueError("the ids of the tasks are too long for a pool")
+        raise DataError("the ids of the tasks are too long for a pool")
     return json.dumps({name: base64.b85encode(zlib.compress(data)).decode() for name, data in texts.items()})
 
 
@@ -107,7 +109,8 @@ def _names_limit(n_pairs: int) -> int:
     return 64 * 2**20 + 1024 * n_pairs
 
 
-def _expand(text: object, limit) -> bytes:
+def _expand(text: object, limit: Callable[[int], int]) -> bytes:
+    """Return what a text stands for, which is no longer than the limit for its compressed length."""
     if not isinstance(text, str):
         raise DataError("it has no index")
     try:
