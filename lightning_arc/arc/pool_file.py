@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -27,7 +28,7 @@ from lightning_arc.arc.pool_format import (
     DAMAGED,
     MAX_GROUP_ROWS,
     SCHEMA,
-    check_sizes,
+    is_unusual,
     open_parquet,
     reason,
     written_out,
@@ -162,7 +163,7 @@ class PoolFile:
         rows = self._rows(group)
         others = [name for name in SCHEMA.names if name not in SHAPES]
         if self._last is None or self._last[0] != group:  # pairs are mostly asked for one after the other
-            self._last = group, self._read(group, others)
+            self._last = group, self._read(self._file, group, others)
         columns = [column.to_pylist() for column in self._last[1].slice(row, n).columns]
         candidates = []
         for i, values in enumerate(zip(*columns, strict=True), row):
@@ -250,9 +251,9 @@ class PoolFile:
         return rows
 
     def _decode(self, group: int) -> _Rows:
-        table = self._read(group, list(SHAPES))
+        table = self._read(self._file, group, ["height", "width"])
         heights, widths = (table[name].combine_chunks().to_numpy().astype(np.int64) for name in ("height", "width"))
-        cells = table["cells"].combine_chunks()
+        cells = self._read_cells(group, heights * widths)
         _, offsets, data = cells.buffers()
         offsets = np.frombuffer(offsets, np.int32)[cells.offset : cells.offset + len(cells) + 1]
         values = np.frombuffer(data, np.int8)
@@ -262,10 +263,18 @@ class PoolFile:
             raise DataError(f"{self.path}: row group {group} has cells that are no grids")
         return _Rows(heights.astype(np.int8), widths.astype(np.int8), offsets, values)
 
-    def _read(self, group: int, columns: list[str]) -> pa.Table:
+    def _read_cells(self, group: int, n_cells: NDArray[np.int64]) -> pa.BinaryArray:
+        if not is_unusual(self._file.metadata.row_group(group).total_byte_size, n_cells):
+            return self._read(self._file, group, ["cells"])["cells"].combine_chunks()
+        with open_parquet(self.path, careful=True)[0] as file:
+            cells = self._read(file, group, ["cells"])["cells"].combine_chunks()
+        if (pc.max(pc.binary_length(cells.dictionary)).as_py() or 0) > MAX_SIDE**2:
+            raise DataError(f"{self.path}: row group {group} has cells that are no grids")
+        return cells.cast(pa.binary())
+
+    def _read(self, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
         try:
-            check_sizes(self._file.metadata.row_group(group), columns)
-            table = written_out(self._file.read_row_group(group, columns=columns, use_threads=False))
+            table = written_out(file.read_row_group(group, columns=columns, use_threads=False))
         except DataError as error:
             raise DataError(f"{self.path}: row group {group}: {error}") from error
         except DAMAGED as error:

@@ -1,7 +1,6 @@
 """What a Parquet file must be to be a candidate pool: columns, types, and bounds that are checked before reading."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,14 +36,18 @@ MAX_GROUP_ROWS = 2**18
 """Most rows of a row group, and so most candidates of a pair; as many of the largest grids take 236 MB."""
 
 MAX_GROUP_BYTES = 2**28
-"""Most bytes of a column in a row group."""
+"""Most bytes of a row group, and of a column of texts that is written out."""
 
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, IndexError, OverflowError, MemoryError, EOFError)
 """What pyarrow raises where a file is damaged."""
 
 
-def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any], NDArray[np.int64]]:
+def open_parquet(path: Path, careful: bool = False) -> tuple[pq.ParquetFile, dict[str, Any], NDArray[np.int64]]:
     """Open a pool and check its footer.
+
+    Args:
+        path: the file.
+        careful: whether cells too are kept once where rows have equal ones, which is slower.
 
     Returns:
         The file; the text of its index, ``{"names": …, "index": …}``; and ``(row groups + 1,)`` first row of every row
@@ -61,7 +64,7 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any], NDArray[np
         starts = _row_starts(metadata)
         # What is kept once takes no more memory than the file declares.
         paths = (metadata.schema.column(i).path for i in range(len(SCHEMA)))
-        texts = [path for path in paths if path.split(".")[0] in TEXTS]
+        texts = [path for path in paths if path.split(".")[0] in (*TEXTS, *(["cells"] if careful else []))]
         options = {"memory_map": True, "read_dictionary": texts, "page_checksum_verification": True}
         return pq.ParquetFile(path, metadata=metadata, **options), pairs, starts
     except DataError:
@@ -73,18 +76,17 @@ def open_parquet(path: Path) -> tuple[pq.ParquetFile, dict[str, Any], NDArray[np
         raise DataError(f"cannot be read as a Parquet pool: {reason(error)}") from error
 
 
-def check_sizes(group: pq.RowGroupMetaData, columns: Sequence[str]) -> None:
-    """Refuse a row group that would take more memory than one of a pool does, before any is taken.
+def is_unusual(declared: int, cells: NDArray[np.int64]) -> bool:
+    """Whether a row group's declared bytes are others than those of its grids and a little about each.
 
-    Raises:
-        DataError: names the column.
+    Texts are long then, or cells are written once for many rows, and may be far more than the file holds.
+
+    Args:
+        declared: bytes of the row group, uncompressed.
+        cells: ``(rows,)`` cells of every grid.
     """
-    for name in columns:
-        column = group.column(SCHEMA.names.index(name))
-        if column.total_uncompressed_size > MAX_GROUP_BYTES:
-            raise DataError(f"column {name} declares {column.total_uncompressed_size:,} bytes")
-        if name == "cells" and any("DICTIONARY" in encoding for encoding in column.encodings):
-            raise DataError("column cells is written with a dictionary, as pools are not")
+    expected = int(cells.sum()) + 4 * len(cells)
+    return not expected <= declared <= expected + 256 * len(cells) + 2**16
 
 
 def written_out(table: pa.Table) -> pa.Table:
@@ -133,7 +135,11 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def _row_starts(metadata: pq.FileMetaData) -> NDArray[np.int64]:
-    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    # Not `column` of a row group: where statistics are damaged, it ends the process.
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    sizes = [group.num_rows for group in groups]
+    if any(group.total_byte_size > MAX_GROUP_BYTES for group in groups):
+        raise DataError("cannot be read as a Parquet pool: a row group declares too many bytes")
     if sizes and not 0 <= min(sizes) <= max(sizes) <= MAX_GROUP_ROWS:
         raise DataError(f"cannot be read as a Parquet pool: a row group declares {max(sizes):,} rows")
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
