@@ -266,7 +266,11 @@ class PoolFile:
     def _read_cells(self, group: int, n_cells: NDArray[np.int64]) -> pa.BinaryArray:
         if not is_unusual(self._file.metadata.row_group(group).total_byte_size, n_cells):
             return self._read(self._file, group, ["cells"])["cells"].combine_chunks()
-        with open_parquet(self.path, careful=True)[0] as file:
+        try:
+            careful = open_parquet(self.path, careful=True)[0]
+        except DataError as error:  # the file was changed since it was opened
+            raise DataError(f"{self.path}: {error}") from error
+        with careful as file:
             cells = self._read(file, group, ["cells"])["cells"].combine_chunks()
         if (pc.max(pc.binary_length(cells.dictionary)).as_py() or 0) > MAX_SIDE**2:
             raise DataError(f"{self.path}: row group {group} has cells that are no grids")
