@@ -7,6 +7,7 @@ Knows tasks, pools and the command that generates. Knows nothing of how any of t
 
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from lightning_arc.arc import (
     read_tasks,
     same_grid,
 )
+from lightning_arc.arc.grid import OversizedLineError
+from lightning_arc.arc.outputs import check_file
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import key_seed
 from lightning_arc.command_line import one_line_errors
@@ -108,6 +111,7 @@ def build_pool(
         raise DataError(f"wrong_per_pair is {wrong_per_pair}, expected 0 or more")
     if Path(out).suffix != ".parquet":
         raise DataError(f"{out}: expected a name that ends in .parquet (out)")
+    check_file(out, "out")
     known = read_tasks(tasks)
     pools = [open_pool(candidates or [], known)]
     for number, generator in enumerate(generators or []):
@@ -116,12 +120,24 @@ def build_pool(
         pools.append(open_pool(folder / "candidates.parquet", known))
     pool, counts = MergedPool(pools), Counts()
     with PoolWriter(out) as writer:
-        for task in track(known.values(), "writing", console=Console(stderr=True), transient=True):
+        for task in track(_valid(known), "writing", len(known), console=Console(stderr=True), transient=True):
             for key, found in filled(task, pool, wrong_per_pair, seed):
                 writer.add(key, found)
                 count(counts, task.pair(key).output is not None, found)
     print_counts(counts, out)
     return counts
+
+
+def _valid(known: Mapping[str, Task]) -> Iterator[Task]:
+    """Iterate over tasks; lines that are read now and have too large a grid are passed over, and counted in the end."""
+    passed_over = 0
+    for task_id in known:
+        try:
+            yield known[task_id]
+        except OversizedLineError:
+            passed_over += 1
+    if passed_over:
+        warnings.warn(f"tasks: {passed_over} of {len(known)} passed over, with too large a grid", stacklevel=2)
 
 
 def generate(generator: Generator, tasks: str, folder: Path) -> None:

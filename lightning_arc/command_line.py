@@ -22,6 +22,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.arc.outputs import check_folder
 from lightning_arc.checkpoint_path import choose_checkpoint, newest_checkpoint, remove_forgotten, version_to_continue
 from lightning_arc.data import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
@@ -151,6 +152,18 @@ class ArcCLI(LightningCLI):
             root = self.config.fit.trainer.default_root_dir or "."
             kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=self.chosen.step + 1)
         return super().instantiate_trainer(**kwargs)
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse an output folder that cannot be written to before anything is read."""
+        settings = self.config[self.subcommand]
+        if self.subcommand == "export":
+            check_folder(settings["folder"], "folder")
+            return
+        folder = settings["trainer"]["default_root_dir"]
+        if folder is None and self.subcommand in ("fit", "predict"):
+            folder = "."
+        if folder is not None and "://" not in str(folder):  # what is not on a disk cannot be tried
+            check_folder(folder, "trainer.default_root_dir")
 
     def before_fit(self) -> None:
         """Remove what killed runs left in the folder of a run that continues."""

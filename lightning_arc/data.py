@@ -26,10 +26,10 @@ from lightning_arc.arc import (
     add_right_outputs,
     base_id,
     read_candidates,
-    read_tasks,
     same_grid,
 )
 from lightning_arc.arc.leave_one_out import FEW, MANY
+from lightning_arc.arc.tasks import Oversized, read_all_tasks
 from lightning_arc.asking import QuestionStream, alike
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
@@ -45,7 +45,7 @@ from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind, TokenTree
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
-from lightning_arc.queries import held_out, opening_tree, read_queries
+from lightning_arc.queries import opening_tree, read_predicted, read_queries
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.records import Question, ViewEvidence
@@ -79,6 +79,8 @@ class ArcDataModule(L.LightningDataModule):
         with_right_output: whether a known right output that is not among a query's candidates is ranked with them. It
             has no vote. This measures a verifier, not a solver.
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
+        oversized_tasks: whether tasks with a grid of more than 30 rows or columns are passed over with a warning
+            (``skip``; a submission has ``[[0]]`` for them) or refused (``error``), in all data.
         lessons: whether each task's demonstrations are given as training batches before it is asked about (follows
             ``model.test_time``).
         lesson_prompts: prompts that are made of them; ``null`` for `predict_prompt`, and for the writing of outputs
@@ -120,6 +122,7 @@ class ArcDataModule(L.LightningDataModule):
         leave_one_out: bool = False,
         with_right_output: bool = False,
         only_with_candidates: bool = False,
+        oversized_tasks: Oversized = "skip",
         lessons: bool = False,
         lesson_prompts: list[str] | None = None,
         trim_vocabulary: bool = False,
@@ -151,6 +154,7 @@ class ArcDataModule(L.LightningDataModule):
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
         self.generate, self.leave_one_out, self.with_right_output = generate, leave_one_out, with_right_output
         self.only_with_candidates, self.trim_vocabulary = only_with_candidates, trim_vocabulary
+        self.oversized_tasks: Oversized = oversized_tasks
         self.lessons, self.lesson_prompts = lessons, lesson_prompts or lesson_prompts_beside(predict_prompt)
         self.grid_encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
         self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
@@ -172,6 +176,7 @@ class ArcDataModule(L.LightningDataModule):
         self.prompter: Prompter | None = None
         self.val_episodes: list[Episode] = []
         self.predict_tasks: dict[str, Task] = {}
+        self.passed_over: dict[str, int] = {}
         self.predict_candidates = CandidatePool()
         self.queries: dict[PairKey, Episode] = {}
         self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
@@ -185,10 +190,11 @@ class ArcDataModule(L.LightningDataModule):
         if self.trim_vocabulary:
             kept = prompt_vocabulary(self.prompter)
             self.prompter = Prompter(self.prompter.tokenizer, self.grid_encoder, kept)
+        read = partial(read_source, oversized=self.oversized_tasks)
         if stage == "fit" and self._sampler is None:
             if not self.train_datasets:
                 raise DataError("data.train_datasets: nothing to train with")
-            sources = [self._split(read_source(dataset), held_out=False) for dataset in self.train_datasets]
+            sources = [self._split(read(dataset), held_out=False) for dataset in self.train_datasets]
             self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
             programs = [prompt for prompt in self._sampler.prompts if PROMPTS[prompt] in FROM_CODE]
             if programs and not self.prompter.writes_code:
@@ -198,18 +204,19 @@ class ArcDataModule(L.LightningDataModule):
         if stage in ("fit", "validate") and not self.val_episodes:
             judged: list[Task] = []
             if self.val_dataset is not None:
-                source = self._split(read_source(self.val_dataset), held_out=True)
+                source = self._split(read(self.val_dataset, in_memory=True), held_out=True)
                 self.val_episodes = validation_episodes(source, self.seed)
                 judged += source.tasks
             elif stage == "validate":
                 raise DataError("data.val_dataset: nothing to validate with")
             if stage == "fit":
-                judged += read_tasks(self.tasks).values() if self.tasks else ()
+                judged += read_all_tasks(self.tasks, self.oversized_tasks).values() if self.tasks else ()
                 self._refuse_leaks(judged)
         if stage == "predict":
             if self.tasks is None or not (self.candidates or self.generate):
                 raise DataError("data.tasks and data.candidates: both are needed to rank")
-            self.predict_tasks = held_out(read_tasks(self.tasks), self.held_out_fraction)
+            which = self.tasks, self.held_out_fraction, self.oversized_tasks
+            self.predict_tasks, self.passed_over = read_predicted(*which)
             candidates = None if self.generate else read_candidates(self.candidates, self.predict_tasks)
             if candidates is not None and self.only_with_candidates:
                 named = {key.task_id for key in candidates}

@@ -8,15 +8,18 @@ signature is begun anew, and a last line that an interruption left half-written 
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+from lightning_arc.arc.grid import DataError
 
 Record = TypeVar("Record")
 
 
 class Journal(Generic[Record]):
-    """A journal that is added to. Several processes have a file each.
+    """A journal that is added to. Several processes have a file each; one that cannot be written is a `DataError`.
 
     Args:
         path: the file; its folder is made.
@@ -32,25 +35,28 @@ class Journal(Generic[Record]):
         encode: Callable[[Record], dict[str, Any]],
         decode: Callable[[Any], Record | None],
     ) -> None:
-        self._encode = encode
-        path.parent.mkdir(parents=True, exist_ok=True)
-        kept, self.records = read_journal(path, signature, decode)
-        if not kept:
-            path.write_bytes(json.dumps({"signature": signature}).encode() + b"\n")
-        elif kept != path.stat().st_size:
-            os.truncate(path, kept)
-        self._file = path.open("ab")
+        self._encode, self._path = encode, path
+        with _written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            kept, self.records = read_journal(path, signature, decode)
+            if not kept:
+                path.write_bytes(json.dumps({"signature": signature}).encode() + b"\n")
+            elif kept != path.stat().st_size:
+                os.truncate(path, kept)
+            self._file = path.open("ab")
 
     def append(self, record: Record) -> None:
         """Add a record; it is on disk when this returns."""
         self.records.append(record)
-        self._file.write(json.dumps(self._encode(record), allow_nan=False).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with _written(self._path):
+            self._file.write(json.dumps(self._encode(record), allow_nan=False).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with _written(self._path):
+            self._file.close()
 
 
 def read_journal(path: Path, signature: str, decode: Callable[[Any], Record | None]) -> tuple[int, list[Record]]:
@@ -67,6 +73,15 @@ def read_journal(path: Path, signature: str, decode: Callable[[Any], Record | No
         return 0, []
     records = [record for line in others if (record := decode(_parsed(line))) is not None]
     return data.rfind(b"\n") + 1, records
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Name the file where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 def _parsed(line: bytes) -> Any:

@@ -5,11 +5,11 @@ Knows tasks, candidates and how training samples are drawn. Knows nothing of mod
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from urllib.parse import quote
 
 import numpy as np
 
 from lightning_arc.arc.candidates import CandidatePool
+from lightning_arc.arc.files import file_name
 from lightning_arc.arc.grid import DataError
 from lightning_arc.arc.task import Episode, PairKey, Task
 from lightning_arc.augment.views import key_seed
@@ -73,7 +73,7 @@ class Lesson:
     def name(self) -> str:
         """Its key as a file's name, which no other lesson has and which no ``@`` of a task's id is in."""
         task_id, split, index = self.key
-        return quote(task_id, safe="#") + ("" if split == "test" else f"@pair{index}")
+        return file_name(task_id) + ("" if split == "test" else f"@pair{index}")
 
     def batch(self, number: int, n_trees: int) -> TreeBatch | None:
         """Return a batch of ``n_trees`` trees, ``None`` if none of the demonstrations is short enough to be asked."""

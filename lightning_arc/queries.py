@@ -10,6 +10,7 @@ import numpy as np
 
 from lightning_arc.arc import CandidatePool, DataError, Episode, PairKey, Task, base_id, leave_one_out
 from lightning_arc.arc.leave_one_out import FEW, MANY
+from lightning_arc.arc.tasks import Oversized, read_all_tasks
 from lightning_arc.prompt.layouts import WRITE
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
@@ -22,10 +23,24 @@ def held_out(tasks: Mapping[str, Task], fraction: float) -> dict[str, Task]:
     Raises:
         DataError: if none of the tasks is left.
     """
-    kept = [task_id for task_id in tasks if not fraction or id_share(base_id(task_id)) < fraction]
+    kept = [task_id for task_id in tasks if _is_held_out(task_id, fraction)]
     if fraction and not kept:
         raise DataError(f"data.held_out_fraction: {fraction:g} holds none of the {len(tasks)} tasks of data.tasks out")
     return {task_id: tasks[task_id] for task_id in kept}
+
+
+def read_predicted(source: str, fraction: float, oversized: Oversized) -> tuple[dict[str, Task], dict[str, int]]:
+    """Read what is predicted: the tasks that `held_out` keeps, and the test inputs of those passed over, by id.
+
+    Raises:
+        DataError: names what is not as it must be.
+    """
+    tasks = read_all_tasks(source, oversized)
+    return held_out(tasks, fraction), {i: n for i, n in tasks.oversized.items() if _is_held_out(i, fraction)}
+
+
+def _is_held_out(task_id: str, fraction: float) -> bool:
+    return not fraction or id_share(base_id(task_id)) < fraction
 
 
 def read_queries(

@@ -18,7 +18,7 @@ from lightning_arc.arc.grid import DataError, LineError
 from lightning_arc.arc.json_lines import JsonLinesTasks
 from lightning_arc.arc.merged_pool import Pool
 from lightning_arc.arc.task import Task, base_id
-from lightning_arc.arc.tasks import read_tasks
+from lightning_arc.arc.tasks import Oversized, read_all_tasks, read_tasks
 from lightning_arc.augment.weights import shares
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
 
@@ -101,8 +101,13 @@ class Source:
     weight: float
 
 
-def read_source(dataset: Dataset) -> Source:
+def read_source(dataset: Dataset, oversized: Oversized = "skip", in_memory: bool = False) -> Source:
     """Read a dataset's tasks and candidates.
+
+    Args:
+        dataset: the dataset.
+        oversized: what becomes of tasks with too large a grid, see `read_tasks`.
+        in_memory: whether the tasks of JSON lines are read now.
 
     Raises:
         DataError: names what is not as it must be.
@@ -114,7 +119,7 @@ def read_source(dataset: Dataset) -> Source:
         raise DataError(f"{where}: a dataset needs a prompt and a weight above 0")
     if not 0 < dataset.ratio <= 1:
         raise DataError(f"{where}: ratio is {dataset.ratio}, expected more than 0 and at most 1")
-    tasks = read_tasks(where)
+    tasks = (read_all_tasks if in_memory else read_tasks)(where, oversized)
     if not isinstance(tasks, JsonLinesTasks) and all(task.code is None for task in tasks.values()):
         weights = {name: weight for name, weight in weights.items() if PROMPTS[name] not in FROM_CODE}
         if not any(weights.values()):

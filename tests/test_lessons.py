@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task, as_grid, leave_one_out
+from lightning_arc.arc.files import file_name
 from lightning_arc.batch import TreeBatch
 from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.prompt.prompter import Prompter
@@ -107,8 +108,8 @@ def test_verdicts_and_writing_are_taught_by_every_prompt_of_verdicts():
 
 
 def test_a_lessons_name_is_a_files_name_that_no_other_lesson_has(task, prompter):
-    assert lesson(task, prompter).name == "some%2Ftask"
-    assert lesson(task, prompter, 1).name == "some%2Ftask@pair1"
+    assert lesson(task, prompter).name == file_name("some/task")
+    assert lesson(task, prompter, 1).name == file_name("some/task") + "@pair1"
     named = Task("some/task@pair1", task.demonstrations, task.tests)
     assert lesson(named, prompter).name not in {lesson(task, prompter, number).name for number in range(5)}
 

@@ -1,4 +1,4 @@
-"""Reading and writing candidates: attempts in JSON, verifier files, and the project's Parquet pools.
+"""Reading and writing candidates: attempts in JSON, verifier files, the project's Parquet pools, and folders of them.
 
 Knows candidate files and the tasks they are for. Knows nothing of prompts or models.
 """
@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning_arc.arc.attempts import Attempts, is_benchmark
 from lightning_arc.arc.candidates import Candidate, CandidatePool
 from lightning_arc.arc.files import dump_line as dump_line
-from lightning_arc.arc.files import expand, no_cycle_search, read_json, write_json
-from lightning_arc.arc.grid import DataError, named_grid
+from lightning_arc.arc.files import entries, expand, no_cycle_search, read_json, sub_folders, write_json
+from lightning_arc.arc.grid import DataError, OversizedLineError, shortened
 from lightning_arc.arc.merged_pool import MergedPool, Pool
 from lightning_arc.arc.pool_file import PoolFile
 from lightning_arc.arc.task import PairKey, Task
@@ -29,9 +30,10 @@ def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str
     greater number of votes.
 
     Args:
-        paths: JSON files ``{task_id: [{"attempt_1": grid, …} or [grid, …] per test input]}``, verifier files
-            (``{task_id: {"n_train": n, "train": [{…, "attempt_1": grid}]}}``), or Parquet pools. Empty grids and
-            ``null`` are skipped.
+        paths: JSON files ``{task_id: [{"attempt_1": grid, …} or [grid, …] per test input]}``, where an object with the
+            grid as its ``answer`` may stand for a grid; lists with an entry a test input, named after their task, as
+            arc-agi-benchmarking writes them; verifier files (``{task_id: {"n_train": n, "train": [{…, "attempt_1":
+            grid}]}}``); Parquet pools; or folders of such, or of folders of such. Empty grids and ``null`` are skipped.
         tasks: the tasks that are asked for.
 
     Returns:
@@ -39,7 +41,7 @@ def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str
         that were not asked for are passed over with one `CandidateWarning` that counts them.
 
     Raises:
-        DataError: names the file, task and field; also if a file has none of the tasks.
+        DataError: names the file, task and field; also if a file or folder has none of the tasks.
     """
     pool = CandidatePool()
     merged = open_pool(paths, tasks)
@@ -65,15 +67,18 @@ def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task
         DataError: like `read_candidates`.
     """
     pools: list[Pool] = []
-    told, others, with_others = CandidatePool(), set(), []
+    told, others, with_others, attempts = CandidatePool(), set(), [], Attempts()
     for path in map(expand, [paths] if isinstance(paths, str | Path) else paths):
-        if path.suffix.lower() == ".parquet":
-            pool: Pool = PoolFile(path)
-            n_asked, passed_over = _check_pairs(pool, tasks)
-        else:
-            pool = CandidatePool()
-            with no_cycle_search():
-                n_asked, passed_over = _read_json(path, tasks, pool, told)
+        pool, n_asked, passed_over = CandidatePool(), 0, set()
+        for file in _files(path):
+            if file.suffix.lower() == ".parquet":
+                pools.append(PoolFile(file))
+                found = _check_pairs(pools[-1], tasks)
+            else:
+                with no_cycle_search():
+                    found = _read_json(file, tasks, pool, told, attempts, in_folder=file != path)
+            n_asked += found[0]
+            passed_over |= found[1]
         if not n_asked:
             raise DataError(f"{path}: has no candidates for any of the {len(tasks)} asked tasks")
         pools.append(pool)
@@ -82,6 +87,9 @@ def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task
             with_others.append(str(path))
     if others:
         message = f"{', '.join(with_others)}: {len(others)} tasks were not asked for and passed over"
+        warnings.warn(message, CandidateWarning, stacklevel=2)
+    if attempts.n_malformed:
+        message = f"{attempts.n_malformed} answers are no grids and passed over, the first: {attempts.first}"
         warnings.warn(message, CandidateWarning, stacklevel=2)
     pools = [pool for pool in pools if len(pool)]
     if len(pools) == 1 and not len(told):
@@ -113,14 +121,36 @@ def read_pool(path: str | Path) -> CandidatePool:
     return pool
 
 
+def _files(path: Path) -> list[Path]:
+    """Return a path's candidate files: itself, or those in a folder, or in the folders in it if it has none."""
+    if not path.is_dir():
+        return [path]
+    files = _in_folder(path) or [file for folder in sub_folders(path) for file in _in_folder(folder)]
+    if not files:
+        raise DataError(f"{path}: holds no candidate files (.json or .parquet)")
+    return files
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    return sorted(file for file in entries(folder) if file.suffix.lower() in (".json", ".parquet"))
+
+
+def _task(tasks: Mapping[str, Task], task_id: str) -> Task | None:
+    """Return a task that was asked for, ``None`` if it was not, or is passed over for too large a grid."""
+    try:
+        return tasks.get(task_id)
+    except OversizedLineError:
+        return None
+
+
 def _check_pairs(pool: PoolFile, tasks: Mapping[str, Task]) -> tuple[int, set[str]]:
     """Return how many asked pairs a pool has, and the ids of its tasks that were not asked for."""
     n_asked, others = 0, set()
     for key in pool:
-        if key.task_id not in tasks:
+        task = _task(tasks, key.task_id)
+        if task is None:
             others.add(key.task_id)
             continue
-        task = tasks[key.task_id]
         if key.split not in ("train", "test") or not 0 <= key.index < len(
             task.demonstrations if key.split == "train" else task.tests
         ):
@@ -129,26 +159,47 @@ def _check_pairs(pool: PoolFile, tasks: Mapping[str, Task]) -> tuple[int, set[st
     return n_asked, others
 
 
-def _read_json(path: Path, tasks: Mapping[str, Task], pool: CandidatePool, told: CandidatePool) -> tuple[int, set[str]]:
+def _read_json(
+    path: Path,
+    tasks: Mapping[str, Task],
+    pool: CandidatePool,
+    told: CandidatePool,
+    attempts: Attempts,
+    in_folder: bool = False,
+) -> tuple[int, set[str]]:
     """Add a file's candidates to a pool, what verifier entries tell to another; return as `_check_pairs` does."""
-    content = read_json(path)
+    content, source = read_json(path), path.name
+    if is_benchmark(content):
+        content = {path.stem: content}
+        if path.stem not in tasks and not in_folder:
+            name = shortened(path.stem)
+            raise DataError(
+                f"{path}: a list of attempts is of the task that its file is named after, and {name} is none"
+            )
+        source = path.parent.name if in_folder else source
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of candidates by task id")
-    asked = [task_id for task_id in content if task_id in tasks]
-    for task_id in asked:
-        task, value, where = tasks[task_id], content[task_id], f"{path}: task {task_id}"
+    n_asked, others = 0, set()
+    for task_id, value in content.items():
+        task, where = _task(tasks, task_id), f"{path}: task {shortened(task_id)}"
+        if task is None:
+            others.add(task_id)
+            continue
+        n_asked += 1
         if isinstance(value, dict) and "n_train" in value:
-            _add_verifier(told, task, value, where, path.name)
+            _add_verifier(told, task, value, where, source, attempts)
             continue
         if not isinstance(value, list) or len(value) != len(task.tests):
             found = f"{len(value)} entries" if isinstance(value, list) else "no list of candidates"
             raise DataError(f"{where}: has {found}, the task has {len(task.tests)} test inputs")
-        for i, attempts in enumerate(value):
-            _add_attempts(pool, PairKey(task_id, "test", i), attempts, f"{where}: [{i}]", path.name)
-    return len(asked), content.keys() - tasks.keys()
+        for i, one in enumerate(value):
+            _add_attempts(pool, PairKey(task_id, "test", i), one, f"{where}: [{i}]", source, attempts)
+    return n_asked, others
 
 
-def _add_verifier(pool: CandidatePool, task: Task, value: dict[str, Any], where: str, source: str) -> None:
+def _add_verifier(
+    pool: CandidatePool, task: Task, value: dict[str, Any], where: str, source: str, attempts: Attempts
+) -> None:
     n, pairs = value["n_train"], value.get("train")
     expected = len(task.demonstrations) + len(task.tests)
     if type(n) is not int or not isinstance(pairs, list) or len(pairs) != expected or n != len(task.demonstrations):
@@ -161,25 +212,11 @@ def _add_verifier(pool: CandidatePool, task: Task, value: dict[str, Any], where:
         key = PairKey(task.id, "train", i) if i < n else PairKey(task.id, "test", i - n)
         if pair.get("input", None) not in (None, task.pair(key).input.tolist()):
             raise DataError(f"{where}: train[{i}].input is not that of {key}")
-        attempts = {name: grid for name, grid in pair.items() if name not in ("input", "output")}
-        _add_attempts(pool, key, attempts, f"{where}: train[{i}]", source)
+        proposed = {name: grid for name, grid in pair.items() if name not in ("input", "output")}
+        _add_attempts(pool, key, proposed, f"{where}: train[{i}]", source, attempts)
 
 
-def _add_attempts(pool: CandidatePool, key: PairKey, attempts: Any, where: str, source: str) -> None:
+def _add_attempts(pool: CandidatePool, key: PairKey, value: Any, where: str, source: str, attempts: Attempts) -> None:
     pool.open(key)
-    if isinstance(attempts, dict):
-        named = attempts.items()
-        for name in attempts:
-            if not name.startswith("attempt_"):
-                raise DataError(f"{where}: {name!r}: expected names such as attempt_1")
-    elif isinstance(attempts, list):
-        named = enumerate(attempts)
-    else:
-        raise DataError(f"{where}: expected an object of attempts or a list of grids")
-    for name, grid in named:
-        if not _is_empty(grid):
-            pool.add(key, Candidate(named_grid(grid, f"{where}.{name}"), 1, (source,)))
-
-
-def _is_empty(grid: Any) -> bool:
-    return grid is None or (isinstance(grid, list) and all(row == [] for row in grid))
+    for grid in attempts.grids(value, where):
+        pool.add(key, Candidate(grid, 1, (source,)))

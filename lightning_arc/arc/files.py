@@ -4,17 +4,20 @@ Knows paths and JSON. Knows nothing of tasks or candidates.
 """
 
 import gc
+import hashlib
 import json
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.arc.grid import DataError, shortened
 
+_PLAIN_NAME = re.compile(r"[a-z0-9_][a-z0-9_.-]{0,99}")
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})")
 
 
@@ -65,10 +68,65 @@ def read_json(path: Path) -> Any:
         DataError: if it cannot be read or is not JSON.
     """
     try:
+        check_regular(path)
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     return parse_json(data, str(path))
+
+
+def check_regular(path: Path) -> None:
+    """Refuse pipes and devices, which can keep a reader waiting for ever.
+
+    Raises:
+        DataError: if it is one.
+        OSError: if it does not exist.
+    """
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise DataError(f"{path}: is a pipe or a device, expected a file")
+
+
+def json_files(folder: Path) -> list[Path]:
+    """Return a folder's files that end in ``.json``, in the order of their names, without hidden ones.
+
+    Raises:
+        DataError: if the folder cannot be read.
+    """
+    return sorted(path for path in entries(folder) if path.name.endswith(".json"))
+
+
+def sub_folders(folder: Path) -> list[Path]:
+    """Return the folders in a folder, in the order of their names, without hidden ones.
+
+    Raises:
+        DataError: if the folder cannot be read.
+    """
+    return sorted(path for path in entries(folder) if path.is_dir())
+
+
+def entries(folder: Path) -> list[Path]:
+    """Return what is in a folder, in any order, without what is hidden.
+
+    Raises:
+        DataError: if the folder cannot be read.
+    """
+    try:
+        return [folder / name for name in os.listdir(folder) if not name.startswith((".", "__MACOSX"))]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
+
+
+def file_name(text: str) -> str:
+    """Return a name for a file that stands for a text, such as a task's id, and for no other text.
+
+    A short one in lower case stands for itself. In all others what a file system may refuse, cut off or not tell apart
+    (separators, upper case, more than 100 characters) is replaced, and a digest of the text added behind a ``~``.
+    """
+    if _PLAIN_NAME.fullmatch(text):
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', text[:60])}~{digest[:16]}"
 
 
 @contextmanager
@@ -122,5 +180,5 @@ def _unique(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
     if len(value) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise DataError(f"{name}: {twice!r} stands twice in one object")
+        raise DataError(f"{name}: {shortened(repr(twice))} stands twice in one object")
     return value

@@ -22,11 +22,35 @@ class DataError(ValueError):
     """Something a person gave is not as it must be; the message is one line that names the file, task and field."""
 
     def __str__(self) -> str:
-        return " ".join(super().__str__().splitlines())
+        return shortened(" ".join(super().__str__().splitlines()), 1500)
 
 
 class LineError(DataError):
     """A line of a file that is read as it goes has no task that is valid; a long run passes over it."""
+
+
+class OversizedError(DataError):
+    """A grid has more than 30 rows or columns.
+
+    Args:
+        message: names the grid.
+        n_tests: test inputs of its task, where that is known.
+    """
+
+    def __init__(self, message: str, n_tests: int = 0) -> None:
+        super().__init__(message)
+        self.n_tests = n_tests
+
+
+class OversizedLineError(OversizedError, LineError):
+    """A line of a file that is read as it goes has a task with a grid of more than 30 rows or columns."""
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """Return a text as a message shows it: the middle left out where it is longer than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}[… {len(text):,} characters …]{text[-(most // 4) :]}"
 
 
 def as_grid(value: Sequence[Sequence[int]] | np.ndarray) -> Grid:
@@ -40,15 +64,18 @@ def as_grid(value: Sequence[Sequence[int]] | np.ndarray) -> Grid:
 
     Raises:
         DataError: if it is not rectangular, a side is not 1 to 30, or a cell is not an integer from 0 to 9.
+        OversizedError: if nothing is wrong with it but that a side is more than 30.
     """
     if isinstance(value, np.ndarray):
         fault = _array_fault(value)
         grid = None if fault else value.astype(np.int8)
     else:
         grid = _packed(value)
-        fault = _rows_fault(value) if grid is None else _side_fault(*grid.shape)
-    if fault or grid is None:
+        fault = _rows_fault(value) if grid is None else None
+    if grid is None:
         raise DataError(fault)
+    if side_fault := _side_fault(*grid.shape):
+        raise (OversizedError if min(grid.shape) > 0 else DataError)(side_fault)
     grid.setflags(write=False)
     return grid
 
@@ -62,7 +89,7 @@ def named_grid(value: Any, name: str) -> Grid:
     try:
         return as_grid(value)
     except DataError as error:
-        raise DataError(f"{name} {error}") from None
+        raise type(error)(f"{name} {error}") from None
 
 
 def _packed(value: Sequence[Sequence[int]]) -> Grid | None:
@@ -105,7 +132,7 @@ def _array_fault(value: np.ndarray) -> str | None:
     if len(wrong):
         row, column = wrong[0]
         return f"row {row} column {column} is {value[row, column]}, colours are 0 to {N_COLOURS - 1}"
-    return _side_fault(*value.shape)
+    return None
 
 
 def _side_fault(height: int, width: int) -> str | None:

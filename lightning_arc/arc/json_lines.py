@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from lightning_arc.arc.files import no_cycle_search, parse_json
-from lightning_arc.arc.grid import DataError, LineError
+from lightning_arc.arc.grid import DataError, LineError, OversizedError, OversizedLineError, shortened
 from lightning_arc.arc.task import Task
+from lightning_arc.arc.task_sources import is_named, name_of
 
 CHUNK = 64 * 2**20
 """Bytes that are searched for line breaks at once."""
@@ -32,20 +33,23 @@ class JsonLinesTasks(Mapping[str, Task]):
     Args:
         path: the file.
         make: makes a task of its id, the value of its line, and what messages call it.
+        refuses_oversized: whether a line whose task has a grid of more than 30 rows or columns is no `LineError`, which
+            a long run passes over, but an error.
 
     Raises:
         DataError: if the file cannot be read, has no task in its first line, or an id stands twice.
         LineError: later, if a line that is read has no valid task.
     """
 
-    def __init__(self, path: Path, make: MakeTask) -> None:
-        self.path, self._make = path, make
+    def __init__(self, path: Path, make: MakeTask, refuses_oversized: bool = False) -> None:
+        self.path, self._make, self._refuses_oversized = path, make, refuses_oversized
         self._open()
         self._starts, self._stops, self._numbers = self._find_lines()
         if not len(self._numbers):
             raise DataError(f"{path}: holds no tasks, expected one in each line")
         self._places = self._read_ids() if _own_id(self._value(0)) is not None else None
-        self[next(iter(self))]
+        with suppress(OversizedLineError):
+            self[next(iter(self))]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_descriptor"}
@@ -73,6 +77,10 @@ class JsonLinesTasks(Mapping[str, Task]):
             raise KeyError(task_id)
         try:
             task = self._make(task_id, self._value(place), self._where(place))
+        except OversizedError as error:
+            raise (OversizedError if self._refuses_oversized else OversizedLineError)(
+                str(error), error.n_tests
+            ) from error
         except DataError as error:
             raise LineError(str(error)) from error
         return replace(task, is_named=task_id != self._numbered(place))
@@ -109,7 +117,9 @@ class JsonLinesTasks(Mapping[str, Task]):
                     own = _own_id(self._value(place))
                 first = places.setdefault(self._numbered(place) if own is None else own, place)
                 if first != place:
-                    raise DataError(f"{self._where(place)}: id {own!r} stands in line {self._numbers[first]} too")
+                    raise DataError(
+                        f"{self._where(place)}: id {shortened(repr(own))} stands in line {self._numbers[first]} too"
+                    )
         return places
 
     def _numbered(self, place: int) -> str:
@@ -136,4 +146,4 @@ def _own_id(value: Any) -> str | None:
         own = value.get(field) if isinstance(value, dict) else None
         if isinstance(own, str | int):
             return str(own)
-    return None
+    return name_of(value) if is_named(value) else None

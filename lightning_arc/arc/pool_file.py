@@ -6,11 +6,8 @@ A row is a candidate, the rows of a pair stand together, and an index from pairs
 the row groups that are asked for are decoded; a few of them are kept.
 """
 
-import base64
-import hashlib
-import json
+import math
 import os
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,34 +17,28 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from lightning_arc.arc.candidates import Candidate, CandidatePool, choose_wrong
 from lightning_arc.arc.files import expand, whole_file
 from lightning_arc.arc.grid import MAX_SIDE, N_COLOURS, DataError, Grid, same_grid
+from lightning_arc.arc.pool_format import (
+    DAMAGED,
+    MAX_GROUP_ROWS,
+    SCHEMA,
+    is_unusual,
+    open_parquet,
+    reason,
+    written_out,
+)
+from lightning_arc.arc.pool_index import decode_index, decode_names, encode_index, pair_number
 from lightning_arc.arc.task import PairKey, Task
 
-FORMAT = b"lightning-arc-pool-2"
-SCHEMA = pa.schema(
-    [
-        ("task_id", pa.string()),
-        ("split", pa.string()),
-        ("index", pa.int32()),
-        ("height", pa.int8()),
-        ("width", pa.int8()),
-        ("cells", pa.binary()),
-        ("votes", pa.int32()),
-        ("sources", pa.list_(pa.string())),
-        ("log_likelihood", pa.float64()),
-        ("correct", pa.bool_()),
-    ],
-    metadata={b"format": FORMAT},
-)
 SHAPES = ("height", "width", "cells")
 ROWS_PER_GROUP = 2048
 CACHE_BYTES = 64 * 2**20
-INDEX = np.dtype([("name", "<u8"), ("start", "<i8"), ("rows", "<i4"), ("place", "<i4")])
 
 
 @dataclass(frozen=True)
@@ -84,6 +75,7 @@ class PoolWriter:
         with ExitStack() as stack:
             temporary = stack.enter_context(whole_file(self.path))
             options = {"use_dictionary": ["task_id", "split", "sources"], "write_statistics": False}
+            options["write_page_checksum"] = True
             self._file = stack.enter_context(
                 pq.ParquetWriter(temporary, SCHEMA, compression="zstd", compression_level=9, **options)
             )
@@ -94,7 +86,7 @@ class PoolWriter:
         if error[0] is None:
             with self._stack:
                 self._flush()
-                self._file.add_key_value_metadata({"pairs": _encode_pairs(self._names, self._counts)})
+                self._file.add_key_value_metadata({"pairs": encode_index(self._names, self._counts)})
             return None
         return self._stack.__exit__(*error)
 
@@ -102,8 +94,11 @@ class PoolWriter:
         """Write all candidates of a pair, which is written once.
 
         Raises:
+            DataError: if there are more than a row group may hold.
             ValueError: if the index says that the pair was written before.
         """
+        if len(candidates) > MAX_GROUP_ROWS:
+            raise DataError(f"{self.path}: {key}: has {len(candidates)} candidates, at most {MAX_GROUP_ROWS} fit")
         self._names.append(key)
         self._counts.append(len(candidates))
         for c in candidates:
@@ -168,14 +163,18 @@ class PoolFile:
         rows = self._rows(group)
         others = [name for name in SCHEMA.names if name not in SHAPES]
         if self._last is None or self._last[0] != group:  # pairs are mostly asked for one after the other
-            self._last = group, self._read(group, others)
+            self._last = group, self._read(self._file, group, others)
         columns = [column.to_pylist() for column in self._last[1].slice(row, n).columns]
         candidates = []
         for i, values in enumerate(zip(*columns, strict=True), row):
             about = dict(zip(others, values, strict=True))
             if (about["task_id"], about["split"], about["index"]) != tuple(key) or about["votes"] < 1:
                 raise DataError(f"{self.path}: {key}: its rows are not where the index says, or have no votes")
-            sources = tuple(about["sources"] or ())
+            if not math.isfinite(about["log_likelihood"] or 0.0):
+                raise DataError(f"{self.path}: {key}: a log_likelihood is {about['log_likelihood']}, expected a number")
+            sources = tuple(about["sources"])
+            if None in sources:
+                raise DataError(f"{self.path}: {key}: column sources has missing values")
             candidates.append(
                 Candidate(rows.grid(i), about["votes"], sources, about["log_likelihood"], about["correct"])
             )
@@ -189,8 +188,10 @@ class PoolFile:
 
     def __iter__(self) -> Iterator[PairKey]:
         """Iterate over the pairs, in the file's order."""
-        names = json.loads(zlib.decompress(base64.b85decode(self._pairs["names"])))
-        return (PairKey(task_id, split, index) for task_id, split, index in names)
+        try:
+            return iter(decode_names(self._pairs["names"], self._index))
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
 
     @property
     def n_grids(self) -> int:
@@ -217,24 +218,10 @@ class PoolFile:
 
     def _open(self) -> None:
         try:
-            self._file = pq.ParquetFile(self.path, memory_map=True)
-            metadata = self._file.metadata.metadata or {}
-            if metadata.get(b"format") != FORMAT:
-                raise DataError(f"{self.path}: not a candidate pool (its format is not {FORMAT.decode()})")
-            self._pairs = json.loads(metadata[b"pairs"])
-            self._index = np.frombuffer(zlib.decompress(base64.b85decode(self._pairs["index"])), INDEX)
-        except (OSError, pa.ArrowException, KeyError, ValueError, zlib.error) as error:
-            if isinstance(error, DataError):
-                raise
-            if isinstance(error, FileNotFoundError):
-                make = "make pool, or python -m lightning_arc.build_pool, makes one"
-                raise DataError(f"{self.path}: there is no such pool; {make}") from error
-            reason = (str(error) or "it is damaged").splitlines()[0]
-            raise DataError(f"{self.path}: cannot be read as a Parquet pool: {reason}") from error
-        if self._file.schema_arrow.names != SCHEMA.names:
-            raise DataError(f"{self.path}: not a candidate pool (expected the columns {', '.join(SCHEMA.names)})")
-        sizes = [self._file.metadata.row_group(i).num_rows for i in range(self._file.num_row_groups)]
-        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+            self._file, self._pairs, self._starts = open_parquet(self.path)
+            self._index = decode_index(self._pairs["index"], self._starts)
+        except DataError as error:
+            raise DataError(f"{self.path}: {error}") from error
         self._cache: OrderedDict[int, _Rows] = OrderedDict()
         self._cached_bytes = 0
         self._last: tuple[int, pa.Table] | None = None
@@ -242,7 +229,7 @@ class PoolFile:
 
     def _find(self, key: PairKey) -> tuple[int, int, int] | None:
         """Return row group, first row in it, and number of rows of a pair; ``None`` if it is not there."""
-        name = _name(key)
+        name = pair_number(key)
         place = int(np.searchsorted(self._index["name"], name))
         if place == len(self._index) or self._index["name"][place] != name:
             return None
@@ -264,43 +251,41 @@ class PoolFile:
         return rows
 
     def _decode(self, group: int) -> _Rows:
-        table = self._read(group, list(SHAPES))
+        table = self._read(self._file, group, ["height", "width"])
         heights, widths = (table[name].combine_chunks().to_numpy().astype(np.int64) for name in ("height", "width"))
-        cells = table["cells"].combine_chunks()
+        cells = self._read_cells(group, heights * widths)
         _, offsets, data = cells.buffers()
         offsets = np.frombuffer(offsets, np.int32)[cells.offset : cells.offset + len(cells) + 1]
         values = np.frombuffer(data, np.int8)
         sides = np.concatenate([heights, widths])
         fits = sides.min() >= 1 and sides.max() <= MAX_SIDE and (np.diff(offsets) == heights * widths).all()
-        if not fits or values.view(np.uint8).max() >= N_COLOURS:
+        if not fits or values[offsets[0] : offsets[-1]].view(np.uint8).max() >= N_COLOURS:
             raise DataError(f"{self.path}: row group {group} has cells that are no grids")
         return _Rows(heights.astype(np.int8), widths.astype(np.int8), offsets, values)
 
-    def _read(self, group: int, columns: list[str]) -> pa.Table:
+    def _read_cells(self, group: int, n_cells: NDArray[np.int64]) -> pa.BinaryArray:
+        if not is_unusual(self._file.metadata.row_group(group).total_byte_size, n_cells):
+            return self._read(self._file, group, ["cells"])["cells"].combine_chunks()
         try:
-            table = self._file.read_row_group(group, columns=columns, use_threads=False)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{self.path}: row group {group} is damaged: {str(error).splitlines()[0]}") from error
+            careful = open_parquet(self.path, careful=True)[0]
+        except DataError as error:  # the file was changed since it was opened
+            raise DataError(f"{self.path}: {error}") from error
+        with careful as file:
+            cells = self._read(file, group, ["cells"])["cells"].combine_chunks()
+        if (pc.max(pc.binary_length(cells.dictionary)).as_py() or 0) > MAX_SIDE**2:
+            raise DataError(f"{self.path}: row group {group} has cells that are no grids")
+        return cells.cast(pa.binary())
+
+    def _read(self, file: pq.ParquetFile, group: int, columns: list[str]) -> pa.Table:
+        try:
+            table = written_out(file.read_row_group(group, columns=columns, use_threads=False))
+        except DataError as error:
+            raise DataError(f"{self.path}: row group {group}: {error}") from error
+        except DAMAGED as error:
+            raise DataError(f"{self.path}: row group {group} is damaged: {reason(error)}") from error
+        if table.num_rows != self._starts[group + 1] - self._starts[group]:
+            raise DataError(f"{self.path}: row group {group} is damaged: it has {table.num_rows} rows")
         for name in columns:
             if name not in ("log_likelihood", "correct") and table[name].null_count:
                 raise DataError(f"{self.path}: column {name} has missing values")
         return table
-
-
-def _name(key: PairKey) -> int:
-    """Return a number that stands for a pair in the index."""
-    return int.from_bytes(hashlib.blake2b("\0".join(map(str, key)).encode(), digest_size=8).digest(), "little")
-
-
-def _encode_pairs(names: list[PairKey], counts: list[int]) -> str:
-    """Return the index as text: the pairs' names in the file's order, and a table sorted by `_name`."""
-    table = np.zeros(len(names), INDEX)
-    table["name"] = np.array([_name(key) for key in names], np.uint64)
-    table["rows"] = counts
-    table["start"] = np.concatenate([[0], np.cumsum(counts)])[:-1] if counts else []
-    table["place"] = np.arange(len(names))
-    table.sort(order="name")
-    if len(np.unique(table["name"])) < len(names):
-        raise ValueError("a pair was written twice")
-    written = {"names": json.dumps([list(key) for key in names]).encode(), "index": table.tobytes()}
-    return json.dumps({name: base64.b85encode(zlib.compress(data)).decode() for name, data in written.items()})

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightning_arc.arc.files import expand, read_json, write_json
-from lightning_arc.arc.grid import DataError, Grid, as_grid, named_grid
+from lightning_arc.arc.grid import DataError, Grid, as_grid, named_grid, shortened
 from lightning_arc.arc.task import Task
 
 ATTEMPTS = ("attempt_1", "attempt_2")
@@ -19,7 +19,10 @@ NO_ANSWER: Grid = as_grid([[0]])
 
 
 def write_submission(
-    answers: Mapping[str, Sequence[Sequence[Grid]]], tasks: Mapping[str, Task], path: str | Path
+    answers: Mapping[str, Sequence[Sequence[Grid]]],
+    tasks: Mapping[str, Task],
+    path: str | Path,
+    passed_over: Mapping[str, int] | None = None,
 ) -> None:
     """Write a submission with every task and test input, ``[[0]]`` where there is no attempt.
 
@@ -28,6 +31,7 @@ def write_submission(
             is left out has no attempts.
         tasks: the tasks to answer.
         path: where it goes; written whole or not at all.
+        passed_over: test inputs of tasks that could not be asked about, which have no attempts, by id.
 
     Raises:
         ValueError: if there are answers of another task, or not one list per test input.
@@ -41,6 +45,8 @@ def write_submission(
         if len(tests) != len(task.tests):
             raise ValueError(f"task {task_id}: answers of {len(tests)} test inputs, it has {len(task.tests)}")
         value[task_id] = [_entry(grids) for grids in tests]
+    for task_id, n_tests in (passed_over or {}).items():
+        value[task_id] = [_entry(())] * n_tests
     write_json(path, value)
 
 
@@ -63,7 +69,7 @@ def read_submission(path: str | Path, tasks: Mapping[str, Task] | None = None) -
         raise DataError(f"{path}: expected an object of attempts by task id")
     if tasks is not None:
         _check_tasks(content, tasks, path)
-    return {task_id: _attempts(value, f"{path}: task {task_id}") for task_id, value in content.items()}
+    return {task_id: _attempts(value, f"{path}: task {shortened(task_id)}") for task_id, value in content.items()}
 
 
 def _entry(grids: Sequence[Grid]) -> dict[str, list[list[int]]]:
@@ -74,15 +80,14 @@ def _entry(grids: Sequence[Grid]) -> dict[str, list[list[int]]]:
 def _check_tasks(content: dict[str, Any], tasks: Mapping[str, Task], path: Path) -> None:
     strange = [task_id for task_id in content if task_id not in tasks]
     if strange:
-        raise DataError(f"{path}: task {strange[0]}: is none of the {len(tasks)} tasks")
+        raise DataError(f"{path}: task {shortened(strange[0])}: is none of the {len(tasks)} tasks")
     for task_id, task in tasks.items():
         if task_id not in content:
-            raise DataError(f"{path}: task {task_id}: is missing")
+            raise DataError(f"{path}: task {shortened(task_id)}: is missing")
         value = content[task_id]
         if isinstance(value, list) and len(value) != len(task.tests):
-            raise DataError(
-                f"{path}: task {task_id}: has attempts for {len(value)} test inputs, the task has {len(task.tests)}"
-            )
+            found = f"has attempts for {len(value)} test inputs, the task has {len(task.tests)}"
+            raise DataError(f"{path}: task {shortened(task_id)}: {found}")
 
 
 def _attempts(value: Any, where: str) -> list[tuple[Grid, Grid]]:

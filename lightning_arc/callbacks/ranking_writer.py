@@ -65,7 +65,8 @@ class RankingWriter(ResumingWriter):
         """Rank and write the four files."""
         data = trainer.datamodule
         evidence = gather(data.queries, data.predict_candidates, records)
-        write_ranking(Path(trainer.default_root_dir), data.predict_tasks, data.queries, evidence, pl_module.ranker)
+        folder, ranker = Path(trainer.default_root_dir), pl_module.ranker
+        write_ranking(folder, data.predict_tasks, data.queries, evidence, ranker, data.passed_over)
 
     def _begin(
         self,
@@ -99,6 +100,7 @@ def write_ranking(
     queries: Mapping[PairKey, Episode],
     evidence: Sequence[Evidence],
     ranker: Ranker,
+    passed_over: Mapping[str, int] | None = None,
 ) -> None:
     """Rank by the chosen method and the simple ones, write the four files, and print the table of methods.
 
@@ -108,11 +110,12 @@ def write_ranking(
         queries: what was shown of each query.
         evidence: one per query.
         ranker: the method that the submission follows, beside the `RANKERS`.
+        passed_over: test inputs of tasks that could not be asked about, by id.
     """
     metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
     rankings = [ranker.rank(e) for e in evidence]
     lines = [ranking_line(e, r) for e, r in zip(evidence, rankings, strict=True)]
-    write_submission(answers(evidence, rankings), tasks, folder / "submission.json")
+    write_submission(answers(evidence, rankings), tasks, folder / "submission.json", passed_over)
     with whole_file(folder / "ranking.jsonl") as path:
         path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)

@@ -12,6 +12,7 @@ from jsonargparse import auto_cli
 
 from lightning_arc.arc import DataError, add_right_outputs, leave_one_out, read_candidates, read_tasks
 from lightning_arc.arc.files import whole_file, write_json
+from lightning_arc.arc.outputs import check_file
 from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.metrics import asked_views, file_order, score_rankings
 from lightning_arc.ranking.ranker import Ranker, Ranking
@@ -81,6 +82,9 @@ def compare(
     Raises:
         DataError: names what is not as it must be.
     """
+    for option, path in (("markdown", markdown), ("json", json)):
+        if path is not None:
+            check_file(path, option)
     if not runs:
         raise DataError("runs: nothing to compare, expected a folder by name")
     for n in views or ():

@@ -21,6 +21,7 @@ from lightning_arc.arc import (
     read_tasks,
 )
 from lightning_arc.arc.files import whole_file
+from lightning_arc.arc.outputs import check_file
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.fitting import cross_validated, fit_calibration, fit_combined
@@ -95,6 +96,7 @@ def fit(
         raise DataError(
             f"sources: {', '.join(solvers)}: nothing that a solver says of an added right output (with_right_output)"
         )
+    check_file(out, "out")
     known = read_tasks(tasks)
     said = read_evidence(evidence)
     judged = {record.key.task_id for record in said}

@@ -21,6 +21,7 @@ from lightning_arc.arc import (
     write_submission,
 )
 from lightning_arc.arc.grid import grid_key
+from lightning_arc.arc.outputs import check_file
 from lightning_arc.arc.submission import NO_ANSWER
 
 POINTS = (2.0, 1.0)
@@ -79,6 +80,7 @@ def candidates(tasks: str, files: list[str], out: str, weights: list[float] | No
     Raises:
         DataError: names what is not as it must be.
     """
+    check_file(out, "out")
     known = read_tasks(tasks)
     shares = _weights(files, weights)
     write_candidates(weighted_pool([read_candidates(file, known) for file in files], shares), known, out)
@@ -96,6 +98,7 @@ def submissions(tasks: str, files: list[str], out: str, weights: list[float] | N
     Raises:
         DataError: names what is not as it must be.
     """
+    check_file(out, "out")
     known = read_tasks(tasks)
     shares = _weights(files, weights)
     write_submission(merged_answers([read_submission(file, known) for file in files], known, shares), known, out)
