@@ -27,6 +27,7 @@ from lightning_arc.arc.candidates import Candidate, CandidatePool, choose_wrong
 from lightning_arc.arc.files import expand, whole_file
 from lightning_arc.arc.grid import MAX_SIDE, N_COLOURS, DataError, Grid, same_grid
 from lightning_arc.arc.task import PairKey, Task
+from lightning_arc.errors import first_line
 
 FORMAT = b"lightning-arc-pool-2"
 SCHEMA = pa.schema(
@@ -229,7 +230,7 @@ class PoolFile:
             if isinstance(error, FileNotFoundError):
                 make = "make pool, or python -m lightning_arc.build_pool, makes one"
                 raise DataError(f"{self.path}: there is no such pool; {make}") from error
-            reason = (str(error) or "it is damaged").splitlines()[0]
+            reason = first_line(error)
             raise DataError(f"{self.path}: cannot be read as a Parquet pool: {reason}") from error
         if self._file.schema_arrow.names != SCHEMA.names:
             raise DataError(f"{self.path}: not a candidate pool (expected the columns {', '.join(SCHEMA.names)})")
@@ -280,7 +281,7 @@ class PoolFile:
         try:
             table = self._file.read_row_group(group, columns=columns, use_threads=False)
         except (OSError, pa.ArrowException) as error:
-            raise DataError(f"{self.path}: row group {group} is damaged: {str(error).splitlines()[0]}") from error
+            raise DataError(f"{self.path}: row group {group} is damaged: {first_line(error)}") from error
         for name in columns:
             if name not in ("log_likelihood", "correct") and table[name].null_count:
                 raise DataError(f"{self.path}: column {name} has missing values")

@@ -12,6 +12,7 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import load_base
 from lightning_arc.model.vocabulary import untrim
@@ -28,7 +29,7 @@ def load_checkpoint(module: ArcModel, path: str) -> None:
         module.on_load_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"], strict=module.strict_loading)
     except (RuntimeError, UnpicklingError, KeyError) as error:
-        raise DataError(f"{path}: not a checkpoint of this model: {str(error).splitlines()[0]} (ckpt_path)") from error
+        raise DataError(f"{path}: not a checkpoint of this model: {first_line(error)} (ckpt_path)") from error
 
 
 def export(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, merge: bool) -> None:

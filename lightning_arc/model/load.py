@@ -22,8 +22,9 @@ from transformers import (
 )
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
 from lightning_arc.model.optimizers import require_bitsandbytes
-from lightning_arc.prompt.tokenizer import first_line, resolve_model_path
+from lightning_arc.prompt.tokenizer import resolve_model_path
 
 
 @dataclass

@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
 from lightning_arc.model.test_time import NAME, Pupil, Teaching
-from lightning_arc.prompt.tokenizer import first_line
 
 
 @dataclass(frozen=True)
