@@ -53,8 +53,8 @@ class ArcModel(L.LightningModule):
     """A model that is trained on token trees, validated, and asked for its evidence about candidates.
 
     Args:
-        model_path: folder or hub name of a causal language model; ``bundled`` for the small one of this package;
-            ``null`` to build one from scratch.
+        model_path: folder, GGUF file or hub name of a causal language model; ``bundled`` for the small one of this
+            package; ``null`` to build one from scratch.
         scratch: size of a model from scratch.
         lora: adapter to train; ``null`` trains all weights (or an adapter from `adapter_path`).
         adapter_path: folder of a saved adapter that goes on being trained.

@@ -171,7 +171,7 @@ class Pupil:
                 with torch.no_grad():
                     for key, p in self._weights.items():
                         p.copy_(file.get_tensor(key))
-        except (OSError, SafetensorError):
+        except (OSError, RuntimeError, SafetensorError):  # damaged, or with weights of other shapes
             return False
         return True
 

@@ -29,7 +29,7 @@ def resolve_model_path(model_path: str) -> str:
     if model_path == "bundled":
         return str(BUNDLED_MODEL)
     folder = Path(model_path).expanduser()
-    if model_path.lower().endswith(GGUF) and not folder.is_dir():
+    if is_gguf(model_path):
         _check_gguf(folder)
         return str(folder)
     looks_local = model_path.startswith((".", "/", "~")) or model_path.count("/") > 1 or folder.exists()
@@ -38,6 +38,11 @@ def resolve_model_path(model_path: str) -> str:
             f"{model_path}: model_path must be a folder with config.json, or a hub name like Qwen/Qwen2.5-0.5B-Instruct"
         )
     return str(folder) if looks_local else model_path
+
+
+def is_gguf(path: str) -> bool:
+    """Whether a path names a GGUF file by its ending."""
+    return path.lower().endswith(GGUF) and not Path(path).expanduser().is_dir()
 
 
 def _check_gguf(file: Path) -> None:
@@ -55,7 +60,7 @@ def _check_gguf(file: Path) -> None:
 
 def pretrained_source(path: str) -> tuple[str, dict[str, str]]:
     """Return what transformers calls a resolved ``model_path``: a folder or hub name, and further arguments."""
-    if path.lower().endswith(GGUF) and not Path(path).is_dir():
+    if is_gguf(path):
         return str(Path(path).parent), {"gguf_file": Path(path).name}
     return path, {}
 
@@ -73,7 +78,7 @@ def load_tokenizer(model_path: str | None) -> PreTrainedTokenizerBase:
         loader = PreTrainedTokenizerFast if _is_generic(Path(path)) else AutoTokenizer
         source, options = pretrained_source(path)
         tokenizer = loader.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # damaged files make the library fail in many ways
         raise DataError(f"{path}: no tokenizer could be loaded: {first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise DataError(f"{path}: no tokenizer could be loaded: tokenizer.json is missing or has no vocabulary")
