@@ -31,7 +31,7 @@ from lightning_arc.model.head import Head, weighted_loss
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule
 from lightning_arc.model.panel import Panel
-from lightning_arc.model.proof import proved
+from lightning_arc.model.proof import check_positions, proved
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
 from lightning_arc.model.test_time import AtTestTime, Pupil
@@ -188,6 +188,8 @@ class ArcModel(L.LightningModule):
             data = getattr(self.trainer, "datamodule", None)
             kept = data.prompter.kept if self.trim_vocabulary and data is not None else None
             self.build(str(self.trainer.precision), kept)
+            if data is not None:
+                check_positions(self.causal_lm, data.options.max_seq_len)
 
     def build(self, precision: str = "32-true", kept: NDArray[np.int32] | None = None) -> None:
         """Load or build the model.

@@ -76,6 +76,32 @@ def proved(model: PreTrainedModel, kept: NDArray[np.int32] | None = None, way: W
         raise DataError(f"{name}: {failure}: logits differ by {unlike:.1%} of their spread from separate sequences")
 
 
+def check_positions(model: PreTrainedModel, longest: int) -> None:
+    """Refuse lengths at which a model turns the positions of all prompts that are run together, short ones too.
+
+    Args:
+        model: a causal language model.
+        longest: tokens of the longest prompt.
+
+    Raises:
+        DataError: if its rotary frequencies change with the longest sequence within that length.
+    """
+    for module in model.modules():
+        types, config = getattr(module, "rope_type", None), getattr(module, "config", None)
+        settings = getattr(config, "rope_parameters", None) or {}
+        by_layer = types if isinstance(types, dict) else {None: types}
+        for layer, rope_type in by_layer.items():
+            if rope_type != "longrope" and "dynamic" not in str(rope_type):
+                continue
+            own = settings if layer is None else settings[layer]
+            limit = own.get("original_max_position_embeddings") or module.original_max_seq_len
+            if longest > limit:
+                raise DataError(
+                    f"data.max_seq_len is {longest}, expected at most {limit}: beyond that {type(model).__name__} "
+                    f"changes the positions of all prompts that are run together ({rope_type} rotary positions)"
+                )
+
+
 def difference(found: Tensor, expected: Tensor) -> float:
     """Return how far logits are from others, as a share of their spread: the median over tokens.
 

@@ -9,7 +9,7 @@ import torch
 from lightning_arc.arc import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.decoding import Decoding, write
-from lightning_arc.model.proof import LOW_PRECISION, difference, proved
+from lightning_arc.model.proof import LOW_PRECISION, check_positions, difference, proved
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.tree import IGNORE
@@ -161,3 +161,33 @@ def test_differences_are_shares_of_the_spread_and_those_of_most_tokens():
     assert difference(expected + expected.std(), expected) > LOW_PRECISION
     assert difference(expected * torch.nan, expected) == np.inf
     assert difference(expected, expected * torch.nan) == 0
+
+
+LONGROPE = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [9.0] * 4}
+DYNAMIC = {"rope_type": "dynamic", "factor": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "rope", "settings"),
+    [
+        ("phi3", LONGROPE | {"original_max_position_embeddings": 64}, {"original_max_position_embeddings": 64}),
+        ("llama", DYNAMIC, {"max_position_embeddings": 64}),
+    ],
+)
+def test_lengths_at_which_a_model_changes_the_positions_of_other_prompts_are_refused(kind, rope, settings):
+    plain = tiny(kind, rope_parameters=rope | {"rope_theta": 1e4}, **settings)
+    check_positions(plain, 64)
+    with pytest.raises(DataError, match=r"^data\.max_seq_len is 65, expected at most 64: .*ForCausalLM changes"):
+        check_positions(plain, 65)
+    model = prepared(copy.deepcopy(plain))
+    short, other, long = random_tree(1, n=2), random_tree(3), random_tree(2, n=2, prefix=90)
+    alone, beside_another, beside_a_long_one = (
+        score_batch(model, collated(trees)).log_odds[:2] for trees in ([short], [short, other], [short, long])
+    )
+    torch.testing.assert_close(beside_another, alone, rtol=0, atol=1e-4)
+    assert not torch.allclose(beside_a_long_one, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["qwen2", "gemma3_text"])
+def test_positions_that_depend_on_nothing_else_have_no_bound(kind):
+    check_positions(tiny(kind), 10**6)
