@@ -30,11 +30,11 @@ from lightning_arc.arc.pool_format import (
     SCHEMA,
     is_unusual,
     open_parquet,
-    reason,
     written_out,
 )
 from lightning_arc.arc.pool_index import decode_index, decode_names, encode_index, pair_number
 from lightning_arc.arc.task import PairKey, Task
+from lightning_arc.errors import first_line
 
 SHAPES = ("height", "width", "cells")
 ROWS_PER_GROUP = 2048
@@ -282,7 +282,7 @@ class PoolFile:
         except DataError as error:
             raise DataError(f"{self.path}: row group {group}: {error}") from error
         except DAMAGED as error:
-            raise DataError(f"{self.path}: row group {group} is damaged: {reason(error)}") from error
+            raise DataError(f"{self.path}: row group {group} is damaged: {first_line(error)}") from error
         if table.num_rows != self._starts[group + 1] - self._starts[group]:
             raise DataError(f"{self.path}: row group {group} is damaged: it has {table.num_rows} rows")
         for name in columns:

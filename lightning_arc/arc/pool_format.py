@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lightning_arc.arc.files import check_regular
 from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
 
 FORMAT = b"lightning-arc-pool-2"
 SCHEMA = pa.schema(
@@ -73,7 +74,7 @@ def open_parquet(path: Path, careful: bool = False) -> tuple[pq.ParquetFile, dic
         make = "make pool, or python -m lightning_arc.build_pool, makes one"
         raise DataError(f"there is no such pool; {make}") from error
     except DAMAGED as error:
-        raise DataError(f"cannot be read as a Parquet pool: {reason(error)}") from error
+        raise DataError(f"cannot be read as a Parquet pool: {first_line(error)}") from error
 
 
 def is_unusual(declared: int, cells: NDArray[np.int64]) -> bool:
@@ -100,11 +101,6 @@ def written_out(table: pa.Table) -> pa.Table:
         if longest * len(texts) <= MAX_GROUP_BYTES:
             table = table.set_column(table.column_names.index(name), name, column.cast(SCHEMA.field(name).type))
     return table
-
-
-def reason(error: BaseException) -> str:
-    """Return the first line of what a library says."""
-    return (str(error).strip() or "it is damaged").splitlines()[0]
 
 
 def _pairs(metadata: pq.FileMetaData) -> dict[str, Any]:

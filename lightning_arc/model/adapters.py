@@ -13,6 +13,10 @@ from torch import nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
+from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
+from lightning_arc.model.adapter_folder import check_adapter, check_complete
+
 
 class Adapters:
     """The adapters on a model, those that it came with and those that are added, which `remove` takes off again.
@@ -44,13 +48,18 @@ class Adapters:
         """Add a saved adapter.
 
         Raises:
-            OSError, ValueError, RuntimeError: if the folder has none for this model.
+            DataError: if the folder has none for this model.
         """
+        check_adapter(folder)
         with torch.inference_mode(False):
-            if self.peft is None:
-                self.peft = PeftModel.from_pretrained(self.model, folder, name)
-            else:
-                self.peft.load_adapter(folder, name)
+            try:
+                if self.peft is None:
+                    self.peft = PeftModel.from_pretrained(self.model, folder, name)
+                else:
+                    self.peft.load_adapter(folder, name)
+            except Exception as error:  # settings that do not fit the model make peft fail in many ways
+                raise DataError(f"{folder}: no adapter could be loaded: {first_line(error)}") from error
+        check_complete(self.peft, name, folder)
         self._added.append(name)
         self.use(self.own)
 

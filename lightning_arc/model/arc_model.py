@@ -27,16 +27,17 @@ from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding, write
-from lightning_arc.model.head import weighted_loss
+from lightning_arc.model.head import Head, weighted_loss
 from lightning_arc.model.hyper_parameters import settings_to_save
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.panel import Panel
+from lightning_arc.model.proof import check_positions, proved
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
 from lightning_arc.model.test_time import AtTestTime, Pupil
 from lightning_arc.model.tree_attention import Way, use_tree_attention
-from lightning_arc.model.tree_forward import check_linear_head, pack_hidden
+from lightning_arc.model.tree_forward import pack_hidden
 from lightning_arc.model.validation_metrics import ValidationMetrics
 from lightning_arc.model.vocabulary import trim
 from lightning_arc.prompt.grammar import Grammar
@@ -53,8 +54,8 @@ class ArcModel(L.LightningModule):
     """A model that is trained on token trees, validated, and asked for its evidence about candidates.
 
     Args:
-        model_path: folder or hub name of a causal language model; ``bundled`` for the small one of this package;
-            ``null`` to build one from scratch.
+        model_path: folder, GGUF file or hub name of a causal language model; ``bundled`` for the small one of this
+            package; ``null`` to build one from scratch.
         scratch: size of a model from scratch.
         lora: adapter to train; ``null`` trains all weights (or an adapter from `adapter_path`).
         adapter_path: folder of a saved adapter that goes on being trained.
@@ -188,6 +189,8 @@ class ArcModel(L.LightningModule):
             data = getattr(self.trainer, "datamodule", None)
             kept = data.prompter.kept if self.trim_vocabulary and data is not None else None
             self.build(str(self.trainer.precision), kept)
+            if data is not None:
+                check_positions(self.causal_lm, data.options.max_seq_len)
 
     def build(self, precision: str = "32-true", kept: NDArray[np.int32] | None = None) -> None:
         """Load or build the model.
@@ -203,7 +206,6 @@ class ArcModel(L.LightningModule):
             # Frozen weights need no more than bfloat16 where the computation is in it; trained ones stay in float32.
             half = precision.startswith("bf16") and (self.uses_lora or "true" in precision)
             base = load_base(self.model_path, torch.bfloat16 if half else torch.float32, self.quantize)
-            check_linear_head(base)
             self.base_fingerprint = fingerprint(base)
         self.prepare(base)
         self._built = fingerprint(base)
@@ -212,15 +214,15 @@ class ArcModel(L.LightningModule):
     def _load(self, path: str) -> PreTrainedModel:
         """Load a whole model that is asked beside this one."""
         model = load_base(path, self.causal_lm.dtype)
-        check_linear_head(model)
         self.prepare(model)
         return model.eval()
 
     def prepare(self, base: PreTrainedModel) -> None:
         """Let a model have the tokens that are kept, attend to trees, and compute as the settings say."""
-        if self.kept is not None:
-            trim(base, self.kept)
-        use_tree_attention(base)
+        with proved(base, self.kept, self.attention):
+            if self.kept is not None:
+                trim(base, self.kept)
+            use_tree_attention(base)
         if self.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
         if self.compiles:
@@ -286,7 +288,7 @@ class ArcModel(L.LightningModule):
         """Return the loss of a pack, and ``(2, kinds)`` weighted sums of its targets' losses and hits."""
         hidden = pack_hidden(model.get_decoder(), pack, self.attention)[pack.places]
         weights = pack.weights * of_target[pack.kinds]
-        loss, losses, hits = weighted_loss(model.get_output_embeddings(), hidden, pack.targets, weights)
+        loss, losses, hits = weighted_loss(Head.of(model), hidden, pack.targets, weights)
         both = torch.stack([losses.float(), hits.float()]) * pack.weights
         return loss, both.new_zeros(2, len(of_target)).index_add_(1, pack.kinds, both)
 

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.model.head import Head
 from lightning_arc.prompt.grammar import Grammar
 
 
@@ -160,9 +161,10 @@ def write(
     """
     if grammar is not None and not grammar.start(1, room).any():
         return [], 0
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
+    decoder, head = model.get_decoder(), Head.of(model)
     cache = DynamicCache()
-    first = head(decoder(input_ids=prompt[None], past_key_values=cache, use_cache=True).last_hidden_state[0, -1:])
+    hidden = decoder(input_ids=prompt[None], past_key_values=cache, use_cache=True).last_hidden_state
+    first = head.logits(hidden[0, -1:])
     generator = torch.Generator(device=prompt.device).manual_seed(seed)
     per_round = max(1, decoding.max_tokens // (len(prompt) + room))
     rounds = [min(per_round, decoding.n_samples - done) for done in range(0, decoding.n_samples, per_round)]
@@ -174,7 +176,7 @@ def write(
         layers = [BufferedLayer(layer.keys, layer.values, room) for layer in cache.layers]
         logits = first
         for place in range(room):
-            log_probs = torch.log_softmax(logits if logits.dtype == torch.float64 else logits.float(), -1)
+            log_probs = torch.log_softmax(logits, -1)
             parents, tokens, counts = _children(rows, log_probs, n > 0, place, decoding, grammar, generator)
             rows = _descend(rows, log_probs, parents, tokens, counts, place, grammar)
             ended = rows.tokens[:, -1] == end_id
@@ -193,10 +195,8 @@ def write(
             for layer in layers:
                 layer.select(places)
             ids = torch.from_numpy(rows.tokens[:, -1:]).to(prompt.device)
-            logits = head(
-                decoder(input_ids=ids, past_key_values=Cache(layers=layers), use_cache=True).last_hidden_state
-            )
-            logits = logits[:, -1]
+            hidden = decoder(input_ids=ids, past_key_values=Cache(layers=layers), use_cache=True).last_hidden_state
+            logits = head.logits(hidden[:, -1])
             n_tokens += len(ids)
     return written, n_tokens
 

@@ -11,11 +11,11 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.checkpoint import read_checkpoint
 from lightning_arc.model.load import load_base
 from lightning_arc.model.vocabulary import untrim
-from lightning_arc.prompt.tokenizer import first_line
 
 
 def load_checkpoint(module: ArcModel, path: str) -> None:

@@ -1,25 +1,59 @@
 """The head: what hidden states say about given next tokens, with logits made for a few positions at a time.
 
-Knows output embeddings, hidden states and targets. Knows nothing of decoders, trees or Lightning.
+Knows output embeddings, what models do to logits, hidden states and targets. Knows nothing of decoders or trees.
 """
 
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
+from transformers import PreTrainedModel
 
 LOGITS_PER_CHUNK = 64 * 2**20
 """Logits that are held at once: 256 MB in float32, of 441 positions at Qwen's 151,936 tokens."""
 
 
+@dataclass(frozen=True)
+class Head:
+    """What makes logits of hidden states: ``cap * tanh(scale * linear(hidden) / cap)``.
+
+    Args:
+        linear: the output embedding.
+        scale: what logits are multiplied by.
+        cap: what they stay below, ``None`` for no bound.
+    """
+
+    linear: nn.Module
+    scale: float = 1.0
+    cap: float | None = None
+
+    @classmethod
+    def of(cls, model: PreTrainedModel) -> "Head":
+        """Return a model's head, with the scale (Cohere, Granite) and the cap (Gemma) of its configuration."""
+        config = model.config.get_text_config()
+        scale = getattr(config, "logit_scale", None) or 1.0
+        scale /= getattr(config, "logits_scaling", None) or 1.0
+        return cls(model.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
+
+    @property
+    def weight(self) -> Tensor:
+        """``(vocabulary, d)``."""
+        return self.linear.weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return ``(…, vocabulary)`` logits of ``(…, d)`` hidden states, in ``float32`` or wider."""
+        return _changed(_wide(self.linear(hidden)), self.scale, self.cap)
+
+
 @torch.no_grad()
-def target_log_probs(head: nn.Module, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+def target_log_probs(head: Head, hidden: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of given next tokens.
 
     Args:
-        head: the output embedding.
+        head: the model's head.
         hidden: ``(N, d)`` hidden states at the positions before the targets.
         targets: ``(N,)`` token ids.
 
@@ -28,19 +62,19 @@ def target_log_probs(head: nn.Module, hidden: Tensor, targets: Tensor) -> tuple[
     """
     log_probs, hits = [hidden.new_zeros(0).float()], [targets.new_zeros(0, dtype=torch.bool)]
     for h, t in _chunks(hidden, targets, head.weight):
-        logits = _wide(head(h))
+        logits = head.logits(h)
         log_probs.append(-F.cross_entropy(logits, t, reduction="none"))
         hits.append(logits.argmax(-1) == t)
     return torch.cat(log_probs), torch.cat(hits)
 
 
-def weighted_loss(head: nn.Module, hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def weighted_loss(head: Head, hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted sum of the cross-entropies of given next tokens.
 
     The gradients are made together with the loss, so that a chunk's logits are made once and not kept.
 
     Args:
-        head: the output embedding, a linear layer without bias.
+        head: the model's head.
         hidden: ``(N, d)`` hidden states at the positions before the targets.
         targets: ``(N,)`` token ids.
         weights: ``(N,)`` of each target in the sum.
@@ -49,9 +83,9 @@ def weighted_loss(head: nn.Module, hidden: Tensor, targets: Tensor, weights: Ten
         The loss; and without gradients the ``(N,)`` cross-entropies in ``float32`` (or wider), and ``(N,)`` whether the
         target is the likeliest token.
     """
-    if type(head) is nn.Linear and head.bias is None:
-        return _WeightedLoss.apply(hidden, head.weight, targets.long(), weights)
-    logits = _wide(head(hidden))  # an adapter on the head: rare, and left to autograd
+    if type(head.linear) is nn.Linear and head.linear.bias is None:
+        return _WeightedLoss.apply(hidden, head.weight, targets.long(), weights, head.scale, head.cap)
+    logits = head.logits(hidden)  # a bias, or an adapter on the head: rare, and left to autograd
     losses = F.cross_entropy(logits, targets.long(), reduction="none")
     return (losses * weights).sum(), losses.detach(), logits.argmax(-1) == targets
 
@@ -59,7 +93,13 @@ def weighted_loss(head: nn.Module, hidden: Tensor, targets: Tensor, weights: Ten
 class _WeightedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, hidden: Tensor, weight: Tensor, targets: Tensor, weights: Tensor
+        ctx: FunctionCtx,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        weights: Tensor,
+        scale: float,
+        cap: float | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         device = hidden.device.type
         mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
@@ -73,12 +113,15 @@ class _WeightedLoss(torch.autograd.Function):
             for h, t in _chunks(hidden.to(dtype), targets, weight):
                 rows, w = slice(start, start + len(t)), weights[start : start + len(t), None]
                 start += len(t)
-                logits = _wide(F.linear(h, matrix))
+                logits = _changed(_wide(F.linear(h, matrix)), scale, cap)
+                slope = None if cap is None else 1 - (logits / cap).square_()
                 hits[rows] = logits.argmax(-1) == t
                 sums = logits.logsumexp(-1, keepdim=True)
                 loss.append((sums - logits.gather(1, t[:, None]))[:, 0])
                 # from here on the logits' place holds their gradients
-                logits.sub_(sums).exp_().scatter_add_(1, t[:, None], logits.new_full((len(t), 1), -1.0)).mul_(w)
+                logits.sub_(sums).exp_().scatter_add_(1, t[:, None], logits.new_full((len(t), 1), -1.0)).mul_(w * scale)
+                if slope is not None:
+                    logits.mul_(slope)
                 gradient = logits.to(dtype)
                 if of_hidden is not None:
                     of_hidden[rows] = gradient @ matrix
@@ -94,12 +137,18 @@ class _WeightedLoss(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         # in place, as the second may be the largest tensor of all; a second pass is an error of autograd's
         of_hidden, of_weight = (None if x is None else x.mul_(gradient) for x in ctx.saved_tensors)
-        return of_hidden, of_weight, None, None
+        return of_hidden, of_weight, None, None, None, None
 
 
 def _chunks(hidden: Tensor, targets: Tensor, weight: Tensor) -> zip:
     size = max(1, LOGITS_PER_CHUNK // len(weight))
     return zip(hidden.split(size), targets.long().split(size), strict=True)
+
+
+def _changed(logits: Tensor, scale: float, cap: float | None) -> Tensor:
+    if scale != 1:
+        logits = logits * scale
+    return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
 def _wide(logits: Tensor) -> Tensor:

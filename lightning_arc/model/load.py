@@ -6,12 +6,11 @@ Knows transformers and peft. Knows nothing of prompts, data or training.
 import hashlib
 import json
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Literal
 
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -22,8 +21,10 @@ from transformers import (
 )
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
+from lightning_arc.model.adapter_folder import check_adapter, check_complete
 from lightning_arc.model.optimizers import require_bitsandbytes
-from lightning_arc.prompt.tokenizer import first_line, resolve_model_path
+from lightning_arc.prompt.tokenizer import pretrained_source, resolve_model_path
 
 
 @dataclass
@@ -73,10 +74,10 @@ class Scratch:
 
 
 def load_base(model_path: str, dtype: torch.dtype, quantize: Literal["4bit"] | None = None) -> PreTrainedModel:
-    """Load a causal language model from safetensors.
+    """Load a causal language model from safetensors, or from a GGUF file whose weights are dequantised.
 
     Args:
-        model_path: a folder or a hub name; ``bundled`` for the small model of this package.
+        model_path: a folder, a GGUF file or a hub name; ``bundled`` for the small model of this package.
         dtype: type of its weights in memory.
         quantize: ``4bit`` holds the weights of linear layers in 4-bit NormalFloats (Dettmers et al., 2023).
 
@@ -84,7 +85,11 @@ def load_base(model_path: str, dtype: torch.dtype, quantize: Literal["4bit"] | N
         DataError: if it cannot be had.
     """
     path = resolve_model_path(model_path)
-    options = {}
+    source, options = pretrained_source(path)
+    if options and quantize is not None:
+        raise DataError(f"{path}: a GGUF file's weights are dequantised, and not held in 4 bits again (model.quantize)")
+    if options and hasattr(transformers, "GgufConfig"):
+        options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     if quantize is not None:
         require_bitsandbytes(f"model.quantize {quantize}")
         options["quantization_config"] = BitsAndBytesConfig(
@@ -92,10 +97,11 @@ def load_base(model_path: str, dtype: torch.dtype, quantize: Literal["4bit"] | N
         )
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+            source, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # damaged files make the library fail in many ways
         raise DataError(f"{path}: no model could be loaded: {first_line(error)}") from error
+    model.name_or_path = model.config.name_or_path = path  # an adapter names it as its base
     return model
 
 
@@ -134,15 +140,16 @@ def add_lora(base: PreTrainedModel, lora: Lora | None, adapter_path: str | None)
     """Put a new adapter, or a saved one that goes on being trained, on a base model.
 
     Raises:
-        DataError: if ``adapter_path`` holds no adapter for this base, or there is no adapter of these settings.
+        DataError: if ``adapter_path`` has no adapter for this base, or there is no adapter of these settings.
     """
     if adapter_path is not None:
-        if not (Path(adapter_path) / "adapter_config.json").is_file():
-            raise DataError(f"{adapter_path}: adapter_path must be a folder with adapter_config.json")
+        check_adapter(adapter_path)
         try:
-            return PeftModel.from_pretrained(base, adapter_path, is_trainable=True)
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            model = PeftModel.from_pretrained(base, adapter_path, is_trainable=True)
+        except Exception as error:  # settings that do not fit the base make peft fail in many ways
             raise DataError(f"{adapter_path}: no adapter could be loaded: {first_line(error)}") from error
+        check_complete(model, "default", adapter_path)
+        return model
     try:
         return get_peft_model(base, lora_config(lora or Lora()))
     except ValueError as error:

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import LoraConfig, PeftModel
-from safetensors import SafetensorError
+from peft import PeftModel
 from transformers import PreTrainedModel
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
+from lightning_arc.model.adapter_folder import adapter_config
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.checkpoint import is_archive, read_checkpoint
 from lightning_arc.model.hyper_parameters import saved_settings
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
 from lightning_arc.model.test_time import NAME, Pupil, Teaching
-from lightning_arc.prompt.tokenizer import first_line
+from lightning_arc.prompt.tokenizer import is_gguf
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Panel:
     ) -> None:
         first = fingerprint(model)
         own = Adapters(model)
-        both = [(path, _read(path)) for path in others]
+        both = [(path, None if is_gguf(path) else _read(path)) for path in others]
         # Before adapters are on the model, which whole ones are copied from. In inference mode, which Lightning
         # predicts in, weights would be made that nothing can be learned through.
         with torch.inference_mode(False):
@@ -151,7 +152,7 @@ def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base
             raise DataError(f"{path}: was trained on {named}, the first model has other weights (model.ensemble)")
         settings = {"adapter_path": path} if found is None else saved_settings(found, path)
         lora, folder = settings.get("lora"), settings.get("adapter_path")
-        config = LoraConfig.from_pretrained(folder) if folder else lora_config(Lora(**(lora or {})))
+        config = adapter_config(folder) if folder else lora_config(Lora(**(lora or {})))
         if any(changes_base(c) for c in (config, *(own.peft.peft_config.values() if own.peft else ()))):
             raise DataError(f"{path}: an adapter that changes its base shares it with no other one (model.ensemble)")
         if found is None:
@@ -163,7 +164,8 @@ def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base
         with torch.no_grad():
             for key, p in weights.items():
                 p.copy_(saved[key.replace(f".{name}.", ".default.")])
-    except DataError:  # is a ValueError, and says it all
-        raise
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except DataError as error:
+        told = str(error)
+        raise DataError(told if told.endswith("(model.ensemble)") else f"{told} (model.ensemble)") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"{path}: no adapter could be loaded (model.ensemble): {first_line(error)}") from error

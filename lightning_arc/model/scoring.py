@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lightning_arc.batch import TreeBatch
-from lightning_arc.model.head import target_log_probs
+from lightning_arc.model.head import Head, target_log_probs
 from lightning_arc.model.tree_attention import Way
 from lightning_arc.model.tree_forward import batch_hidden
 from lightning_arc.prompt.tree import Kind
@@ -48,7 +48,7 @@ def score_batch(model: PreTrainedModel, batch: TreeBatch, way: Way = "auto") -> 
         batch: collated for scoring.
         way: how attention is computed, see `packed_attention`.
     """
-    decoder, head = model.get_decoder(), model.get_output_embeddings()
+    decoder, head = model.get_decoder(), Head.of(model)
     n = sum(len(shape.branches) for shape in batch.shapes)
     zeros = torch.zeros(n, dtype=torch.float64, device=batch.buffer.device)
     log_likelihood, hits, written = zeros.clone(), zeros.long(), zeros.long()
@@ -62,9 +62,9 @@ def score_batch(model: PreTrainedModel, batch: TreeBatch, way: Way = "auto") -> 
         log_likelihood.index_add_(0, rows, log_probs.double())
         written.index_add_(0, rows, torch.ones_like(rows))
         hits.index_add_(0, rows, hit.long())
-        logits = head(hidden[pack.places[~writes]])[:, [batch.yes_id, batch.no_id]].double()
+        logits = head.logits(hidden[pack.places[~writes]])[:, [batch.yes_id, batch.no_id]].double()
         log_odds[owners[~writes]] = logits[:, 0] - logits[:, 1]
         selects = pack.kinds == Kind.SELECT_OUTPUT_FROM_EXAMPLES
-        logits = head(hidden[pack.places[selects]]).double()
+        logits = head.logits(hidden[pack.places[selects]]).double()
         choices[owners[selects]] = logits.log_softmax(-1)[:, batch.choice_ids]
     return BranchScores(log_likelihood.where(written > 0, torch.nan), log_odds, choices, written, hits)

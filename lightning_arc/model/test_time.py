@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from lightning_arc.arc.files import whole_file
 from lightning_arc.arc.grid import DataError
 from lightning_arc.batch import TreeBatch
+from lightning_arc.errors import first_line
 from lightning_arc.model.adapters import Adapters, linear_names
 from lightning_arc.model.optimizers import make_optimizer
 
@@ -102,7 +103,7 @@ class Pupil:
         try:
             self._weights = adapters.add(NAME, config)
         except ValueError as error:
-            raise DataError(f"model.test_time.target_modules: {str(error).splitlines()[0]}") from error
+            raise DataError(f"model.test_time.target_modules: {first_line(error)}") from error
         self._present: str | None = None
 
     def learn(self, name: str, lesson: Teaching, beneath: Sequence[str] = ()) -> int:
@@ -170,7 +171,7 @@ class Pupil:
                 with torch.no_grad():
                     for key, p in self._weights.items():
                         p.copy_(file.get_tensor(key))
-        except (OSError, SafetensorError):
+        except (OSError, RuntimeError, SafetensorError):  # damaged, or with weights of other shapes
             return False
         return True
 

@@ -30,6 +30,9 @@ NAME = "lightning_arc_tree"
 BLOCK = 128
 """Tokens of a block of FlexAttention, by which packs are padded on a GPU."""
 
+HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_router_logits", "num_items_in_batch"})
+"""Keyword arguments that models hand to their attention and that do not change what it computes."""
+
 Way = Literal["auto", "cascade", "flex", "mask"]
 """How attention is computed; ``auto`` is ``flex`` on a GPU and ``cascade`` elsewhere."""
 
@@ -150,11 +153,18 @@ def tree_attention(
         dropout: of attention weights.
         sliding_window: how many tokens back the layer sees.
         packed: how trees lie in the sequence.
-        kwargs: passed on to the library's own.
+        kwargs: what else the model hands to its attention.
 
     Returns:
         ``(1, S, heads, head_dim)``, and nothing.
+
+    Raises:
+        DataError: names a keyword argument that may change what attention computes, and that it does not know.
     """
+    for name, given in kwargs.items():
+        default = name == "is_causal"
+        if name not in HARMLESS and given is not None and given is not default:
+            raise DataError(f"{type(module).__name__} hands {name} to its attention, which is not supported")
     if packed is None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, sliding_window=sliding_window, **kwargs
@@ -164,7 +174,7 @@ def tree_attention(
     longest = max(piece.prefix + max(piece.branches) for piece in packed.pieces)
     if dropout or (sliding_window is not None and sliding_window < longest):
         out = _masked(query, key, value, packed.mask(sliding_window), scaling, dropout)
-    elif packed.way == "cascade":
+    elif packed.way == "cascade" and value.shape[-1] == query.shape[-1]:
         out = cascade(query, key, value, packed.pieces, scaling)
     elif packed.way == "flex":
         out = _flex(query, key, value, packed.blocks, scaling)

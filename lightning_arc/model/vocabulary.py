@@ -6,7 +6,7 @@ Knows causal language models and token ids. Knows nothing of prompts or of which
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 
@@ -21,13 +21,18 @@ def trim(model: PreTrainedModel, kept: NDArray[np.int32]) -> None:
     places = torch.from_numpy(kept.astype(np.int64))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
     tied = head.weight is embedding.weight
-    rows = embedding.weight[places].clone()
-    small = nn.Embedding(len(kept), rows.shape[1], _weight=nn.Parameter(rows, embedding.weight.requires_grad))
-    linear = nn.Linear(rows.shape[1], len(kept), bias=False, device="meta")
-    linear.weight = small.weight if tied else nn.Parameter(head.weight[places].clone(), head.weight.requires_grad)
-    model.set_input_embeddings(small)
-    model.set_output_embeddings(linear)
+    # In place, as an embedding may do more than look rows up (Gemma's multiplies them).
+    embedding.weight = _rows(embedding.weight, places)
+    head.weight = embedding.weight if tied else _rows(head.weight, places)
+    if getattr(head, "bias", None) is not None:
+        head.bias = _rows(head.bias, places)
+    embedding.num_embeddings = head.out_features = len(kept)
+    embedding.padding_idx = None
     model.config.vocab_size = len(kept)
+
+
+def _rows(weight: nn.Parameter, places: Tensor) -> nn.Parameter:
+    return nn.Parameter(weight[places].clone(), weight.requires_grad)
 
 
 @torch.no_grad()

@@ -4,32 +4,65 @@ Knows model paths and tokenizers. Knows nothing of weights or prompts.
 """
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
 from lightning_arc.prompt.compact import compact_tokenizer
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "bundled" / "model"
 """The small model that comes with the package; ``model_path: bundled`` names it."""
 
+GGUF = ".gguf"
+"""How the name of a file ends that holds a model and its tokenizer as llama.cpp reads them."""
+
 
 def resolve_model_path(model_path: str) -> str:
-    """Return the folder or hub name that ``model_path`` stands for.
+    """Return the folder, GGUF file or hub name that ``model_path`` stands for.
 
     Raises:
-        DataError: if it looks like a folder and is none that holds a model.
+        DataError: if it looks like a folder and is none that holds a model, or like a GGUF file and is none.
     """
     if model_path == "bundled":
         return str(BUNDLED_MODEL)
     folder = Path(model_path).expanduser()
+    if is_gguf(model_path):
+        _check_gguf(folder)
+        return str(folder)
     looks_local = model_path.startswith((".", "/", "~")) or model_path.count("/") > 1 or folder.exists()
     if looks_local and not (folder / "config.json").is_file():
         raise DataError(
             f"{model_path}: model_path must be a folder with config.json, or a hub name like Qwen/Qwen2.5-0.5B-Instruct"
         )
     return str(folder) if looks_local else model_path
+
+
+def is_gguf(path: str) -> bool:
+    """Whether a path names a GGUF file by its ending."""
+    return path.lower().endswith(GGUF) and not Path(path).expanduser().is_dir()
+
+
+def _check_gguf(file: Path) -> None:
+    """Refuse a GGUF file that is none, or that nothing here can read."""
+    try:
+        with file.open("rb") as opened:
+            begins = opened.read(4)
+    except OSError as error:
+        raise DataError(f"{file}: {error.strerror} (model_path)") from error
+    if begins != b"GGUF":
+        raise DataError(f"{file}: not a GGUF file, although its name ends in {GGUF} (model_path)")
+    if find_spec("gguf") is None:
+        raise DataError(f"{file}: a GGUF file needs the package gguf: pip install gguf (model_path)")
+
+
+def pretrained_source(path: str) -> tuple[str, dict[str, str]]:
+    """Return what transformers calls a resolved ``model_path``: a folder or hub name, and further arguments."""
+    if is_gguf(path):
+        return str(Path(path).parent), {"gguf_file": Path(path).name}
+    return path, {}
 
 
 def load_tokenizer(model_path: str | None) -> PreTrainedTokenizerBase:
@@ -43,8 +76,9 @@ def load_tokenizer(model_path: str | None) -> PreTrainedTokenizerBase:
     path = resolve_model_path(model_path)
     try:
         loader = PreTrainedTokenizerFast if _is_generic(Path(path)) else AutoTokenizer
-        tokenizer = loader.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+        source, options = pretrained_source(path)
+        tokenizer = loader.from_pretrained(source, trust_remote_code=False, **options)
+    except Exception as error:  # damaged files make the library fail in many ways
         raise DataError(f"{path}: no tokenizer could be loaded: {first_line(error)}") from error
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise DataError(f"{path}: no tokenizer could be loaded: tokenizer.json is missing or has no vocabulary")
@@ -60,8 +94,3 @@ def _is_generic(folder: Path) -> bool:
     if not config.is_file():
         return False
     return json.loads(config.read_text()).get("tokenizer_class") in ("TokenizersBackend", "PreTrainedTokenizerFast")
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of an error's message that says something."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

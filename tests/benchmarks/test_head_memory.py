@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, Qwen2Config
 
-from lightning_arc.model.head import weighted_loss
+from lightning_arc.model.head import Head, weighted_loss
 from lightning_arc.model.load import Lora, add_lora
 
 from .ways import in_own_process, main, peak_mb, table
@@ -41,7 +41,7 @@ def measure(way: str) -> dict:
         loss = F.cross_entropy(logits, ids[1:])
     else:
         weights = torch.full((TOKENS - 1,), 1 / (TOKENS - 1))
-        loss = weighted_loss(model.get_output_embeddings(), hidden, ids[1:], weights)[0]
+        loss = weighted_loss(Head.of(model), hidden, ids[1:], weights)[0]
     loss.backward()
     norm = float(sum(p.grad.double().square().sum() for p in model.parameters() if p.grad is not None) ** 0.5)
     seconds = time.perf_counter() - start

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from lightning_arc.model import head as head_module
-from lightning_arc.model.head import target_log_probs, weighted_loss
+from lightning_arc.model.head import Head, target_log_probs, weighted_loss
 
 
 @pytest.fixture(params=[3, 10**9], ids=["chunks of three", "one chunk"])
@@ -13,19 +13,29 @@ def chunks(request, monkeypatch):
     monkeypatch.setattr(head_module, "LOGITS_PER_CHUNK", 50 * request.param)
 
 
-def given(n, dtype):
+CHANGES = pytest.mark.parametrize("changes", [{}, {"scale": 0.25}, {"cap": 0.7}, {"scale": 3.0, "cap": 1.5}], ids=str)
+
+
+def given(n, dtype, changes=None):
     torch.manual_seed(0)
-    head = torch.nn.Linear(16, 50, bias=False, dtype=dtype)
+    head = Head(torch.nn.Linear(16, 50, bias=False, dtype=dtype), **changes or {})
     hidden = torch.randn(n, 16, dtype=dtype, requires_grad=True)
     return head, hidden, torch.randint(50, (n,)), torch.rand(n, dtype=dtype)
 
 
+def all_logits(head, hidden):
+    """The plain way, as models write it."""
+    logits = head.linear(hidden) * head.scale
+    return logits if head.cap is None else torch.tanh(logits / head.cap) * head.cap
+
+
+@CHANGES
 @pytest.mark.parametrize("n", [0, 1, 11])
-def test_loss_and_gradients_are_those_of_all_logits(chunks, n):
-    head, hidden, targets, weights = given(n, torch.float64)
+def test_loss_and_gradients_are_those_of_all_logits(chunks, n, changes):
+    head, hidden, targets, weights = given(n, torch.float64, changes)
     loss, losses, hits = weighted_loss(head, hidden, targets, weights)
     ours = torch.autograd.grad(3 * loss, [hidden, head.weight])
-    logits = head(hidden)
+    logits = all_logits(head, hidden)
     plain = cross_entropy(logits, targets, reduction="none")
     theirs = torch.autograd.grad(3 * (plain * weights).sum(), [hidden, head.weight])
     torch.testing.assert_close(loss, (plain * weights).sum())
@@ -36,16 +46,19 @@ def test_loss_and_gradients_are_those_of_all_logits(chunks, n):
 
 def test_a_frozen_head_gets_no_gradient_and_passes_one_on(chunks):
     head, hidden, targets, weights = given(7, torch.float64)
-    head.weight.requires_grad_(False)
+    head.linear.requires_grad_(False)
     weighted_loss(head, hidden, targets, weights)[0].backward()
-    expected = torch.autograd.grad((cross_entropy(head(hidden), targets, reduction="none") * weights).sum(), hidden)
+    expected = torch.autograd.grad(
+        (cross_entropy(head.linear(hidden), targets, reduction="none") * weights).sum(), hidden
+    )
     assert head.weight.grad is None
     torch.testing.assert_close(hidden.grad, *expected)
 
 
-def test_a_head_that_is_more_than_a_matrix_is_left_to_autograd():
-    head, hidden, targets, weights = given(7, torch.float64)
-    longer = torch.nn.Sequential(head, torch.nn.Identity())
+@CHANGES
+def test_a_head_that_is_more_than_a_matrix_is_left_to_autograd(changes):
+    head, hidden, targets, weights = given(7, torch.float64, changes)
+    longer = Head(torch.nn.Sequential(head.linear, torch.nn.Identity()), **changes)
     ours = torch.autograd.grad(weighted_loss(longer, hidden, targets, weights)[0], [hidden, head.weight])
     torch.testing.assert_close(
         ours, torch.autograd.grad(weighted_loss(head, hidden, targets, weights)[0], [hidden, head.weight])
@@ -73,9 +86,10 @@ def test_a_second_backward_pass_is_an_error_and_not_another_gradient():
         (2 * loss).backward()
 
 
-def test_log_probabilities_are_those_of_all_logits(chunks):
-    head, hidden, targets, _ = given(11, torch.float64)
+@CHANGES
+def test_log_probabilities_are_those_of_all_logits(chunks, changes):
+    head, hidden, targets, _ = given(11, torch.float64, changes)
     log_probs, hits = target_log_probs(head, hidden, targets)
-    expected = head(hidden).log_softmax(-1)
+    expected = all_logits(head, hidden).log_softmax(-1)
     torch.testing.assert_close(log_probs, expected.gather(1, targets[:, None])[:, 0].detach())
     assert hits.tolist() == (expected.argmax(-1) == targets).tolist()

@@ -4,7 +4,7 @@ import pytest
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.prompt.compact import compact_tokenizer, is_compact
-from lightning_arc.prompt.tokenizer import BUNDLED_MODEL, first_line, load_tokenizer, resolve_model_path
+from lightning_arc.prompt.tokenizer import BUNDLED_MODEL, load_tokenizer, resolve_model_path
 
 
 def test_a_model_from_scratch_has_the_compact_vocabulary():
@@ -43,8 +43,3 @@ def test_a_folder_with_a_broken_tokenizer_is_refused_in_one_line(tmp_path):
 def test_hub_names_and_the_bundled_model_are_resolved_without_looking_at_the_hub():
     assert resolve_model_path("Qwen/Qwen2.5-0.5B-Instruct") == "Qwen/Qwen2.5-0.5B-Instruct"
     assert resolve_model_path("bundled") == str(BUNDLED_MODEL)
-
-
-def test_the_first_line_of_an_error_is_one_that_says_something():
-    assert first_line(ValueError("\n\n  what happened \nmore")) == "what happened"
-    assert first_line(ValueError()) == "ValueError"
