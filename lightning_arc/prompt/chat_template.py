@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from inspect import signature
 from itertools import pairwise
 from pathlib import Path
@@ -20,8 +19,18 @@ CHATML = (
 )
 """The template of models that have none, where their tokenizer has its tokens, as that of Qwen's base models does."""
 REMEDY = "give a Jinja file with data.chat_template"
-TODAY = datetime(2024, 7, 26)
+_DATE = {"%Y": "2024", "%y": "24", "%m": "07", "%d": "26", "%-d": "26", "%B": "July", "%b": "Jul", "%A": "Friday"} | {
+    "%a": "Fri",
+    "%H": "00",
+    "%M": "00",
+    "%S": "00",
+}
 """The date that templates are told (Llama's own default), so that a prompt is the same on every day."""
+_TODAY = (
+    "{% macro strftime_now(format) %}{{ format"
+    + "".join(f" | replace('{code}', '{value}')" for code, value in _DATE.items())
+    + " }}{% endmacro %}\n"
+)
 RESERVED = {*signature(PreTrainedTokenizerBase.apply_chat_template).parameters} | {"messages", "strftime_now"}
 _MARKS = [f"\N{REPLACEMENT CHARACTER}{name}" for name in ("system", 0, 1, 2, 3)]
 
@@ -108,15 +117,16 @@ def turn_frames(tokenizer: PreTrainedTokenizerBase, template: str, arguments: Ma
     Raises:
         DataError: names the model and what about the template does not fit.
     """
-    name = name_of(tokenizer)
+    name, dated = name_of(tokenizer), (_TODAY if "strftime_now" in template else "") + template
     system_mark, *marks = _MARKS
 
     def render(turns: list[str], with_system: bool, **options: bool) -> str:
         messages = [{"role": "system", "content": system_mark}] if with_system else []
         roles = ("user", "assistant") * len(turns)
         messages += [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]
-        options |= {"tokenize": False, "strftime_now": TODAY.strftime} | dict(arguments)
-        return tokenizer.apply_chat_template(messages, chat_template=template, **options)
+        return tokenizer.apply_chat_template(
+            messages, chat_template=dated, tokenize=False, **dict(arguments), **options
+        )
 
     def frames(with_system: bool) -> Frames:
         whole = _between(render(marks, with_system), marks)

@@ -166,13 +166,14 @@ class Prompter:
         Raises:
             DecodeError: if it is none.
         """
-        return self.grid_encoder.decode(self.tokenizer.decode(tokens if self.kept is None else self.kept[tokens]))
+        text = self.tokenizer.decode(tokens if self.kept is None else self.kept[tokens])
+        return self.grid_encoder.decode(text.removeprefix(" ") if self._begins_with_space else text)
 
     def opening(self, episode: Episode) -> NDArray[np.int32]:
         """Return the token ids of a prompt up to the output that is to be written."""
         parts = self.layout.examples(episode, "write")
         if self._turns is not None:
-            return self._turns.encode(self.layout.text_of(parts))[0]
+            return self._opening_of_turns(parts, episode.query)[0]
         return np.concatenate([self._parts.ids(part) for part in parts])
 
     def template(self, height: int, width: int) -> Template:
@@ -213,15 +214,28 @@ class Prompter:
                         f"than alone; {REMEDY}"
                     )
 
+    @property
+    def _begins_with_space(self) -> bool:
+        """Whether an answer's first token may begin with a space of the template, as behind Mistral's ``[/INST]``."""
+        return self._turns is not None and self.layout.frames.answer.endswith(" ")
+
+    def _opening_of_turns(self, parts: Sequence[Part], grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the ids of an opening as they are before a grid, and those of the whole with the grid and its end."""
+        opening = self.layout.text_of(parts)
+        text = f"{opening}{self.grid_encoder.encode(grid)}{self.layout.frames.question}"
+        ids, (stop,) = self._turns.encode(text, [len(opening)])
+        return ids[:stop], ids
+
     def _prove_answers(self) -> None:
         """See that a prompt ends in the same tokens with an answer behind it, whatever its first cell, and is read."""
-        opening = self.layout.text_of(self.layout.examples(_EXAMPLE, "write"))
-        ids = self._turns.encode(opening)[0]
+        parts = self.layout.examples(_EXAMPLE, "write")
+        first = self._opening_of_turns(parts, _GRID)[0]
         for colour in range(N_COLOURS):
             grid = (_GRID + colour - _GRID[0, 0]) % N_COLOURS
-            whole = self._turns.encode(opening + self.grid_encoder.encode(grid) + self.layout.frames.question)[0]
+            ids, whole = self._opening_of_turns(parts, grid)
             written = self.write(grid)
-            if not np.array_equal(whole[: len(ids) + len(written) + 1], [*ids, *written, self.end_id]):
+            expected = [*first, *written, self.end_id]
+            if len(ids) != len(first) or whole[: len(expected)].tolist() != expected:
                 raise DataError(
                     f"{name_of(self.tokenizer)}: the tokenizer joins an answer with what stands around it; "
                     f"{REMEDY}, or another data.grid_encoder"

@@ -97,6 +97,13 @@ class AnswerTokenizer:
 
     def refuse_joined_cells(self, encoder: GridEncoder) -> None:
         """Raise a `DataError` that names the remedy if a token holds cells, or parts of them, that are two."""
+        digits = encoder.symbols.isascii() and encoder.symbols.isdigit()
+        remedy = (
+            "that writes them without digits, such as data.grid_encoder: "
+            "GridShapeEncoder(RowNumberEncoder(ReplaceNumberEncoder()))"
+            if digits
+            else "with other symbols, or with a separator: data.grid_encoder: GridWithSeparationEncoder(' ')"
+        )
         pairs = as_grid([[c for other in range(N_COLOURS) for c in (row, other)] for row in range(N_COLOURS)])
         for grid in (pairs, pairs[:, :3], pairs[:1, :11]):
             text, other = encoder.encode(grid), encoder.encode((grid + 1) % N_COLOURS)
@@ -108,6 +115,5 @@ class AnswerTokenizer:
                     token = self.turns.tokenizer.decode([token_id])
                     raise DataError(
                         f"{name_of(self.turns.tokenizer)}: the tokenizer joins cells of {encoder} in one token "
-                        f"({token!r}); take an encoder that writes them without digits, such as "
-                        "data.grid_encoder: GridShapeEncoder(RowNumberEncoder(ReplaceNumberEncoder()))"
+                        f"({token!r}); take one {remedy}"
                     )
