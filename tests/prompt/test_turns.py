@@ -3,18 +3,15 @@
 import os
 import pickle
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lightning_arc.arc.grid import DataError, as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
-from lightning_arc.prompt.encoders import FULL_WIDTH_DIGITS
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, SELECT
 from lightning_arc.prompt.prompter import Prompter
@@ -24,14 +21,6 @@ from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
 SPECIAL = ["<|im_start|>", "<|im_end|>"]
 WITHOUT_DIGITS = "GridShapeEncoder(RowNumberEncoder(ReplaceNumberEncoder()))"
-LLAMA_WORDS = r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-TRAINING_TEXT = [
-    "user assistant system Write the output grid of the test. Is this output right? Answer yes or no. yes no",
-    *(f"# Example {i}\n\nInput:\n```grid shape: {i}x{i}\n{i} 012\n```\n\nOutput:\n" for i in range(1, 31)),
-    *(f"{i}\n\n{i}" for i in range(10)),
-    *(" ".join(FULL_WIDTH_DIGITS) for _ in range(10)),
-    " ".join(map(str, range(1000))),
-] * 3
 A, B, C, D = (as_grid([[i, i + 1]]) for i in range(4))
 ANSWERS = (Answer(A, False, 7), Answer(D, True, 3))
 EPISODE = Episode(
@@ -49,52 +38,12 @@ ENCODERS = (
 VERIFY_V1 = "verify-output-from-examples-v1"
 
 
-def _trained(words, name: str, normalizer=None, special=SPECIAL) -> PreTrainedTokenizerFast:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = words
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        TRAINING_TEXT, trainers.BpeTrainer(vocab_size=1200, initial_alphabet=alphabet, show_progress=False)
-    )
-    from tokenizers.decoders import ByteLevel
-
-    tokenizer.decoder = ByteLevel()
-    tokenizer.add_special_tokens(
-        [AddedToken(token, normalized=False) if isinstance(token, str) else token for token in special]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, name_or_path=name, clean_up_tokenization_spaces=False)
-
-
-@cache
-def small(name: str) -> PreTrainedTokenizerFast:
-    """Small tokenizers that behave as published ones do."""
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    if name == "smollm":  # GPT-2's words, in which "\n\n" is one or two by what follows; digits apart
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        return _trained(pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]), name)
-    if name == "llama":  # up to three digits a token
-        split = pre_tokenizers.Split(Regex(LLAMA_WORDS), "isolated")
-        return _trained(pre_tokenizers.Sequence([split, byte_level]), name)
-    if name == "greedy":  # special tokens that take the white space beside them
-        special = [
-            AddedToken(SPECIAL[0], normalized=False, rstrip=True),
-            AddedToken(SPECIAL[1], normalized=False, lstrip=True),
-        ]
-        digits = pre_tokenizers.Digits(individual_digits=True)
-        return _trained(
-            pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)]), name, special=special
-        )
-    raise ValueError(name)
-
-
 @pytest.fixture(scope="session")
 def smollm() -> PreTrainedTokenizerBase:
     """SmolLM2's real tokenizer."""
-    folder = Path(os.environ.get("ARC_SMOLLM", "/tmp/smollm"))
-    if not (folder / "tokenizer.json").is_file():
-        pytest.skip(f"ARC_SMOLLM: {folder / 'tokenizer.json'} not found; set it to a folder with SmolLM2's tokenizer")
+    folder = os.environ.get("ARC_SMOLLM")
+    if folder is None:
+        pytest.skip("ARC_SMOLLM: set it to a folder with SmolLM2's tokenizer")
     return AutoTokenizer.from_pretrained(folder)
 
 
@@ -126,9 +75,10 @@ TEXTS = st.one_of(st.lists(SNIPPETS, max_size=25).map("".join), st.text(max_size
 @given(text=TEXTS)
 @example(text="")
 @example(text="<|im_start|> \n<|im_end|>\n\n<|im_end|>")
-def test_turns_of_any_text_give_the_ids_of_the_whole_text(name, text):
-    ids, (stop,) = TurnTokenizer(small(name)).encode(text, [len(text)])
-    assert ids.tolist() == small(name)(text, add_special_tokens=False).input_ids
+def test_turns_of_any_text_give_the_ids_of_the_whole_text(small_tokenizer, name, text):
+    tokenizer = small_tokenizer(name)
+    ids, (stop,) = TurnTokenizer(tokenizer).encode(text, [len(text)])
+    assert ids.tolist() == tokenizer(text, add_special_tokens=False).input_ids
     assert stop == len(ids)
 
 
@@ -138,8 +88,9 @@ def test_turns_of_any_text_give_smollms_ids_of_the_whole_text(smollm, text):
 
 
 @pytest.fixture(scope="module")
-def chats():
-    return cache(lambda name, encoder=None: Prompter(small(name), encoder))
+def chats(small_tokenizer):
+    """A function that gives the prompter of a small tokenizer with a grid encoder."""
+    return cache(lambda name, encoder=None: Prompter(small_tokenizer(name), encoder))
 
 
 @given(data=st.data(), prompt=st.sampled_from(sorted(PROMPTS)), learn=st.booleans())
@@ -169,13 +120,13 @@ def test_a_tokenizer_that_joins_digits_takes_encoders_that_write_cells_without(c
 
 
 @pytest.mark.parametrize("encoder", [None, "MinimalGridEncoder()", "GridCodeBlockEncoder(MinimalGridEncoder())"])
-def test_a_tokenizer_that_joins_cells_is_refused_with_the_remedy(encoder):
+def test_a_tokenizer_that_joins_cells_is_refused_with_the_remedy(small_tokenizer, encoder):
     with pytest.raises(
         DataError, match=r"^llama: the tokenizer joins cells .*data.grid_encoder: GridShapeEncoder"
     ) as error:
-        Prompter(small("llama"), encoder)
+        Prompter(small_tokenizer("llama"), encoder)
     assert len(str(error.value).splitlines()) == 1
-    assert Prompter(small("llama"), WITHOUT_DIGITS).by_turns
+    assert Prompter(small_tokenizer("llama"), WITHOUT_DIGITS).by_turns
 
 
 def test_qwen_is_tokenized_from_pieces_as_before(qwen, nestings):
@@ -230,8 +181,8 @@ def test_a_grammar_of_a_tokenizer_by_turns_follows_what_is_written(chats):
     assert shapes.sum() == 1
 
 
-def test_cells_of_several_tokens_leave_the_grammar_out_with_one_line():
-    prompter = Prompter(small("smollm"), "ReplaceNumberEncoder(symbols='零一二三四五六七八九')")
+def test_cells_of_several_tokens_leave_the_grammar_out_with_one_line(small_tokenizer):
+    prompter = Prompter(small_tokenizer("smollm"), "ReplaceNumberEncoder(symbols='零一二三四五六七八九')")
     with pytest.raises(DataError, match=r"model.decoding.constrained: .*in several tokens, set it to false"):
         Grammar(prompter)
 
@@ -256,7 +207,6 @@ def test_a_prompter_by_turns_goes_to_worker_processes(chats):
         assert again.tree(EPISODE, prompt).sequence(0).tolist() == prompter.tree(EPISODE, prompt).sequence(0).tolist()
 
 
-def test_a_normalizer_that_joins_symbols_is_refused_and_not_read_back_as_another_grid():
-    lower = _trained(pre_tokenizers.ByteLevel(add_prefix_space=False), "lower", normalizers.Lowercase())
+def test_a_normalizer_that_joins_symbols_is_refused_and_not_read_back_as_another_grid(small_tokenizer):
     with pytest.raises(DataError, match=r"^lower: "):
-        Prompter(lower, "ReplaceNumberEncoder(symbols='ABCDEFGHIJ')")
+        Prompter(small_tokenizer("lower"), "ReplaceNumberEncoder(symbols='ABCDEFGHIJ')")
