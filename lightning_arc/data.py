@@ -344,7 +344,7 @@ class ArcDataModule(L.LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Write prompts as the checkpoint's model learned them, unless the settings say otherwise."""
         if self.prompter is not None and state:
-            self.prompter = self.prompts.or_remembered(state).prompter(self.prompter.tokenizer, self.prompter.kept)
+            self.prompter = self.prompts.resumed(self.prompter, state)
             if self._sampler is not None:
                 self._sampler.prompter = self.prompter
 

@@ -36,7 +36,7 @@ def folder(small_tokenizer, tmp_path_factory):
 
 def module(folder, stage: str | None = "predict", **settings) -> ArcDataModule:
     paths = {"tasks": str(folder / "tasks.json"), "candidates": str(folder / "candidates.json")}
-    data = ArcDataModule(model_path=str(folder), **paths, **settings)
+    data = ArcDataModule(str(folder), **paths, **settings)
     if stage:
         data.setup(stage)
     return data
@@ -109,6 +109,12 @@ def test_a_tokenizer_by_turns_is_told_once_in_one_line(folder):
     assert len([w for w in seen if "whole turns" in str(w.message)]) == 1
 
 
+def test_a_trimmed_vocabulary_without_the_checkpoints_template_is_refused_with_the_remedy(folder):
+    state = module(folder, chat_template=str(folder / "own.jinja"), chat_template_kwargs={"tone": "§"}).state_dict()
+    with pytest.raises(DataError, match=r"^model.trim_vocabulary: the token .* give the data.chat_template"):
+        module(folder, trim_vocabulary=True).load_state_dict(state)
+
+
 def test_a_model_by_turns_is_trained_ranked_with_and_asked_to_write_with_the_template_of_its_training(
     folder, tmp_path, monkeypatch
 ):
@@ -116,7 +122,7 @@ def test_a_model_by_turns_is_trained_ranked_with_and_asked_to_write_with_the_tem
         *("--trainer.accelerator", "cpu", "--data.max_seq_len", "1024", "--data.batch_size", "2"),
         *("--trainer.callbacks+=lightning.pytorch.callbacks.ModelSummary", "--trainer.logger", "false"),
     )
-    model = ("--model.model_path", folder, "--model.lora", "{r: 2, alpha: 2}", "--model.trim_vocabulary", "true")
+    model = ("--model.model_path", folder, "--model.lora", "{r: 2, alpha: 2}")
     command(
         monkeypatch,
         *("fit", *model, *common, "--trainer.max_steps", "2", "--trainer.default_root_dir", tmp_path / "fit"),
@@ -137,7 +143,8 @@ def test_a_model_by_turns_is_trained_ranked_with_and_asked_to_write_with_the_tem
     command(
         monkeypatch,
         *("predict", "--config", "configs/generate.yaml", *model, *common, *asked),
-        *("--trainer.default_root_dir", tmp_path / "generate"),
+        *("--trainer.default_root_dir", tmp_path / "generate", "--model.trim_vocabulary", "true"),
+        *("--data.chat_template", folder / "own.jinja", "--data.chat_template_kwargs", "{tone: '!'}"),
     )
     written = json.loads((tmp_path / "generate" / "candidates.json").read_text())
     assert {*written} == {*TASKS} and any(written["a"][0])  # the grammar lets nothing but grids through

@@ -52,6 +52,22 @@ class PromptSettings:
             tokenizer.chat_template = prompter.layout.template
         return prompter
 
+    def resumed(self, prompter: Prompter, state: Mapping[str, Any]) -> Prompter:
+        """Return a prompter like another one that follows what a checkpoint remembers, unless these settings say else.
+
+        Raises:
+            DataError: if the checkpoint's prompts have tokens that a trimmed vocabulary lacks.
+        """
+        try:
+            return self.or_remembered(state).prompter(prompter.tokenizer, prompter.kept)
+        except DataError as error:
+            if prompter.kept is None:
+                raise
+            raise DataError(
+                f"{error}; with model.trim_vocabulary, give the data.chat_template, data.chat_template_kwargs and "
+                "data.grid_encoder of the checkpoint's training"
+            ) from error
+
     def or_remembered(self, state: Mapping[str, Any]) -> "PromptSettings":
         """Return these settings with what a checkpoint remembers in place of those that are ``None``.
 
