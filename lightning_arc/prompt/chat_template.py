@@ -1,4 +1,4 @@
-"""Chat templates: the text that one puts around the turns of a conversation, the same around every turn of a role."""
+"""Chat templates: where one comes from, and the text that it puts around the turns of a conversation."""
 
 import json
 from collections.abc import Mapping
@@ -91,7 +91,8 @@ def own_template(tokenizer: PreTrainedTokenizerBase) -> str:
             return tokenizer.get_chat_template()
         except ValueError as error:
             raise DataError(f"{name}: several chat templates and no default among them; {REMEDY}") from error
-    if all(len(tokenizer(token, add_special_tokens=False).input_ids) == 1 for token in ("<|im_start|>", "<|im_end|>")):
+    ids = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    if None not in ids and tokenizer.unk_token_id not in ids:
         return CHATML
     raise DataError(f"{name}: the tokenizer has no chat template (a base model?) and no tokens of ChatML; {REMEDY}")
 

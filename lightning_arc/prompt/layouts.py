@@ -40,7 +40,7 @@ MAX_OPTIONS = 9
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A piece of a prompt that no tokenizer joins with what stands before or behind it.
+    """A piece of a prompt, which most tokenizers do not join with what stands before or behind it.
 
     Args:
         text: what is written, behind the grid if there is one.

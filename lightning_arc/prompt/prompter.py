@@ -76,7 +76,7 @@ class Prompter:
                 raise DataError(
                     f"grid_encoder {grid_encoder}: a model with the compact vocabulary takes CompactGridEncoder() only"
                 )
-            if chat_template is not None:
+            if chat_template is not None or chat_template_kwargs:
                 raise DataError("data.chat_template: a model with the compact vocabulary takes none")
             self.layout = CompactLayout(grid_encoder)
         else:

@@ -157,9 +157,11 @@ def test_a_base_models_tokenizer_takes_chatml_if_it_has_its_tokens(tokenizer):
     bare = copy.deepcopy(tokenizer)
     bare.chat_template = None
     bare.name_or_path = "models/base"
-    bare.unk_token = None
     with pytest.raises(DataError, match=r"^models/base: .* no chat template .*data.chat_template"):
         own_template(bare)
+    bare.unk_token = "<pad>"
+    with pytest.raises(DataError, match="no chat template"):
+        own_template(bare)  # an unknown token is none of ChatML's
     bare.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
     assert own_template(bare) == CHATML
 
