@@ -58,7 +58,7 @@ class ArcTrainer(L.Trainer):
         datamodule.setup("export")
         model.build(kept=datamodule.prompter.kept)
         if ckpt_path is not None:
-            load_checkpoint(model, ckpt_path)
+            datamodule.load_state_dict(load_checkpoint(model, ckpt_path))
         export(model, datamodule.prompter.tokenizer, folder, merge)
         Console().print(f"written to {folder}")
 

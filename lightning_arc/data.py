@@ -40,7 +40,7 @@ from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
-from lightning_arc.prompt.parser import parse_encoder
+from lightning_arc.prompt.prompt_settings import PromptSettings, remembered
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind, TokenTree
@@ -87,6 +87,8 @@ class ArcDataModule(L.LightningDataModule):
             where that does not hold it.
         trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
+        chat_template: file of a Jinja chat template; ``null`` for the model's own, or ChatML where it has none.
+        chat_template_kwargs: further names that the template uses, such as ``enable_thinking``.
         predict_prompt: a verification prompt that candidates are ranked with.
         n_views: symmetry views of every query, and of every candidate that is judged without ``model.stopping``.
         max_seq_len: most tokens of one sequence, prefix and branch together.
@@ -127,6 +129,8 @@ class ArcDataModule(L.LightningDataModule):
         lesson_prompts: list[str] | None = None,
         trim_vocabulary: bool = False,
         grid_encoder: GridEncoder | str | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
         predict_prompt: str = VERIFY,
         n_views: int = 8,
         max_seq_len: int = 4096,
@@ -156,7 +160,7 @@ class ArcDataModule(L.LightningDataModule):
         self.only_with_candidates, self.trim_vocabulary = only_with_candidates, trim_vocabulary
         self.oversized_tasks: Oversized = oversized_tasks
         self.lessons, self.lesson_prompts = lessons, lesson_prompts or lesson_prompts_beside(predict_prompt)
-        self.grid_encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
+        self.prompts = PromptSettings.read(grid_encoder, chat_template, chat_template_kwargs)
         self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
         self.samples_per_epoch = samples_per_epoch
         self.options = SamplingOptions(
@@ -186,10 +190,11 @@ class ArcDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
-        self.prompter = Prompter(load_tokenizer(self.model_path), self.grid_encoder)
+        self.prompter = self.prompts.prompter(load_tokenizer(self.model_path))
         if self.trim_vocabulary:
-            kept = prompt_vocabulary(self.prompter)
-            self.prompter = Prompter(self.prompter.tokenizer, self.grid_encoder, kept)
+            self.prompter = self.prompts.prompter(self.prompter.tokenizer, prompt_vocabulary(self.prompter))
+        if self.prompter.by_turns:
+            rank_zero_warn(f"{self.model_path}: the tokenizer needs whole turns at a time, so prompts are made slower")
         read = partial(read_source, oversized=self.oversized_tasks)
         if stage == "fit" and self._sampler is None:
             if not self.train_datasets:
@@ -328,6 +333,7 @@ class ArcDataModule(L.LightningDataModule):
         digest = hashlib.sha256()
         settings = [self.predict_prompt, str(self.prompter.grid_encoder), self.options.max_seq_len, self.seed]
         settings += [self.generate, self.leave_one_out, self.options.pool_demonstrations]
+        settings += self.prompter.conversation
         settings += [self.lesson_prompts, str(self.options)] if self.lessons else []
         digest.update(json.dumps(settings).encode())
         for task in self.predict_tasks.values():
@@ -339,13 +345,13 @@ class ArcDataModule(L.LightningDataModule):
         return digest.hexdigest()[:16]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps: how grids are written."""
-        return {"grid_encoder": str(self.prompter.grid_encoder)} if self.prompter else {}
+        """Return what a checkpoint keeps: how prompts are written."""
+        return remembered(self.prompter) if self.prompter else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Write grids as the checkpoint's model learned them, unless the settings say otherwise."""
-        if self.grid_encoder is None and "grid_encoder" in state and self.prompter is not None:
-            self.prompter = Prompter(self.prompter.tokenizer, state["grid_encoder"], self.prompter.kept)
+        """Write prompts as the checkpoint's model learned them, unless the settings say otherwise."""
+        if self.prompter is not None and state:
+            self.prompter = self.prompts.resumed(self.prompter, state)
             if self._sampler is not None:
                 self._sampler.prompter = self.prompter
 

@@ -4,10 +4,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -17,6 +22,15 @@ settings.register_profile("lightning_arc", deadline=None, max_examples=40, deran
 settings.load_profile("lightning_arc")
 
 ROOT = Path(__file__).parent.parent
+
+LLAMA_WORDS = r"(?i:'s|'t|'re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+TOKENIZER_TEXT = [
+    "user assistant system Write the output grid of the test. Is this output right? Answer yes or no. yes no",
+    *(f"# Example {i}\n\nInput:\n```grid shape: {i}x{i}\n{i} 012\n```\n\nOutput:\n" for i in range(1, 31)),
+    *(f"{i}\n\n{i}" for i in range(10)),
+    *["０ １ ２ ３ ４ ５ ６ ７ ８ ９"] * 10,
+    " ".join(map(str, range(1000))),
+] * 3
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +85,34 @@ def qwen_folder(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(shared / "qwen2.5-0.5b" / name, folder / name)
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_tokenizer() -> Callable[[str], "PreTrainedTokenizerBase"]:
+    """A function that gives a small tokenizer with ChatML's tokens which cuts words as a published one does."""
+    return cache(_small_tokenizer)
+
+
+def _small_tokenizer(name: str) -> "PreTrainedTokenizerBase":
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    gpt2 = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    tokenizer = Tokenizer(models.BPE())
+    # SmolLM2: GPT-2's words, in which white space is cut by what follows it, and digits apart
+    tokenizer.pre_tokenizer = gpt2
+    if name == "llama":  # up to three digits a token
+        split = pre_tokenizers.Split(Regex(LLAMA_WORDS), "isolated")
+        byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    elif name == "lower":
+        tokenizer.normalizer = normalizers.Lowercase()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=1200, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(TOKENIZER_TEXT, trainer)
+    tokenizer.decoder = decoders.ByteLevel()
+    greedy = name == "greedy"  # special tokens that take the white space beside them
+    start = AddedToken("<|im_start|>", normalized=False, rstrip=greedy)
+    tokenizer.add_special_tokens([start, AddedToken("<|im_end|>", normalized=False, lstrip=greedy)])
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, name_or_path=name, clean_up_tokenization_spaces=False)

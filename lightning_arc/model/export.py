@@ -5,6 +5,7 @@ Knows the trained module and checkpoints. Knows nothing of training.
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -18,8 +19,8 @@ from lightning_arc.model.load import load_base
 from lightning_arc.model.vocabulary import untrim
 
 
-def load_checkpoint(module: ArcModel, path: str) -> None:
-    """Load a checkpoint's weights into a module whose model has been built.
+def load_checkpoint(module: ArcModel, path: str) -> dict[str, Any]:
+    """Load a checkpoint's weights into a module whose model has been built; return what it keeps of the data module.
 
     Raises:
         DataError: if it is none, or belongs to another base.
@@ -32,6 +33,7 @@ def load_checkpoint(module: ArcModel, path: str) -> None:
         raise
     except (RuntimeError, KeyError) as error:
         raise DataError(f"{path}: not a checkpoint of this model: {first_line(error)} (ckpt_path)") from error
+    return checkpoint.get("ArcDataModule", {})
 
 
 def export(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, merge: bool) -> None:

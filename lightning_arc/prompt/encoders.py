@@ -80,7 +80,7 @@ class GridWithSeparationEncoder(GridEncoder):
     def __init__(self, separator: str = "|") -> None:
         if not separator or re.search(r"[\d\n]", separator):
             raise DataError(
-                f"GridWithSeparationEncoder: separator {separator!r} must be text without digits or line breaks"
+                f"GridWithSeparationEncoder: separator {separator!r:.40} must be text without digits or line breaks"
             )
         self.separator = separator
 
@@ -103,7 +103,7 @@ class RepeatNumberEncoder(GridEncoder):
 
     def __init__(self, n: int = 3) -> None:
         if not 1 <= n <= MAX_REPEATS:
-            raise DataError(f"RepeatNumberEncoder: n is {n}, it must be 1 to {MAX_REPEATS}")
+            raise DataError(f"RepeatNumberEncoder: n is {n!r:.40}, it must be 1 to {MAX_REPEATS}")
         self.n = n
 
     def encode(self, grid: Grid) -> str:

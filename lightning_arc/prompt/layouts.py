@@ -40,7 +40,7 @@ MAX_OPTIONS = 9
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """A piece of a prompt that no tokenizer joins with what stands before or behind it.
+    """A piece of a prompt, which most tokenizers do not join with what stands before or behind it.
 
     Args:
         text: what is written, behind the grid if there is one.
@@ -173,9 +173,12 @@ class Layout(ABC):
         """Return the whole text of branch ``i``."""
         branch = prompt.branches[i]
         written = () if branch.written is None else (branch.written,)
-        parts = (*prompt.prefix, *written, *branch.shown)
         tail = self.end if branch.verdict is None else branch.verdict
-        return "".join(("" if p.grid is None else self.encoder.encode(p.grid)) + p.text for p in parts) + tail
+        return self.text_of((*prompt.prefix, *written, *branch.shown)) + tail
+
+    def text_of(self, parts: Sequence[Part]) -> str:
+        """Return the text of parts."""
+        return "".join(("" if p.grid is None else self.encoder.encode(p.grid)) + p.text for p in parts)
 
     def _verify(self, episode: Episode, writes: bool) -> PromptText:
         asked = Part(self.asked_after_writing) if writes else None

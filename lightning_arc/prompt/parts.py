@@ -16,6 +16,7 @@ from lightning_arc.arc.grid import N_COLOURS, Grid, as_grid
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import Part
 from lightning_arc.prompt.pieces import PieceTokenizer
+from lightning_arc.prompt.turns import AnswerTokenizer
 
 MAX_TEMPLATES = 4096
 MAX_TEXTS = 4096
@@ -44,7 +45,7 @@ class PartTokenizer:
         encoder: how grids are written.
     """
 
-    def __init__(self, pieces: PieceTokenizer, encoder: GridEncoder) -> None:
+    def __init__(self, pieces: PieceTokenizer | AnswerTokenizer, encoder: GridEncoder) -> None:
         self.pieces, self.encoder = pieces, encoder
         self.colour_ids = self._colour_ids()
         self._make_memories()
@@ -75,6 +76,15 @@ class PartTokenizer:
         colours = self.colour_ids.take(grid).ravel()
         ids[template.cells] = colours if template.repeats == 1 else colours.repeat(template.repeats)
         return ids
+
+    def check(self) -> None:
+        """Give templates up where a grid by template has not the ids of its text, as some tokenizers have it."""
+        for height, width in ((1, 1), (1, 7), (3, 4), (12, 11), (30, 30)):
+            grid = as_grid((np.arange(height * width) * 7 // 3 % N_COLOURS).reshape(height, width))
+            if self.colour_ids is not None:
+                ids = self.pieces.array(self.encoder.encode(grid))
+                if not np.array_equal(self.grid(grid), ids):
+                    self.colour_ids = None
 
     def _template(self, height: int, width: int, text: str) -> Template:
         zeros, ones = (

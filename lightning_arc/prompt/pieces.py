@@ -100,14 +100,22 @@ class PieceTokenizer:
         Raises:
             DataError: names a token that is not in the trimmed vocabulary.
         """
-        ids = np.array(self.encode(text), dtype=np.int32)
-        if self.kept is None:
-            return ids
-        places = np.searchsorted(self.kept, ids).clip(max=len(self.kept) - 1)
-        missing = ids[self.kept[places] != ids]
-        if len(missing):
-            token = self.tokenizer.decode(missing[:1])
-            raise DataError(
-                f"model.trim_vocabulary: the token {token!r} is not among the {len(self.kept)} that are kept"
-            )
-        return places.astype(np.int32)
+        return among_kept(np.array(self.encode(text), dtype=np.int32), self.kept, self.tokenizer)
+
+
+def among_kept(
+    ids: NDArray[np.int32], kept: NDArray[np.int32] | None, tokenizer: PreTrainedTokenizerBase
+) -> NDArray[np.int32]:
+    """Return the places of ids among those of a trimmed vocabulary; the ids themselves where there is none.
+
+    Raises:
+        DataError: names a token that is not in it.
+    """
+    if kept is None:
+        return ids
+    places = np.searchsorted(kept, ids).clip(max=len(kept) - 1)
+    missing = ids[kept[places] != ids]
+    if len(missing):
+        token = tokenizer.decode(missing[:1])
+        raise DataError(f"model.trim_vocabulary: the token {token!r} is not among the {len(kept)} that are kept")
+    return places.astype(np.int32)

@@ -3,15 +3,18 @@
 Knows layouts and token ids. Knows nothing of datasets or models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lightning_arc.arc.grid import DataError, Grid, as_grid
+from lightning_arc.arc.grid import N_COLOURS, DataError, Grid, as_grid, same_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.prompt.branches import labelled_branch, tree_of_turns
 from lightning_arc.prompt.chat_layout import ChatLayout
+from lightning_arc.prompt.chat_template import REMEDY, name_of
 from lightning_arc.prompt.compact import is_compact
 from lightning_arc.prompt.compact_layout import CompactLayout
 from lightning_arc.prompt.encoders import (
@@ -21,11 +24,12 @@ from lightning_arc.prompt.encoders import (
     MinimalGridEncoder,
     RowNumberEncoder,
 )
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, SELECT, BranchText, Layout, Part
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, SELECT, BranchText, Layout, Part, PromptText
 from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.parts import PartTokenizer, Template
 from lightning_arc.prompt.pieces import PieceTokenizer
-from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
+from lightning_arc.prompt.turns import AnswerTokenizer, TurnTokenizer
 
 _GRID = as_grid((np.arange(132) * 7 // 3 % 10).reshape(11, 12))
 _EXAMPLE = Episode(
@@ -47,10 +51,12 @@ class Prompter:
             ``GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))`` in chats and ``CompactGridEncoder()`` in
             the compact vocabulary, which takes no other.
         kept: ids of a trimmed vocabulary, sorted; the tokens of trees are then places among them.
+        chat_template: text of a Jinja template for chats; ``None`` for the tokenizer's own, or ChatML.
+        chat_template_kwargs: further names that the template uses.
 
     Raises:
-        DataError: if the tokenizer has neither, joins digits with their neighbours, writes a verdict in two tokens, or
-            gives other ids for a whole prompt than for its pieces.
+        DataError: if there is no template or it does not fit, or if the tokenizer joins cells or writes a verdict in
+            two tokens.
     """
 
     def __init__(
@@ -58,6 +64,8 @@ class Prompter:
         tokenizer: PreTrainedTokenizerBase,
         grid_encoder: GridEncoder | str | None = None,
         kept: NDArray[np.int32] | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(grid_encoder, str):
             grid_encoder = parse_encoder(grid_encoder)
@@ -68,20 +76,46 @@ class Prompter:
                 raise DataError(
                     f"grid_encoder {grid_encoder}: a model with the compact vocabulary takes CompactGridEncoder() only"
                 )
+            if chat_template is not None or chat_template_kwargs:
+                raise DataError("data.chat_template: a model with the compact vocabulary takes none")
             self.layout = CompactLayout(grid_encoder)
-        elif tokenizer.chat_template:
-            default = GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))
-            self.layout = ChatLayout(tokenizer, grid_encoder or default)
         else:
-            raise DataError(f"{tokenizer.name_or_path}: the tokenizer has no chat template (tokenizer_config.json)")
+            default = GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))
+            self.layout = ChatLayout(tokenizer, grid_encoder or default, chat_template, chat_template_kwargs)
         self.grid_encoder = self.layout.encoder
-        self._parts = PartTokenizer(
-            PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.layout.pieces, kept), self.grid_encoder
-        )
+        self._turns: TurnTokenizer | None = None
+        try:
+            self._begin(PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.layout.pieces, kept))
+        except DataError:
+            if not isinstance(self.layout, ChatLayout):
+                raise
+            self._turns = TurnTokenizer(tokenizer, kept)
+            self._begin(AnswerTokenizer(self._turns, self.layout.frames))
+
+    def _begin(self, pieces: PieceTokenizer | AnswerTokenizer) -> None:
+        """Take what texts are tokenized by, and prove that it does."""
+        self._parts = PartTokenizer(pieces, self.grid_encoder)
         self.yes_id, self.no_id = self._single(self.layout.yes), self._single(self.layout.no)
         self.choice_ids = [self._single(number) for number in self.layout.numbers]
-        self.end_id = self._single(self.layout.end)
+        if self._turns is None:
+            self.end_id = self._single(self.layout.end)
+        else:
+            self.end_id = int(self._turns.encode(self.layout.frames.question)[0][0])
+            pieces.refuse_joined_cells(self.grid_encoder)
+            self._parts.check()
+            self._prove_answers()
         self._prove()
+
+    @property
+    def conversation(self) -> list[str]:
+        """What stands around the turns of a chat and so is part of every prompt; empty in the compact vocabulary."""
+        frames = self.layout.frames if isinstance(self.layout, ChatLayout) else None
+        return [] if frames is None else [frames.opening, frames.answer, frames.question]
+
+    @property
+    def by_turns(self) -> bool:
+        """Whether whole turns are tokenized, because the tokenizer's pieces do not add up to a text."""
+        return self._turns is not None
 
     def tree(
         self, episode: Episode, prompt: str, right_share: float = 0.5, learn_demonstrations: bool = False
@@ -100,10 +134,8 @@ class Prompter:
             ValueError: if the episode lacks what the prompt needs.
         """
         rendered = self.layout.render(episode, prompt)
-        ids, targets = self._prefix(rendered.prefix, learn_demonstrations)
         weights = self._verdict_weights(rendered.branches, right_share)
-        branches = [self._branch(ids[-1:], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
-        return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt)
+        return self._tree(rendered, prompt, weights, learn_demonstrations)
 
     def selections(self, episode: Episode, orders: Sequence[Sequence[int]]) -> TokenTree:
         """Make one token tree of many selections among an episode's answers.
@@ -121,10 +153,8 @@ class Prompter:
             ValueError: if an order has another number of options than 2 to 9, or one twice.
         """
         rendered = self.layout.selections(episode, orders)
-        ids, targets = self._prefix(rendered.prefix, learn=False)
         weight = 1 / max(sum(branch.trained for branch in rendered.branches), 1)
-        branches = [self._branch(ids[-1:], b, weight if b.trained else 0.0) for b in rendered.branches]
-        return TokenTree(ids[:-1], targets[:-1], tuple(branches), SELECT)
+        return self._tree(rendered, SELECT, [weight if b.trained else 0.0 for b in rendered.branches])
 
     def write(self, grid: Grid) -> NDArray[np.int32]:
         """Return the token ids of a grid as an answer, without the token ``end_id`` that ends it."""
@@ -136,11 +166,15 @@ class Prompter:
         Raises:
             DecodeError: if it is none.
         """
-        return self.grid_encoder.decode(self.tokenizer.decode(tokens if self.kept is None else self.kept[tokens]))
+        text = self.tokenizer.decode(tokens if self.kept is None else self.kept[tokens])
+        return self.grid_encoder.decode(text.removeprefix(" ") if self._begins_with_space else text)
 
     def opening(self, episode: Episode) -> NDArray[np.int32]:
         """Return the token ids of a prompt up to the output that is to be written."""
-        return np.concatenate([self._parts.ids(part) for part in self.layout.examples(episode, "write")])
+        parts = self.layout.examples(episode, "write")
+        if self._turns is not None:
+            return self._opening_of_turns(parts, episode.query)[0]
+        return np.concatenate([self._parts.ids(part) for part in parts])
 
     def template(self, height: int, width: int) -> Template:
         """Return the ids of grids of one shape, where a cell is one token."""
@@ -166,14 +200,60 @@ class Prompter:
             if kind in FROM_CODE and not self.writes_code:
                 continue
             tree = self.tree(_EXAMPLE, prompt)
-            for i in range(len(tree.branches)):
+            for i, branch in enumerate(tree.branches):
                 whole = self.tokenizer(self.text(_EXAMPLE, prompt, i), add_special_tokens=False).input_ids
                 ids = tree.sequence(i)
                 if (ids if self.kept is None else self.kept[ids]).tolist() != whole:
                     raise DataError(
-                        f"{self.tokenizer.name_or_path}: the tokenizer writes {prompt} with {self.grid_encoder} as a "
+                        f"{name_of(self.tokenizer)}: the tokenizer writes {prompt} with {self.grid_encoder} as a "
                         "whole in another way than in pieces"
                     )
+                if branch.targets[-1] not in (self.end_id, self.yes_id, self.no_id, *self.choice_ids):
+                    raise DataError(
+                        f"{name_of(self.tokenizer)}: the tokenizer writes the last word of {prompt} in another way "
+                        f"than alone; {REMEDY}"
+                    )
+
+    @property
+    def _begins_with_space(self) -> bool:
+        """Whether an answer's first token may begin with a space of the template, as behind Mistral's ``[/INST]``."""
+        return self._turns is not None and self.layout.frames.answer.endswith(" ")
+
+    def _opening_of_turns(self, parts: Sequence[Part], grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Return the ids of an opening as they are before a grid, and those of the whole with the grid and its end."""
+        opening = self.layout.text_of(parts)
+        text = f"{opening}{self.grid_encoder.encode(grid)}{self.layout.frames.question}"
+        ids, (stop,) = self._turns.encode(text, [len(opening)])
+        return ids[:stop], ids
+
+    def _prove_answers(self) -> None:
+        """See that a prompt ends in the same tokens with an answer behind it, whatever its first cell, and is read."""
+        parts = self.layout.examples(_EXAMPLE, "write")
+        first = self._opening_of_turns(parts, _GRID)[0]
+        for colour in range(N_COLOURS):
+            grid = (_GRID + colour - _GRID[0, 0]) % N_COLOURS
+            ids, whole = self._opening_of_turns(parts, grid)
+            written = self.write(grid)
+            expected = [*first, *written, self.end_id]
+            if len(ids) != len(first) or whole[: len(expected)].tolist() != expected:
+                raise DataError(
+                    f"{name_of(self.tokenizer)}: the tokenizer joins an answer with what stands around it; "
+                    f"{REMEDY}, or another data.grid_encoder"
+                )
+            if not same_grid(self.read(written), grid):
+                raise DataError(
+                    f"{name_of(self.tokenizer)}: the tokenizer does not give back a grid of {self.grid_encoder}; "
+                    "give another data.grid_encoder"
+                )
+
+    def _tree(
+        self, rendered: PromptText, prompt: str, weights: Sequence[float], learn_demonstrations: bool = False
+    ) -> TokenTree:
+        if self._turns is not None:
+            return tree_of_turns(self._turns, self.layout, rendered, prompt, weights, learn_demonstrations)
+        ids, targets = self._prefix(rendered.prefix, learn_demonstrations)
+        branches = [self._branch(ids[-1:], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
+        return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt)
 
     def _prefix(self, parts: Sequence[Part], learn: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the prefix's ids and trained targets, each ``(P + 1,)`` with the last prompt token."""
@@ -189,21 +269,10 @@ class Prompter:
 
     def _branch(self, first: NDArray[np.int32], text: BranchText, verdict_weight: float) -> Branch:
         pieces = [first, *([] if text.written is None else [self._parts.ids(text.written)])]
-        tokens = np.concatenate([*pieces, *map(self._parts.ids, text.shown)])
-        n, n_written = len(tokens), 0 if text.written is None else len(pieces[1])
-        targets = np.full(n, IGNORE, np.int32)
-        kinds = np.full(n, text.kind, np.int8)
-        weights = np.zeros(n, np.float32)
-        if n_written:
-            targets[:n_written] = pieces[1]
-            targets[n_written] = self.end_id
-            weights[: n_written + 1] = text.trained
-        if text.verdict is not None:
-            judged = Kind.VERIFY_OUTPUT_FROM_EXAMPLES
-            targets[-1] = self._parts.text(text.verdict)[0]
-            kinds[-1] = text.kind if text.kind is Kind.SELECT_OUTPUT_FROM_EXAMPLES else judged
-            weights[-1] = verdict_weight
-        return Branch(tokens, targets, kinds, weights, text.answer, text.correct)
+        n_written = 0 if text.written is None else len(pieces[1])
+        last = self.end_id if text.verdict is None else self._parts.text(text.verdict)[0]
+        tokens = np.concatenate([*pieces, *map(self._parts.ids, text.shown), np.array([last], np.int32)])
+        return labelled_branch(text, tokens, 0, n_written, verdict_weight)
 
     @staticmethod
     def _verdict_weights(branches: Sequence[BranchText], right_share: float) -> list[float]:

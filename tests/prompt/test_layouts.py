@@ -1,6 +1,5 @@
 """Layouts: what prompts say, through a chat template and in the compact vocabulary."""
 
-import copy
 import re
 from dataclasses import replace
 
@@ -167,21 +166,3 @@ def test_an_episode_that_lacks_what_a_prompt_needs_is_refused():
     for answers in ((known[1],), (known[0], known[0]), known * 5):
         with pytest.raises(ValueError, match="2 to 9 answers"):
             layout.render(Episode(EPISODE.key, (), C, D, answers), "select-output-from-examples-v0")
-
-
-@pytest.mark.parametrize(
-    ("template", "complaint"),
-    [
-        (
-            "{% for m in messages if m.role == 'system' %}{{ raise_exception('no system') }}{% endfor %}",
-            "refuses",
-        ),
-        ("{% for m in messages %}{% if m.role != 'assistant' %}{{ m.content }}{% endif %}{% endfor %}", "leaves out"),
-        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", "another way"),
-    ],
-)
-def test_a_chat_template_that_cannot_hold_the_prompts_is_refused(qwen, template, complaint):
-    odd = copy.deepcopy(qwen)
-    odd.chat_template = template
-    with pytest.raises(DataError, match=complaint):
-        ChatLayout(odd, MinimalGridEncoder()).render(EPISODE, "output-from-examples-v1")

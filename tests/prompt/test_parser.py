@@ -91,6 +91,28 @@ def test_anything_but_encoders_strings_and_integers_is_refused_in_one_line(text)
     assert len(str(error.value)) < 400
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{nines}",
+        "0x{nines}",
+        "RepeatNumberEncoder({nines})",
+        "RepeatNumberEncoder(0x{nines})",
+        "RepeatNumberEncoder(-0x{nines})",
+        "GridWithSeparationEncoder('{nines}')",
+        "ReplaceNumberEncoder(symbols='{nines}')",
+        "RowNumberEncoder(a{nines}=3)",
+        "E{nines}()",
+    ],
+)
+@pytest.mark.parametrize("n", [900, 4400, 10_000])
+def test_numbers_and_names_of_any_length_are_refused_in_one_short_line(text, n):
+    with pytest.raises(DataError) as error:
+        parse_encoder(text.format(nines="9" * n))
+    assert len(str(error.value).splitlines()) == 1
+    assert len(str(error.value)) < 400
+
+
 def test_an_unknown_encoder_is_refused_with_the_names_of_those_that_exist():
     with pytest.raises(DataError, match="no encoder 'NoEncoder', there are MinimalGridEncoder, .*CompactGridEncoder"):
         parse_encoder("RowNumberEncoder(NoEncoder())")

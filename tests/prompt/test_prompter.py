@@ -268,18 +268,39 @@ def test_the_compact_vocabulary_takes_its_own_encoder_only(compact):
             Prompter(compact, encoder)
 
 
-def test_a_tokenizer_without_a_chat_template_is_refused(qwen):
+def test_a_base_models_tokenizer_speaks_chatml(qwen, chat):
     bare = copy.deepcopy(qwen)
     bare.chat_template = None
-    with pytest.raises(DataError, match="no chat template"):
-        Prompter(bare)
+    assert Prompter(bare).text(EPISODE, VERIFY_V1) == chat().text(EPISODE, VERIFY_V1)
 
 
-def test_a_tokenizer_that_writes_whole_prompts_in_another_way_is_refused(qwen):
+def test_a_template_and_its_arguments_are_taken_in_place_of_the_tokenizers(qwen):
+    template = (
+        "{% for m in messages %}{{ m.role | upper }}{{ mark }}{{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}ASSISTANT{{ mark }}{% endif %}"
+    )
+    prompter = Prompter(qwen, None, None, template, {"mark": ": "})
+    assert prompter.text(EPISODE, VERIFY_V1, 1).endswith("<|im_end|>ASSISTANT: yes")
+    # here a space of the template is part of an answer's first token
+    assert prompter.tokenizer.decode(prompter.write(C)[:1]) == " ```"
+    assert (prompter.read(prompter.write(C)) == C).all()
+    ids = prompter.tree(EPISODE, VERIFY_V1).sequence(1).tolist()
+    begun = [*prompter.opening(EPISODE), *prompter.write(D), prompter.end_id]
+    assert ids[: len(begun)] == begun
+    assert ids == qwen(prompter.text(EPISODE, VERIFY_V1, 1), add_special_tokens=False).input_ids
+    assert prompter.conversation[1:] == ["<|im_end|>ASSISTANT: ", "<|im_end|>USER: "]
+    with pytest.raises(DataError, match="data.chat_template: a model with the compact vocabulary takes none"):
+        Prompter(compact_tokenizer(), chat_template=template)
+
+
+def test_a_tokenizer_that_writes_whole_prompts_in_another_way_than_pieces_is_taken_by_turns(qwen):
     odd = copy.deepcopy(qwen)
     odd.add_tokens(["10 "])
-    with pytest.raises(DataError, match="output-from-examples-v1 with .* as a whole in another way than in pieces"):
-        Prompter(odd)
+    prompter = Prompter(odd)
+    assert prompter.by_turns
+    for i in range(2):
+        whole = odd(prompter.text(EPISODE, VERIFY_V1, i), add_special_tokens=False).input_ids
+        assert prompter.tree(EPISODE, VERIFY_V1).sequence(i).tolist() == whole
 
 
 def test_a_verdict_of_two_tokens_is_refused(qwen, monkeypatch):

@@ -1,0 +1,93 @@
+"""What a person or a checkpoint says of how prompts are written: grid encoder, chat template and its arguments."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from lightning_arc.arc.grid import DataError
+from lightning_arc.prompt.chat_layout import ChatLayout
+from lightning_arc.prompt.chat_template import check_arguments, read_template
+from lightning_arc.prompt.encoders import GridEncoder
+from lightning_arc.prompt.parser import parse_encoder
+from lightning_arc.prompt.prompter import Prompter
+
+_KINDS = {"grid_encoder": str, "chat_template": str, "chat_template_kwargs": dict}
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """How prompts are written. ``None`` stands for the model's own way, or for a checkpoint's.
+
+    Args:
+        grid_encoder: how grids are written.
+        chat_template: text of a Jinja template.
+        chat_template_kwargs: further names that the template uses.
+    """
+
+    grid_encoder: GridEncoder | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
+
+    @classmethod
+    def read(
+        cls, grid_encoder: GridEncoder | str | None, chat_template: str | None, arguments: dict[str, Any] | None
+    ) -> "PromptSettings":
+        """Read settings as a person gives them: an encoder or its string form, and the file of a template.
+
+        Raises:
+            DataError: if one of them is not as it must be.
+        """
+        check_arguments(arguments or {})
+        encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
+        return cls(encoder, None if chat_template is None else read_template(chat_template), arguments)
+
+    def prompter(self, tokenizer: PreTrainedTokenizerBase, kept: NDArray[np.int32] | None = None) -> Prompter:
+        """Make a prompter; its tokenizer has the chat template from then on, so that it is exported with it."""
+        prompter = Prompter(tokenizer, self.grid_encoder, kept, self.chat_template, self.chat_template_kwargs)
+        if isinstance(prompter.layout, ChatLayout):
+            tokenizer.chat_template = prompter.layout.template
+        return prompter
+
+    def resumed(self, prompter: Prompter, state: Mapping[str, Any]) -> Prompter:
+        """Return a prompter like another one that follows what a checkpoint remembers, unless these settings say else.
+
+        Raises:
+            DataError: if the checkpoint's prompts have tokens that a trimmed vocabulary lacks.
+        """
+        try:
+            return self.or_remembered(state).prompter(prompter.tokenizer, prompter.kept)
+        except DataError as error:
+            if prompter.kept is None:
+                raise
+            raise DataError(
+                f"{error}; with model.trim_vocabulary, give the data.chat_template, data.chat_template_kwargs and "
+                "data.grid_encoder of the checkpoint's training"
+            ) from error
+
+    def or_remembered(self, state: Mapping[str, Any]) -> "PromptSettings":
+        """Return these settings with what a checkpoint remembers in place of those that are ``None``.
+
+        Raises:
+            DataError: if the checkpoint holds anything else than `remembered` gives.
+        """
+        for name, kind in _KINDS.items():
+            if name in state and not isinstance(state[name], kind):
+                raise DataError(
+                    f"ckpt_path: the checkpoint's {name} is {state[name]!r:.40}, expected a {kind.__name__}"
+                )
+        found = {name: state[name] for name in _KINDS if getattr(self, name) is None and name in state}
+        if "grid_encoder" in found:
+            found["grid_encoder"] = parse_encoder(found["grid_encoder"])
+        return replace(self, **found)
+
+
+def remembered(prompter: Prompter) -> dict[str, Any]:
+    """Return what a checkpoint keeps of how prompts were written."""
+    state: dict[str, Any] = {"grid_encoder": str(prompter.grid_encoder)}
+    if isinstance(prompter.layout, ChatLayout):
+        state |= {"chat_template": prompter.layout.template, "chat_template_kwargs": prompter.layout.arguments}
+    return state
