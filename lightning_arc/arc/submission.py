@@ -55,9 +55,7 @@ def count_placeholders(answers: Mapping[str, Sequence[Sequence[Grid]]], tasks: M
         ``n_tests``, all test inputs; ``no_candidate``, those with a placeholder in both attempts; ``one_candidate``,
         those with one in the second attempt alone.
     """
-    found = [
-        len(grids) for task_id, task in tasks.items() for grids in answers.get(task_id, [()] * len(task.tests))
-    ]
+    found = [len(grids) for task_id, task in tasks.items() for grids in answers.get(task_id, [()] * len(task.tests))]
     return {"n_tests": len(found), "no_candidate": found.count(0), "one_candidate": found.count(1)}
 
 

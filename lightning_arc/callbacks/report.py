@@ -101,7 +101,8 @@ def _summary(metrics: Mapping[str, Any]) -> str:
     else:
         text = (
             f"{count}; the right output is among the candidates of <b>{metrics['n_solvable']}</b>. Accuracies are over "
-            "those, with 95% bootstrap intervals over tasks; differences are paired. The submission, the order "
+            "those, in rows of judged ones over those of them that the model judged, with 95% bootstrap intervals over "
+            "tasks; differences are paired. The submission, the order "
             f"and the scores below follow <b>{chosen}</b>; of every test input the shaded candidates are sent. "
             '<span class="right">Green</span>: the right output is one of them; <span class="low">amber</span>: it '
             'comes later; <span class="none">grey</span>: it is not among the candidates, or not known.'

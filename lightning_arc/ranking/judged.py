@@ -89,7 +89,7 @@ def explain(not_judged: Mapping[str, Any] | None) -> list[str]:
     return sentences
 
 
-def explain_placeholders(submission: Mapping[str, int]) -> list[str]:
+def explain_placeholders(submission: Mapping[str, int], file: str = "submission.json") -> list[str]:
     """Return the sentence that says what `count_placeholders` counted; none where every attempt is a candidate."""
     n = submission["n_tests"]
     parts = [
@@ -100,7 +100,7 @@ def explain_placeholders(submission: Mapping[str, int]) -> list[str]:
         )
         if count
     ]
-    return [f"Placeholders in submission.json: {'; '.join(parts)}."] if parts else []
+    return [f"Placeholders in {file}: {'; '.join(parts)}."] if parts else []
 
 
 def too_long(max_seq_len: int | None) -> str:

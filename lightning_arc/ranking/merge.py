@@ -101,7 +101,8 @@ def submissions(tasks: str, files: list[str], out: str, weights: list[float] | N
     shares = _weights(files, weights)
     merged = merged_answers([read_submission(file, known) for file in files], known, shares)
     write_submission(merged, known, out)
-    print(*explain_placeholders(count_placeholders(merged, known)), sep="\n", end="")
+    for sentence in explain_placeholders(count_placeholders(merged, known), out):
+        print(sentence)
 
 
 def merged_answers(

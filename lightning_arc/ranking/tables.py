@@ -92,10 +92,10 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
         if parts[-1] and _width(cells, [*parts[-1], i]) > room:
             parts.append([])
         parts[-1].append(i)
+    # Not the table's own title and caption, which are folded to its width.
+    console.print(Text(title, style="bold"))
     for part in parts:
-        ends = {"title": title if part is parts[0] else None, "caption": caption if part is parts[-1] else None}
-        ends |= {"title_style": "bold", "caption_justify": "left"}
-        table = Table(**ends, box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
         for i in [*words, *part]:
             kind = {"min_width": least[i]} if i in words else {"justify": "right", "no_wrap": True}
             table.add_column(cells[i][0], **kind)
@@ -103,6 +103,7 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
             table.add_row(*(_cell(row[i]) for i in [*words, *part]))
         console.print(table)
         console.print()
+    console.print(Text(caption))
 
 
 def markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
