@@ -46,7 +46,8 @@ p{max-width:52rem}table{border-collapse:collapse;margin:1rem 0;font-variant-nume
 th,td{padding:.3rem .65rem;border-bottom:1px solid var(--faint);text-align:right;vertical-align:top}
 td{white-space:nowrap}.wide{overflow-x:auto}th{font-weight:500;color:var(--soft);vertical-align:bottom}
 th:first-child,td:first-child{text-align:left}td small{color:var(--soft)}
-.chosen{font-weight:600}.judged td{color:var(--soft)}.right{color:var(--right)}.low{color:var(--low)}.none{color:var(--soft)}
+.judged td{color:var(--soft)}
+.chosen{font-weight:600}.right{color:var(--right)}.low{color:var(--low)}.none{color:var(--soft)}
 nav{display:flex;flex-wrap:wrap;gap:.25rem;margin:1rem 0 2rem}
 nav a{font:12px ui-monospace,monospace;text-decoration:none;padding:.1rem .4rem;border:1px solid;border-radius:3px}
 section{border-top:1px solid var(--faint);padding:1rem 0 1.2rem}
