@@ -26,6 +26,7 @@ class QuestionStream(IterableDataset):
         batch_size: most questions of a batch.
         about: what else a question's tree is told with. Questions to one member of an ensemble and with one ``lesson``,
             if this tells any, come together.
+        max_seq_len: what a tree is too long for; the records of questions that are too long keep it.
     """
 
     def __init__(
@@ -37,9 +38,11 @@ class QuestionStream(IterableDataset):
         n_candidates: Callable[[Question], int],
         batch_size: int,
         about: Callable[[Question], dict[str, Any]],
+        max_seq_len: int | None = None,
     ) -> None:
         self.engine, self.make, self.collate, self.keep = engine, make, collate, keep
         self.n_candidates, self.batch_size, self.about = n_candidates, batch_size, about
+        self.max_seq_len = max_seq_len
 
     def __iter__(self) -> Iterator[TreeBatch]:
         """Yield batches with ``question`` and ``n`` (candidates) of each tree; empty ones where answers are due."""
@@ -49,7 +52,7 @@ class QuestionStream(IterableDataset):
             for question in questions:
                 n, tree = self.n_candidates(question), self.make(question)
                 if tree is None:
-                    self.keep(no_answer(question, n))
+                    self.keep(no_answer(question, n, self.max_seq_len))
                 else:
                     trees.append(tree)
                     info.append({"question": question, "n": n} | self.about(question))

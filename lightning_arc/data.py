@@ -392,6 +392,7 @@ class ArcDataModule(L.LightningDataModule):
             n_candidates,
             self.batch_size,
             lambda question: self._about(question.key),
+            self.options.max_seq_len,
         )
         return DataLoader(stream, batch_size=None)
 

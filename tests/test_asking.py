@@ -85,3 +85,20 @@ def test_no_lesson_begins_when_the_time_for_it_is_gone():
     assert lessons == 3 and not any(told_ahead) and engine.time_is_up(1) and engine.next() is None
     assert sum(bool(e.records) for e in engine.answered()) == 6
     assert len(engine.rankings()) == 40
+
+
+def test_a_question_that_is_too_long_is_recorded_with_the_limit():
+    engine, kept = Engine(inputs(1), Verifier(), Stopping(min_views=1, max_views=1, confidence=1)), []
+
+    def keep(record: ViewEvidence) -> None:
+        engine.take(record)
+        kept.append(record)
+
+    def collate(trees, info):
+        return TreeBatch.collate(trees, 0, 1, info=info)
+
+    asked = QuestionStream(engine, lambda question: None, collate, keep, lambda question: N, 8, lambda question: {}, 77)
+    assert not any(batch.info for batch in asked)
+    assert [(record.key, record.max_seq_len, record.complete) for record in kept] == [
+        (e.key, 77, False) for e in engine.evidence
+    ]

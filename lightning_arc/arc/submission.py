@@ -50,6 +50,27 @@ def write_submission(
     write_json(path, value)
 
 
+def count_placeholders(
+    answers: Mapping[str, Sequence[Sequence[Grid]]],
+    tasks: Mapping[str, Task],
+    passed_over: Mapping[str, int] | None = None,
+) -> dict[str, int]:
+    """Return how many test inputs a submission has ``[[0]]`` for.
+
+    Args:
+        answers: as `write_submission` takes them.
+        tasks: the tasks to answer.
+        passed_over: as `write_submission` takes them.
+
+    Returns:
+        ``n_tests``, all test inputs; ``no_candidate``, those with a placeholder in both attempts; ``one_candidate``,
+        those with one in the second attempt alone.
+    """
+    found = [len(grids) for task_id, task in tasks.items() for grids in answers.get(task_id, [()] * len(task.tests))]
+    found += [0] * sum((passed_over or {}).values())
+    return {"n_tests": len(found), "no_candidate": found.count(0), "one_candidate": found.count(1)}
+
+
 def read_submission(path: str | Path, tasks: Mapping[str, Task] | None = None) -> dict[str, list[tuple[Grid, Grid]]]:
     """Read a submission and check its form.
 

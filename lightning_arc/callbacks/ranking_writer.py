@@ -13,18 +13,19 @@ import lightning as L
 from lightning_arc.arc import Episode, Grid, PairKey, Task
 from lightning_arc.arc.candidate_files import dump_line
 from lightning_arc.arc.files import whole_file, write_json
-from lightning_arc.arc.submission import write_submission
+from lightning_arc.arc.submission import count_placeholders, write_submission
 from lightning_arc.callbacks.report import write_report
 from lightning_arc.callbacks.resuming import ResumingWriter
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence, counted, gather
+from lightning_arc.ranking.judged import count_coverage, coverage, explain, explain_placeholders
 from lightning_arc.ranking.means import paired_means
-from lightning_arc.ranking.metrics import score_methods
+from lightning_arc.ranking.metrics import asked_views, score_methods
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS
 from lightning_arc.ranking.records import Question, ViewEvidence, decode_evidence, encode_evidence
 from lightning_arc.ranking.stopping import Stopping
-from lightning_arc.ranking.tables import TITLES, figures, print_table
+from lightning_arc.ranking.tables import TITLES, figure_rows, print_table
 
 
 class RankingWriter(ResumingWriter):
@@ -65,8 +66,15 @@ class RankingWriter(ResumingWriter):
         """Rank and write the four files."""
         data = trainer.datamodule
         evidence = gather(data.queries, data.predict_candidates, records)
-        folder, ranker = Path(trainer.default_root_dir), pl_module.ranker
-        write_ranking(folder, data.predict_tasks, data.queries, evidence, ranker, data.passed_over)
+        write_ranking(
+            Path(trainer.default_root_dir),
+            data.predict_tasks,
+            data.queries,
+            evidence,
+            pl_module.ranker,
+            _stopping(trainer, pl_module),
+            data.passed_over,
+        )
 
     def _begin(
         self,
@@ -90,8 +98,11 @@ class RankingWriter(ResumingWriter):
 
 def _stopping(trainer: L.Trainer, pl_module: L.LightningModule) -> Stopping:
     """Return when questions end; without a setting after all views of the data module."""
-    n_views = trainer.datamodule.n_views
-    return pl_module.stopping or Stopping(min_views=n_views, max_views=n_views, confidence=1.0)
+    return pl_module.stopping or _all_views(trainer.datamodule.n_views)
+
+
+def _all_views(n: int) -> Stopping:
+    return Stopping(min_views=n, max_views=n, confidence=1.0)
 
 
 def write_ranking(
@@ -100,6 +111,7 @@ def write_ranking(
     queries: Mapping[PairKey, Episode],
     evidence: Sequence[Evidence],
     ranker: Ranker,
+    stopping: Stopping | None = None,
     passed_over: Mapping[str, int] | None = None,
 ) -> None:
     """Rank by the chosen method and the simple ones, write the four files, and print the table of methods.
@@ -110,16 +122,22 @@ def write_ranking(
         queries: what was shown of each query.
         evidence: one per query.
         ranker: the method that the submission follows, beside the `RANKERS`.
+        stopping: when questions end; ``None`` if all were to be asked under as many views as any was.
         passed_over: test inputs of tasks that could not be asked about, by id.
     """
+    stopping = stopping or _all_views(max(asked_views(evidence, ranker.kinds), 1))
+    covered = [coverage(e, ranker, stopping) for e in evidence]
     metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
+    metrics["not_judged"] = count_coverage(covered, evidence) if ranker.kinds else None
     rankings = [ranker.rank(e) for e in evidence]
     lines = [ranking_line(e, r) for e, r in zip(evidence, rankings, strict=True)]
-    write_submission(answers(evidence, rankings), tasks, folder / "submission.json", passed_over)
+    submitted = answers(evidence, rankings)
+    metrics["submission"] = count_placeholders(submitted, tasks, passed_over)
+    write_submission(submitted, tasks, folder / "submission.json", passed_over)
     with whole_file(folder / "ranking.jsonl") as path:
         path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
-    write_report(folder / "report.html", queries, evidence, rankings, metrics)
+    write_report(folder / "report.html", queries, evidence, rankings, metrics, covered)
     print_metrics(metrics, counted([e.key for e in evidence]), folder)
 
 
@@ -155,15 +173,19 @@ def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
 
 
 def print_metrics(metrics: Mapping[str, Any], asked: str, folder: Path) -> None:
-    """Print the methods beside each other, and the order of the candidates' file; the chosen one has a star."""
+    """Print the methods beside each other, and the order of the candidates' file; the chosen one has a star.
+
+    Below stands which test inputs were not judged, and how many attempts of the submission are placeholders.
+    """
     solvable = metrics["n_solvable"]
     known = "outputs unknown" if solvable is None else f"the right output is among the candidates of {solvable}"
     title = f"{asked}, {known}"
     entries = {name + (" *" if name == metrics["chosen"] else ""): m for name, m in metrics["methods"].items()}
     if solvable is not None:
         entries = {"file order": metrics["file_order"]} | entries
-    rows = [[name, *figures(entry)] for name, entry in entries.items()]
-    print_table(title, ("method", *TITLES), rows, f"written to {folder}")
+    rows = [row for name, entry in entries.items() for row in figure_rows(name, entry)]
+    caption = [*explain(metrics["not_judged"]), *explain_placeholders(metrics["submission"]), f"written to {folder}"]
+    print_table(title, ("method", *TITLES), rows, "\n".join(caption))
 
 
 def _number(value: float) -> float | None:

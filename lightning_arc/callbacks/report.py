@@ -15,8 +15,9 @@ from lightning_arc.callbacks.curve import STYLE as CURVE_STYLE
 from lightning_arc.callbacks.curve import curve_svg
 from lightning_arc.drawing import grid_svg
 from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.judged import NOT_REACHED, Coverage, explain, explain_placeholders, too_long
 from lightning_arc.ranking.ranker import Ranking
-from lightning_arc.ranking.tables import TITLES, figures, share, told
+from lightning_arc.ranking.tables import TITLES, figure_rows, share, told
 
 SHOWN = 10
 """Candidates shown of each test input; the right one is always among them."""
@@ -29,7 +30,8 @@ MEANING = {
     "AUROC": "how well p tells right candidates from wrong ones: the area under the ROC curve",
     "ECE": "expected calibration error of p, in 15 bins",
     "score": "as ARC counts it: a point a task, shared by its test inputs, over all tasks",
-    "expected": "the score that is expected: the sum of p over the candidates that are sent",
+    "expected (calibrated)": "the score that is expected: the sum of p over the candidates that are sent, of methods "
+    "whose p was calibrated on training tasks",
     "views": "answered of a test input, in the mean",
 }
 """What a column's title says when pointed at."""
@@ -44,6 +46,7 @@ p{max-width:52rem}table{border-collapse:collapse;margin:1rem 0;font-variant-nume
 th,td{padding:.3rem .65rem;border-bottom:1px solid var(--faint);text-align:right;vertical-align:top}
 td{white-space:nowrap}.wide{overflow-x:auto}th{font-weight:500;color:var(--soft);vertical-align:bottom}
 th:first-child,td:first-child{text-align:left}td small{color:var(--soft)}
+.judged td{color:var(--soft)}
 .chosen{font-weight:600}.right{color:var(--right)}.low{color:var(--low)}.none{color:var(--soft)}
 nav{display:flex;flex-wrap:wrap;gap:.25rem;margin:1rem 0 2rem}
 nav a{font:12px ui-monospace,monospace;text-decoration:none;padding:.1rem .4rem;border:1px solid;border-radius:3px}
@@ -66,6 +69,7 @@ def write_report(
     evidence: Sequence[Evidence],
     rankings: Sequence[Ranking],
     metrics: Mapping[str, Any],
+    covered: Sequence[Coverage],
 ) -> None:
     """Write the report.
 
@@ -75,10 +79,12 @@ def write_report(
         evidence: one per query.
         rankings: of the chosen method, one per query.
         metrics: what ``metrics.json`` holds.
+        covered: what became of each query.
     """
     both = list(zip(evidence, rankings, strict=True))
+    notes = [_missing(one, metrics["not_judged"]) for one in covered]
     links = "".join(f'<a class="{_place(e, r)[0]}" href="#{_anchor(e)}">{_name(e)}</a>' for e, r in both)
-    sections = "".join(_section(queries[e.key], e, r) for e, r in both)
+    sections = "".join(_section(queries[e.key], e, r, note) for (e, r), note in zip(both, notes, strict=True))
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Ranking of ARC candidates</title><style>{STYLE}{CURVE_STYLE}</style></head><body>"
@@ -96,12 +102,15 @@ def _summary(metrics: Mapping[str, Any]) -> str:
     else:
         text = (
             f"{count}; the right output is among the candidates of <b>{metrics['n_solvable']}</b>. Accuracies are over "
-            "those, with 95% bootstrap intervals over tasks; differences are paired. The submission, the order "
+            "those, in rows of judged ones over those of them that the model judged, with 95% bootstrap intervals over "
+            "tasks; differences are paired. The submission, the order "
             f"and the scores below follow <b>{chosen}</b>; of every test input the shaded candidates are sent. "
             '<span class="right">Green</span>: the right output is one of them; <span class="low">amber</span>: it '
             'comes later; <span class="none">grey</span>: it is not among the candidates, or not known.'
         )
-    return f"<p>{text}</p>{_table(metrics)}{curve_svg(metrics['methods'])}"
+    missing = [*explain(metrics["not_judged"]), *explain_placeholders(metrics["submission"])]
+    notes = "".join(f'<p class="low">{escape(sentence)}</p>' for sentence in missing)
+    return f"<p>{text}</p>{_table(metrics)}{notes}{curve_svg(metrics['methods'])}"
 
 
 def _table(metrics: Mapping[str, Any]) -> str:
@@ -111,14 +120,16 @@ def _table(metrics: Mapping[str, Any]) -> str:
         entries = {"order of the file": metrics["file_order"]} | entries
     titles = ("method", *TITLES, "top-2 over the file's order")
     rows = [
-        [name, *figures(m), share(m.get("top2_minus_file"), m.get("top2_minus_file_ci"), "+")]
-        for name, m in entries.items()
+        [*row, share(m.get("top2_minus_file"), m.get("top2_minus_file_ci"), "+")]
+        for name, entry in entries.items()
+        for row, m in zip(figure_rows(name, entry), (entry, entry.get("judged", {})), strict=False)
     ]
     shown = told(rows)
     heads = "".join(f'<th title="{MEANING.get(titles[i], "")}">{titles[i]}</th>' for i in shown)
     lines = ""
     for row in rows:
-        lines += f'<tr class="{"chosen" if row[0] == metrics["chosen"] else ""}">'
+        kind = "chosen" if row[0] == metrics["chosen"] else "" if row[0] in entries else "judged"
+        lines += f'<tr class="{kind}">'
         lines += "".join(f"<td>{_figure(row[i])}</td>" for i in shown) + "</tr>"
     return f'<div class="wide"><table><tr>{heads}</tr>{lines}</table></div>'
 
@@ -128,7 +139,15 @@ def _figure(text: str) -> str:
     return f"{first}<br><small>{second}</small>" if second else first
 
 
-def _section(query: Episode, evidence: Evidence, ranking: Ranking) -> str:
+def _missing(covered: Coverage, not_judged: Mapping[str, Any] | None) -> str:
+    """Return what a query's heading says of verdicts that it lacks."""
+    if not_judged is None or covered in ("judged", "not_asked"):
+        return ""
+    reason = too_long(not_judged["max_seq_len"]) if covered.endswith("too_long") else NOT_REACHED
+    return f"{'judged in part, other views' if covered.startswith('partly') else 'not judged:'} {reason}"
+
+
+def _section(query: Episode, evidence: Evidence, ranking: Ranking, missing: str) -> str:
     examples = "".join(
         f'<div class="pair">{grid_svg(p.input, 80)}→{grid_svg(p.output, 80)}</div>' for p in query.demonstrations
     )
@@ -141,8 +160,9 @@ def _section(query: Episode, evidence: Evidence, ranking: Ranking) -> str:
     if hidden := len(order) - len(shown):
         panels.append(f'<figure class="none">and {_count(hidden, "more candidate")}</figure>')
     colour, text = _place(evidence, ranking)
+    missing = f'; <span class="low">{missing}</span>' if missing else ""
     return (
-        f'<section id="{_anchor(evidence)}"><h2>{_name(evidence)}</h2><span class="{colour}">{text}</span>'
+        f'<section id="{_anchor(evidence)}"><h2>{_name(evidence)}</h2><span class="{colour}">{text}</span>{missing}'
         f"<details open><summary>{_count(len(query.demonstrations), 'example')}</summary>"
         f'<div class="row">{examples}</div></details><div class="row">{"".join(panels)}</div></section>'
     )

@@ -18,7 +18,7 @@ from lightning_arc.ranking.metrics import asked_views, file_order, score_ranking
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS, Votes
 from lightning_arc.ranking.recorded import read_evidence
-from lightning_arc.ranking.tables import TITLES, figures, markdown, print_table
+from lightning_arc.ranking.tables import TITLES, figure_rows, markdown, print_table
 
 FILE_ORDER = "file order"
 """What the order of the candidates' file is called."""
@@ -40,13 +40,13 @@ class Row:
     views: int | None
     entry: Mapping[str, Any]
 
-    def cells(self) -> list[str]:
-        """Return it as a row of the table; ``~`` stands before the views answered in the mean, if they are fewer."""
-        told = figures(self.entry)
+    def cells(self) -> list[list[str]]:
+        """Return its rows of the table; ``~`` stands before the views answered in the mean, if they are fewer."""
+        rows = figure_rows(self.ranker, self.entry)
         if self.views is not None:
             mean = self.entry["views"]
-            told[TITLES.index("views")] = f"{self.views}" + ("" if mean == self.views else f"\n~{mean:.3g}")
-        return [self.run or "-", self.ranker, *told]
+            rows[0][1 + TITLES.index("views")] = f"{self.views}" + ("" if mean == self.views else f"\n~{mean:.3g}")
+        return [[self.run or "-", *row] for row in rows]
 
 
 def compare(
@@ -93,7 +93,7 @@ def compare(
     by_run, n_tasks = _gathered(tasks, candidates, runs, with_right_output)
     rows = compare_evidence(by_run, RANKERS | (rankers or {}), views)
     about = _about(by_run, n_tasks)
-    names, cells = ("run", "ranker", *TITLES), [row.cells() for row in rows]
+    names, cells = ("run", "ranker", *TITLES), [cells for row in rows for cells in row.cells()]
     if markdown is not None:
         _write_markdown(Path(markdown), about, names, cells)
     if json is not None:
@@ -118,11 +118,9 @@ def compare_evidence(
 
     def row(run: str | None, name: str, n: int | None, evidence: Sequence[Evidence], ranked: list[Ranking]) -> Row:
         against = {"file": [file_order(e) for e in evidence]} | ({} if name == "vote" else {"vote": votes})
-        kinds = rankers[name].kinds if name in rankers else ()
-        return Row(run, name, n, score_rankings(evidence, ranked, kinds, against))
+        return Row(run, name, n, score_rankings(evidence, ranked, rankers.get(name), against))
 
-    in_file = row(None, FILE_ORDER, None, bare, [file_order(e) for e in bare])
-    rows = [Row(None, FILE_ORDER, None, {**in_file.entry, "expected_score": None})]
+    rows = [row(None, FILE_ORDER, None, bare, [file_order(e) for e in bare])]
     rows += [row(None, name, None, bare, [r.rank(e) for e in bare]) for name, r in rankers.items() if not r.kinds]
     for run, evidence in by_run.items():
         for name, ranker in rankers.items():
@@ -165,9 +163,15 @@ def _about(by_run: Mapping[str, Sequence[Evidence]], n_tasks: int) -> list[str]:
     about = [f"{counted([e.key for e in evidence])} of {n_tasks} tasks, {among}"]
     for name, said in by_run.items():
         asked = [e for e in said if e.candidates]
-        silent = sum(not e.views.any() for e in asked)  # not asked yet, or too long
+        silent = [e for e in asked if not e.views.any()]
         if silent:
-            about.append(f"{name}: no answer about {silent} of {len(asked)} with candidates, ranked by votes")
+            long = sum(bool(e.records) for e in silent)
+            why = [f"{long} too long"] * bool(long) + [f"{len(silent) - long} not asked"] * (long < len(silent))
+            counts = f"{len(silent)} of {len(asked)} with candidates ({', '.join(why)})"
+            about.append(f"{name}: no answer about {counts}, ranked by votes")
+        part = sum(bool(e.views.any()) and not all(record.complete for record in e.records) for e in asked)
+        if part:
+            about.append(f"{name}: {part} answered in part, other views too long")
     return about
 
 

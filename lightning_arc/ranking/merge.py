@@ -22,7 +22,8 @@ from lightning_arc.arc import (
 )
 from lightning_arc.arc.grid import grid_key
 from lightning_arc.arc.outputs import check_file
-from lightning_arc.arc.submission import NO_ANSWER
+from lightning_arc.arc.submission import NO_ANSWER, count_placeholders
+from lightning_arc.ranking.judged import explain_placeholders
 
 POINTS = (2.0, 1.0)
 """What a first and a second attempt count (Borda, 1781)."""
@@ -101,7 +102,10 @@ def submissions(tasks: str, files: list[str], out: str, weights: list[float] | N
     check_file(out, "out")
     known = read_tasks(tasks)
     shares = _weights(files, weights)
-    write_submission(merged_answers([read_submission(file, known) for file in files], known, shares), known, out)
+    merged = merged_answers([read_submission(file, known) for file in files], known, shares)
+    write_submission(merged, known, out)
+    for sentence in explain_placeholders(count_placeholders(merged, known), out):
+        print(sentence)
 
 
 def merged_answers(

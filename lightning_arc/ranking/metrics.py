@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.judged import answered_views, is_judged
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.records import Kind
 
@@ -93,7 +94,7 @@ def verdict_metrics(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -
 
 
 def score_methods(evidence: Sequence[Evidence], rankers: Mapping[str, Ranker], chosen: str) -> dict[str, Any]:
-    """Return what ``metrics.json`` holds.
+    """Return what ``metrics.json`` holds of the methods.
 
     Args:
         evidence: one per test input.
@@ -103,24 +104,33 @@ def score_methods(evidence: Sequence[Evidence], rankers: Mapping[str, Ranker], c
     Returns:
         A dict with ``n_tests``, ``n_solvable``, ``chosen`` and ``methods``; of each method what `score_rankings` gives,
         compared with voting, where it is among the methods, and with the order of the candidates' file, and, where it
-        asks a model, the ``curve`` of `accuracy_by_views`. ``file_order`` has the same of that order itself.
+        asks a model, the ``curve`` of `accuracy_by_views`. ``file_order`` has the same of that order itself. A method
+        that goes by a model's answers, of which there is none, is left out, and named in ``not_asked``; the chosen one
+        stays.
     """
     known = any(e.correct is not None for e in evidence)
     n_solvable = sum(e.solvable for e in evidence) if known else None
+    not_asked = [
+        name
+        for name, ranker in rankers.items()
+        if ranker.kinds and name != chosen and not any(is_judged(e, ranker) for e in evidence)
+    ]
+    rankers = {name: ranker for name, ranker in rankers.items() if name not in not_asked}
     rankings = {name: [ranker.rank(e) for e in evidence] for name, ranker in rankers.items()}
     file = [file_order(e) for e in evidence]
     methods = {}
     voting = {name: rankings[name] for name in rankings if name == "vote"}
     for name, ranker in rankers.items():
         against = {"file": file} if name == "vote" else voting | {"file": file}
-        methods[name] = score_rankings(evidence, rankings[name], ranker.kinds, against)
+        methods[name] = score_rankings(evidence, rankings[name], ranker, against)
         if ranker.kinds:
             methods[name]["curve"] = accuracy_by_views(evidence, ranker)
     return {
         "n_tests": len(evidence),
         "n_solvable": n_solvable,
         "methods": methods,
-        "file_order": score_rankings(evidence, file, against=voting) | {"expected_score": None},
+        "not_asked": not_asked,
+        "file_order": score_rankings(evidence, file, against=voting),
         "chosen": chosen,
     }
 
@@ -128,7 +138,7 @@ def score_methods(evidence: Sequence[Evidence], rankers: Mapping[str, Ranker], c
 def score_rankings(
     evidence: Sequence[Evidence],
     rankings: Sequence[Ranking],
-    kinds: Sequence[Kind] = (),
+    ranker: Ranker | None = None,
     against: Mapping[str, Sequence[Ranking]] | None = None,
 ) -> dict[str, Any]:
     """Return how well one method ranks, and what it cost.
@@ -136,29 +146,36 @@ def score_rankings(
     Args:
         evidence: one per test input.
         rankings: of the method.
-        kinds: the kinds of questions that it asks.
+        ranker: what made them, ``None`` for the order of the file.
         against: rankings of other methods by name.
 
     Returns:
-        A dict with ``top1`` and ``top2`` with their intervals ``…_ci``, ``mrr``, ``auroc``, ``ece``, ``score`` (as the
-        competition counts it, over all tasks; all of these null where outputs are unknown), ``expected_score``,
-        ``views`` (how many were answered of a test input with candidates, in the mean), ``seconds``, ``prefix_tokens``,
-        ``branch_tokens`` and ``lesson_tokens`` (of test-time training, whose time is in ``seconds``). Against a method
-        ``NAME``, ``top1_minus_NAME`` and ``top2_minus_NAME`` are paired differences, with their intervals.
+        A dict with `accuracies`, ``score`` (as the competition counts it, over all tasks; null where outputs are
+        unknown), ``expected_score`` (null unless the ranker's probabilities are calibrated), ``views`` (how many were
+        answered of a test input with candidates, in the mean), ``seconds``, ``prefix_tokens``, ``branch_tokens`` and
+        ``lesson_tokens`` (of test-time training, whose time is in ``seconds``). Where the ranker asks a model,
+        ``judged`` has the `accuracies` over the test inputs that it judged alone, with ``n_tests`` and ``n_solvable``
+        of them, and ``n_with_candidates``, all that could have been judged.
     """
-    tasks = [e.key.task_id for e in evidence if e.solvable]
-    entry: dict[str, Any] = {}
-    for k in (1, 2):
-        right = hits(evidence, rankings, k).astype(float)
-        entry |= _mean(f"top{k}", right, tasks)
-        for name, others in (against or {}).items():
-            entry |= _mean(f"top{k}_minus_{name}", right - hits(evidence, others, k), tasks)
-    reciprocal = reciprocal_ranks(evidence, rankings)
-    entry["mrr"] = float(reciprocal.mean()) if len(reciprocal) else None
-    entry |= verdict_metrics(evidence, rankings)
+    against = against or {}
+    kinds = () if ranker is None else ranker.kinds
+    entry = accuracies(evidence, rankings, against)
     known = any(e.correct is not None for e in evidence)
     entry["score"] = competition_score(evidence, rankings) if known else None
-    entry["expected_score"] = expected_score(evidence, rankings)
+    entry["expected_score"] = expected_score(evidence, rankings) if ranker is not None and ranker.calibrated else None
+    if kinds:
+        places = [i for i, e in enumerate(evidence) if is_judged(e, ranker)]
+        judged = [evidence[i] for i in places]
+        entry["judged"] = {
+            "n_tests": len(judged),
+            "n_with_candidates": sum(bool(e.candidates) for e in evidence),
+            "n_solvable": sum(e.solvable for e in judged) if known else None,
+            **accuracies(
+                judged,
+                [rankings[i] for i in places],
+                {name: [others[i] for i in places] for name, others in against.items()},
+            ),
+        }
     answered = [answered_views(e, kinds) for e in evidence if e.candidates]
     costs = [e.cost(kinds) for e in evidence]
     return entry | {
@@ -170,19 +187,36 @@ def score_rankings(
     }
 
 
+def accuracies(
+    evidence: Sequence[Evidence], rankings: Sequence[Ranking], against: Mapping[str, Sequence[Ranking]]
+) -> dict[str, Any]:
+    """Return how often the right output comes first, and how well probabilities tell it from others.
+
+    Args:
+        evidence: one per test input.
+        rankings: of one method.
+        against: rankings of other methods by name.
+
+    Returns:
+        A dict with ``top1`` and ``top2`` with their intervals ``…_ci``, ``mrr``, ``auroc`` and ``ece``, all null where
+        outputs are unknown. Against a method ``NAME``, ``top1_minus_NAME`` and ``top2_minus_NAME`` are paired
+        differences, with their intervals.
+    """
+    tasks = [e.key.task_id for e in evidence if e.solvable]
+    entry: dict[str, Any] = {}
+    for k in (1, 2):
+        right = hits(evidence, rankings, k).astype(float)
+        entry |= _mean(f"top{k}", right, tasks)
+        for name, others in against.items():
+            entry |= _mean(f"top{k}_minus_{name}", right - hits(evidence, others, k), tasks)
+    reciprocal = reciprocal_ranks(evidence, rankings)
+    entry["mrr"] = float(reciprocal.mean()) if len(reciprocal) else None
+    return entry | verdict_metrics(evidence, rankings)
+
+
 def asked_views(evidence: Sequence[Evidence], kinds: Sequence[Kind]) -> int:
     """Return the most views under which a test input was asked questions of some kinds."""
     return max((record.view + 1 for e in evidence for record in e.records if record.id.kind in kinds), default=0)
-
-
-def answered_views(evidence: Evidence, kinds: Sequence[Kind]) -> int:
-    """Return under how many views a model answered questions of some kinds; some are too long to be asked."""
-    answers: dict[int, list[float]] = {}
-    for record in evidence.records:
-        if record.id.kind in kinds:
-            chosen = (log_p for selection in record.selections for log_p in selection.log_probs)
-            answers.setdefault(record.view, []).extend((*record.log_odds, *record.log_likelihood, *chosen))
-    return sum(bool(np.isfinite(values).any()) for values in answers.values())
 
 
 def accuracy_by_views(

@@ -48,9 +48,15 @@ class Ranker(ABC):
     """What ``metrics.json`` calls it."""
     kinds: tuple[Kind, ...] = ()
     """The kinds of questions that it asks."""
+    calibration: Calibration | None = None
 
     def __init__(self, calibration: Calibration | None = None) -> None:
         self.calibration = calibration
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether ``p_correct`` was fitted to come true, so that sums of it are numbers of right outputs to expect."""
+        return self.calibration is not None
 
     def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
         """Return what is to be asked under a view; nothing ends the questions about this test input.

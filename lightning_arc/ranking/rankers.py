@@ -148,6 +148,10 @@ class Ensemble(Ranker):
         self.ranker, self.members, self.weights = ranker, members, weights or [1.0] * members
         self.name, self.kinds = f"{ranker.name}-ensemble", ranker.kinds
 
+    @property
+    def calibrated(self) -> bool:
+        return self.ranker.calibrated
+
     def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
         asked = self.ranker.ask(evidence.weighted(self.weights), live, view)
         return tuple(replace(question, member=member) for question in asked for member in range(self.members))

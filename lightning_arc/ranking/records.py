@@ -76,6 +76,8 @@ class ViewEvidence:
             too long.
         selections: the answered selections.
         lesson_tokens: tokens of the test-time training that came before it, 0 where the model was trained already.
+        max_seq_len: the limit that something asked was too long for; ``None`` if nothing was, and in records of earlier
+            versions, in which what was asked and has no value was too long.
     """
 
     key: PairKey
@@ -89,6 +91,7 @@ class ViewEvidence:
     candidates: tuple[int, ...] | None = None
     selections: tuple[Choice, ...] = ()
     lesson_tokens: int = 0
+    max_seq_len: int | None = None
 
     @property
     def id(self) -> QuestionId:
@@ -100,6 +103,14 @@ class ViewEvidence:
         """Tokens of prefix and branches."""
         return self.prefix_tokens + self.branch_tokens
 
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked has a value; what has none was too long."""
+        if self.selections:
+            return all(math.isfinite(p) for choice in self.selections for p in choice.log_probs)
+        places = range(len(self.log_odds)) if self.candidates is None else self.candidates
+        return all(math.isfinite(self.log_odds[i]) or math.isfinite(self.log_likelihood[i]) for i in places)
+
     def answers(self, question: Question) -> bool:
         """Whether everything that is asked was asked here."""
         if self.id != question.id:
@@ -110,12 +121,18 @@ class ViewEvidence:
         )
 
 
-def no_answer(question: Question, n: int) -> ViewEvidence:
-    """Return the answer to a question about ``n`` candidates that is too long to be asked at all."""
+def no_answer(question: Question, n: int, max_seq_len: int | None = None) -> ViewEvidence:
+    """Return the answer to a question about ``n`` candidates that is too long to be asked at all.
+
+    Args:
+        question: what would have been asked.
+        n: candidates of the test input.
+        max_seq_len: the limit that it is too long for, ``None`` if unknown.
+    """
     silence = [math.nan] * n
     skipped = tuple(Choice(order, (math.nan,) * len(order)) for order in question.selections)
     about = {"member": question.member, "candidates": question.candidates, "selections": skipped}
-    return ViewEvidence(question.key, question.view, silence, silence, **about)
+    return ViewEvidence(question.key, question.view, silence, silence, **about, max_seq_len=max_seq_len)
 
 
 def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
@@ -131,6 +148,7 @@ def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
     for name in ("log_odds", "log_likelihood"):
         both = zip(getattr(one, name), getattr(other, name), strict=True)
         merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
+    merged["max_seq_len"] = one.max_seq_len if other.max_seq_len is None else other.max_seq_len
     return replace(one, **merged, candidates=tuple(sorted(asked | more)), selections=one.selections + choices)
 
 
@@ -148,6 +166,7 @@ def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
         "branch_tokens": record.branch_tokens,
         "seconds": round(record.seconds, 6),
         "lesson_tokens": record.lesson_tokens,
+        "max_seq_len": record.max_seq_len,
     }
 
 
@@ -155,7 +174,7 @@ def decode_evidence(value: Any) -> ViewEvidence | None:
     """Return the record that a JSON value holds, ``None`` if it holds none."""
     try:
         task_id, split, index = value["key"]
-        asked = value.get("candidates")
+        asked, limit = value.get("candidates"), value.get("max_seq_len")
         return ViewEvidence(
             PairKey(str(task_id), str(split), int(index)),
             int(value["view"]),
@@ -171,6 +190,7 @@ def decode_evidence(value: Any) -> ViewEvidence | None:
                 for order, log_probs in value.get("selections", [])
             ),
             int(value.get("lesson_tokens", 0)),
+            None if limit is None else int(limit),
         )
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         return None

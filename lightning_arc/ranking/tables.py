@@ -25,7 +25,7 @@ TITLES = (
     "AUROC",
     "ECE",
     "score",
-    "expected",
+    "expected (calibrated)",
     "views",
     "tokens",
     "seconds",
@@ -55,6 +55,22 @@ def figures(entry: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def figure_rows(name: str, entry: Mapping[str, Any]) -> list[list[str]]:
+    """Return a method's row; and, where a model judged only some test inputs, a second one of its figures over those.
+
+    Args:
+        name: what the first cell says.
+        entry: as `score_rankings` returns it.
+    """
+    rows = [[name, *figures(entry)]]
+    judged = entry.get("judged")
+    if judged and judged["n_tests"] < judged["n_with_candidates"] and judged["top1"] is not None:
+        unknown = {"score": None, "expected_score": None, "views": 0, "seconds": 0}
+        told = f"{judged['n_tests']} of {judged['n_with_candidates']} judged\n{judged['n_solvable']} solvable"
+        rows.append([told, *figures({**judged, **unknown})])
+    return rows
+
+
 def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> None:
     """Print a table, without the columns in which no row says anything; below each other where it is too wide.
 
@@ -62,7 +78,7 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
         title: what it is about.
         names: titles of the columns; those that are not in `TITLES` hold words, which may be folded.
         rows: texts, one per column; what follows a line break is shown faintly.
-        caption: what stands below.
+        caption: what stands below, in one or more lines.
     """
     console = Console()
     console = console if console.is_terminal else Console(width=max(console.width, WIDTH))
@@ -76,9 +92,10 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
         if parts[-1] and _width(cells, [*parts[-1], i]) > room:
             parts.append([])
         parts[-1].append(i)
+    # Not the table's own title and caption, which are folded to its width.
+    console.print(Text(title, style="bold"))
     for part in parts:
-        ends = {"title": title if part is parts[0] else None, "caption": caption if part is parts[-1] else None}
-        table = Table(**ends, title_style="bold", box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
         for i in [*words, *part]:
             kind = {"min_width": least[i]} if i in words else {"justify": "right", "no_wrap": True}
             table.add_column(cells[i][0], **kind)
@@ -86,6 +103,7 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
             table.add_row(*(_cell(row[i]) for i in [*words, *part]))
         console.print(table)
         console.print()
+    console.print(Text(caption))
 
 
 def markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -14,10 +14,11 @@ import pytest
 from lightning_arc.arc import Candidate, Pair, PairKey, Task, as_grid, leave_one_out
 from lightning_arc.callbacks.curve import HEIGHT, TOP, curve_svg
 from lightning_arc.callbacks.ranking_writer import write_ranking
+from lightning_arc.ranking.calibration import Temperature
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.ranker import Ranker
-from lightning_arc.ranking.rankers import Combined, Selection, Verifier
-from lightning_arc.ranking.records import Choice, ViewEvidence
+from lightning_arc.ranking.rankers import Combined, Selection, Verifier, Votes
+from lightning_arc.ranking.records import Choice, Question, ViewEvidence, no_answer
 
 GRIDS = [as_grid([[i, i]]) for i in range(3)]
 TASKS = {f"t{i}": Task(f"t{i}", (Pair(GRIDS[0], GRIDS[1]),), (Pair(GRIDS[0], GRIDS[2]),)) for i in range(6)}
@@ -53,7 +54,7 @@ def cells(page: str) -> list[list[str]]:
 def test_the_printed_table_and_the_page_tell_what_metrics_json_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    metrics, out, page = written(tmp_path, asked(4), capsys)
+    metrics, out, page = written(tmp_path, asked(4), capsys, Verifier(Temperature(0.5)))
     verifier = metrics["methods"]["verifier"]
     assert [verifier[name] for name in ("top1", "top2", "score", "views")] == [0, 1, 6, 4]
     heads, *rows = cells(page)
@@ -82,13 +83,13 @@ def test_metrics_json_has_the_curve_of_what_asks_a_model(tmp_path: Path, capsys:
         assert curve[-1]["top2"] == metrics["methods"][name]["top2"]
 
 
-def test_unknown_outputs_leave_the_expected_score_and_no_curve(
+def test_unknown_outputs_leave_what_calibrated_probabilities_let_expect_and_no_curve(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    metrics, out, page = written(tmp_path, asked(4, known=False), capsys)
+    metrics, out, page = written(tmp_path, asked(4, known=False), capsys, Verifier(Temperature(0.5)))
     assert metrics["n_solvable"] is None and metrics["methods"]["verifier"]["score"] is None
     heads, *rows = cells(page)
-    assert [head.strip() for head in heads] == ["method", "expected", "views", "tokens", "seconds"]
+    assert [head.strip() for head in heads] == ["method", "expected (calibrated)", "views", "tokens", "seconds"]
     assert [row[0].strip() for row in rows] == ["vote", "verifier", "likelihood"] and "file order" not in out
     assert f"{metrics['methods']['verifier']['expected_score']:.1f}" in rows[1][1]
     assert "<svg class" not in page and "MRR" not in out
@@ -186,7 +187,56 @@ def test_a_selection_has_its_own_line_and_judges_that_were_not_asked_have_none(
             choices = (Choice((0, 1, 2), (-2.0, -1.0, -0.5)),)
             e.take(ViewEvidence(e.key, view, nothing, nothing, 50, 10, 0.1, selections=choices))
     metrics, out, page = written(tmp_path, evidence, capsys, Selection())
-    assert metrics["methods"]["verifier"]["curve"] == [] and len(metrics["methods"]["selection"]["curve"]) == 2
+    assert set(metrics["methods"]) == {"vote", "selection"} and metrics["not_asked"] == ["verifier", "likelihood"]
+    assert len(metrics["methods"]["selection"]["curve"]) == 2
+    assert "verifier" not in out and [row[0].strip() for row in cells(page)[2:]] == ["vote", "selection"]
     assert "selection, 2 views, 720 tokens: 100.0%" in page and "verifier, " not in page
     (line,) = (line for line in out.splitlines() if line.startswith("selection *"))
     assert line.split()[-3:] == ["2", "720", "1.2"]
+
+
+def test_what_was_not_judged_is_counted_with_its_reason_in_all_three_places(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judged, long, unreached, partly_long, partly_reached, alone = asked(2)
+    for e, kept in ((long, 0), (unreached, 0), (partly_long, 1), (partly_reached, 1)):
+        e.__dict__ |= e.first_views(kept).__dict__
+    long.take(no_answer(Question(long.key, 0, (0, 1, 2)), 3, 99))
+    long.take(no_answer(Question(long.key, 1, (0, 1, 2)), 3, 99))
+    partly_long.take(no_answer(Question(partly_long.key, 1, (0, 1, 2)), 3, 99))
+    alone = Evidence(alone.key, alone.candidates[:1], [False])
+    for view in range(2):
+        alone.take(ViewEvidence(alone.key, view, [1.0], [-1.0], 100, 20, 0.5))
+    evidence = [judged, long, unreached, partly_long, partly_reached, alone]
+    metrics, out, page = written(tmp_path, evidence, capsys)
+    counts = {"too_long": 1, "not_reached": 1, "partly_too_long": 1, "partly_not_reached": 1, "max_seq_len": 99}
+    assert metrics["not_judged"] == counts
+    assert metrics["methods"]["verifier"]["judged"]["n_tests"] == 4
+    assert metrics["submission"] == {"n_tests": 6, "no_candidate": 0, "one_candidate": 1}
+    ended = "1 test input not reached (time, tokens or an interruption ended the run)."
+    sentences = [
+        f"Not judged by the model, so ordered without it: 1 test input too long for data.max_seq_len 99, {ended}",
+        f"Judged in part, other views missing: 1 test input too long for data.max_seq_len 99, {ended}",
+        "Placeholders in submission.json: 1 of 6 test inputs have a single candidate, [[0]] in the second attempt.",
+    ]
+    for sentence in sentences:
+        assert sentence in " ".join(out.split()) and sentence in page, sentence
+    heads = re.findall(r"<h2>(t\d) \[0\]</h2>(.*?)<details", page)
+    notes = {name: re.sub(r"<[^>]*>", "", head).partition("; ")[2] for name, head in heads}
+    assert notes["t1"] == "not judged: too long for data.max_seq_len 99" and not notes["t0"] and not notes["t5"]
+    assert notes["t3"] == "judged in part, other views too long for data.max_seq_len 99"
+    assert notes["t2"].startswith("not judged: not reached") and notes["t4"].startswith(
+        "judged in part, other views not"
+    )
+    assert "4 of 6 judged" in out and "4 of 6 judged" in page
+
+
+def test_where_all_was_judged_or_no_model_is_asked_nothing_is_said_to_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics, out, page = written(tmp_path, asked(2), capsys)
+    missing = ("Not judged", "in part", "judged\n", "Placeholders")
+    assert not any(metrics["not_judged"].values()) and not any(word in text for word in missing for text in (out, page))
+    metrics, out, _ = written(tmp_path, asked(0), capsys, Votes())
+    assert metrics["not_judged"] is None and not any(word in out for word in (*missing, "verifier "))
+    assert set(metrics["methods"]) == {"vote"}

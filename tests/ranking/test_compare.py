@@ -89,7 +89,9 @@ def test_every_row_is_about_the_same_test_inputs_and_what_is_not_recorded_is_ran
     assert rows["good", "verifier", 2]["top2_minus_file"] == pytest.approx(-2 / 12)
     out = capsys.readouterr().out
     assert "12 test inputs of 12 tasks, the right output is among the candidates of 12" in out
-    assert "good: no answer about 2 of 12 with candidates, ranked by votes" in " ".join(out.split())
+    assert "good: no answer about 2 of 12 with candidates (1 too long, 1 not asked), ranked by votes" in " ".join(
+        out.split()
+    )
 
 
 def test_fewer_views_cost_less_and_each_ranker_what_its_own_questions_cost(given: dict[str, Any]) -> None:
@@ -136,7 +138,11 @@ def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
     assert "with votes" in done.stdout and "choosing" not in done.stdout.splitlines()[4]
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert table[0].startswith("12 test inputs of 12 tasks") and table[2].startswith("| run | ranker | top-1 | top-2 |")
-    assert [line.split(" | ")[:2] for line in table[4:]][-1] == ["| good", "with votes"] and len(table) == 9
+    assert [line.split(" | ")[:2] for line in table[4:]][-2:] == [
+        ["| good", "with votes"],
+        ["| good", "10 of 12 judged (10 solvable)"],
+    ]
+    assert len(table) == 4 + 2 + 2 * 3
     found = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert [(row["ranker"], row["first_views"]) for row in found][-2:] == [("likelihood", 2), ("with votes", 2)]
     assert found[2]["top1"] == pytest.approx(10 / 12)

@@ -18,6 +18,7 @@ from lightning_arc.ranking.records import (
     ViewEvidence,
     decode_evidence,
     encode_evidence,
+    merge_records,
     no_answer,
 )
 
@@ -255,11 +256,17 @@ def test_selections_stand_beside_verdicts_of_the_same_view() -> None:
 @pytest.mark.parametrize("asked", ({"candidates": (0, 2)}, {"selections": ((0, 2), (2, 1))}))
 def test_a_question_that_is_too_long_is_answered_by_nothing(asked: dict[str, tuple]) -> None:
     question, evidence = Question(KEY, 3, member=1, **asked), three()
-    record = no_answer(question, 3)
+    record = no_answer(question, 3, 512)
+    assert not record.complete and record.max_seq_len == 512
     assert record.answers(question) and record.tokens == 0
     evidence.take(record)
     assert not evidence.views.any() and not evidence.selections
-    assert decode_evidence(encode_evidence(record)).answers(question)
+    kept = encode_evidence(record)
+    assert decode_evidence(kept).answers(question) and decode_evidence(kept).max_seq_len == 512
+    del kept["max_seq_len"]  # as earlier versions wrote it
+    assert decode_evidence(kept).max_seq_len is None and not decode_evidence(kept).complete
+    answered = ViewEvidence(KEY, 3, [1.0] * 3, [1.0] * 3, member=1, candidates=(1,))
+    assert answered.complete and merge_records(record, answered).max_seq_len == 512
 
 
 def test_the_first_views_and_more_records_are_copies() -> None:

@@ -74,6 +74,21 @@ def test_two_submissions_become_one(files: Path) -> None:
     assert [cells(list(test)) for test in merged["a"]] == [[3, 2], [3, 2]]
 
 
+def test_a_merged_submission_says_how_many_test_inputs_have_placeholders(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths, out = [str(files / "one.json"), str(files / "two.json")], str(files / "out.json")
+    submissions(str(files / "tasks.json"), paths, out)
+    assert capsys.readouterr().out == ""
+    nothing = {"attempt_1": [[0]], "attempt_2": [[0]]}
+    (files / "one.json").write_text(json.dumps({"a": [nothing, nothing | {"attempt_1": [[5]]}]}))
+    submissions(str(files / "tasks.json"), paths[:1], out)
+    assert capsys.readouterr().out == (
+        f"Placeholders in {out}: 1 of 2 test inputs have no candidate, [[0]] in both attempts; "
+        "1 of 2 test inputs have a single candidate, [[0]] in the second attempt.\n"
+    )
+
+
 def test_two_candidate_files_become_one(files: Path, repo_root: Path) -> None:
     paths = [str(files / "one.json"), str(files / "two.json")]
     candidates(str(files / "tasks.json"), paths, str(files / "out.json"), [1, 2])

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, PairKey
+from lightning_arc.ranking.calibration import Temperature
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.metrics import (
     accuracy_by_views,
@@ -18,8 +19,8 @@ from lightning_arc.ranking.metrics import (
     score_methods,
     verdict_metrics,
 )
-from lightning_arc.ranking.ranker import Ranking
-from lightning_arc.ranking.rankers import RANKERS, Combined, Selection, Verifier, Votes
+from lightning_arc.ranking.ranker import Ranker, Ranking
+from lightning_arc.ranking.rankers import RANKERS, Combined, Ensemble, Likelihood, Selection, Verifier, Votes
 from lightning_arc.ranking.records import Choice, ViewEvidence
 
 
@@ -33,8 +34,8 @@ def test_accuracies_are_counts_over_solvable_test_inputs(data: st.DataObject, ev
     metrics = scored(evidence)
     solvable = [e for e in evidence if any(e.correct)]
     assert (metrics["n_tests"], metrics["n_solvable"]) == (len(evidence), len(solvable))
-    for name, ranker in RANKERS.items():
-        got = metrics["methods"][name]
+    for name, got in metrics["methods"].items():
+        ranker = RANKERS[name]
         places = [ranker.rank(e).order.tolist().index(e.correct.index(True)) for e in solvable]
         for k in (1, 2):
             expected = sum(place < k for place in places) / len(solvable) if solvable else None
@@ -62,18 +63,62 @@ def test_voting_costs_nothing_and_a_model_what_it_computed(data: st.DataObject, 
     methods = scored(evidence)["methods"]
     cost = ("seconds", "prefix_tokens", "branch_tokens")
     assert [methods["vote"][name] for name in cost] == [0, 0, 0]
-    for name in ("verifier", "likelihood"):
+    for name in methods.keys() - {"vote"}:
         assert [methods[name][c] for c in cost] == [sum(e.cost()[i] for e in evidence) for i in range(3)]
 
 
 @given(data=st.data())
-def test_unknown_outputs_give_no_accuracy_but_an_expected_score(data: st.DataObject, evidences: Any) -> None:
-    metrics = scored([data.draw(evidences(known=False))])
-    assert metrics["n_solvable"] is None
-    for method in metrics["methods"].values():
+def test_unknown_outputs_give_no_accuracy_but_what_calibrated_probabilities_let_expect(
+    data: st.DataObject, evidences: Any
+) -> None:
+    fitted = Combined(calibration=Temperature(0.5))
+    evidence = [data.draw(evidences(known=False))]
+    metrics = score_methods(evidence, RANKERS | {"combined": fitted}, "combined")
+    assert metrics["n_solvable"] is None and metrics["methods"]["combined"]["judged"]["n_solvable"] is None
+    for name, method in metrics["methods"].items():
         names = ("top1", "top1_ci", "top2", "top2_ci", "top2_minus_file", "mrr", "auroc", "ece", "score")
         assert {method[name] for name in names} == {None}
-        assert 0 <= method["expected_score"] <= 1
+        assert (method["expected_score"] is None) == (name != "combined")
+    assert 0 <= metrics["methods"]["combined"]["expected_score"] <= 1
+
+
+@pytest.mark.parametrize("ranker", (Votes, Verifier, Likelihood, Selection))
+def test_only_calibrated_probabilities_give_an_expected_score(ranker: type[Ranker], said: Any) -> None:
+    evidence = [said([[0, 1]], [[-1, -2]], correct=[True, False])]
+    for calibration, shown in ((None, False), (Temperature(), True)):
+        alone = ranker(calibration=calibration)
+        for one in (alone, Ensemble(alone, 1)):
+            entry = score_methods(evidence, {"m": one}, "m")["methods"]["m"]
+            assert (entry["expected_score"] is not None) == shown
+
+
+def test_accuracies_over_judged_test_inputs_leave_out_what_no_model_answered(said: Any) -> None:
+    right, wrong = [False, True], [True, False]
+    evidence = [
+        said([[0, 1]], [[-1, -2]], [2, 1], right, "a"),
+        said([[0, 1]], [[math.nan] * 2], [2, 1], wrong, "b"),
+        said([[math.nan] * 2], votes=[2, 1], correct=wrong, task_id="c"),  # too long
+        said([], votes=[2, 1], correct=wrong, task_id="d"),  # not reached
+        said([[0, 1]], [[-1, -2]], [2, 1], [False, False], "e"),
+        said([], votes=[], task_id="f"),
+    ]
+    methods = scored(evidence)["methods"]
+    counts = ("n_tests", "n_with_candidates", "n_solvable", "top1", "top2", "mrr", "top1_minus_vote")
+    assert [methods["verifier"]["judged"][name] for name in counts] == [3, 5, 2, 0.5, 1, 0.75, 0]
+    assert [methods["likelihood"]["judged"][name] for name in counts] == [2, 5, 1, 0, 1, 0.5, 0]
+    assert methods["verifier"]["judged"]["top1_ci"] == [0, 1] and methods["verifier"]["top1"] == 0.75
+    assert "judged" not in methods["vote"]
+
+
+def test_methods_that_were_not_asked_have_no_figures_and_are_named(said: Any) -> None:
+    bare = [said([], votes=[1, 2], correct=[True, False])]
+    metrics = score_methods(bare, RANKERS, "vote")
+    assert list(metrics["methods"]) == ["vote"] and metrics["not_asked"] == ["verifier", "likelihood"]
+    chosen = score_methods(bare, RANKERS, "verifier")  # asked in vain
+    assert list(chosen["methods"]) == ["vote", "verifier"] and chosen["not_asked"] == ["likelihood"]
+    assert chosen["methods"]["verifier"]["judged"]["top1"] is None
+    verdicts = score_methods([said([[0, 1]], correct=[True, False])], RANKERS, "vote")
+    assert list(verdicts["methods"]) == ["vote", "verifier"] and verdicts["not_asked"] == ["likelihood"]
 
 
 def of(p: list[float], correct: list[bool] | None, key: PairKey) -> tuple[Evidence, Ranking]:
@@ -145,7 +190,7 @@ def test_the_order_of_the_file_is_a_method_beside_the_others(said: Any) -> None:
     file = metrics["file_order"]
     assert (file["top1"], file["top2"], file["mrr"], file["score"]) == (0.5, 0.5, pytest.approx(2 / 3), 1)
     assert file["auroc"] is None and file["ece"] is None and file["expected_score"] is None
-    assert file["top1_minus_vote"] == 0 and list(metrics["methods"]) == ["vote", "verifier", "likelihood"]
+    assert file["top1_minus_vote"] == 0 and list(metrics["methods"]) == ["vote"]
 
 
 def test_any_rankers_are_scored_beside_each_other(said: Any) -> None:

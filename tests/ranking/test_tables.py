@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from lightning_arc.ranking.calibration import Temperature
 from lightning_arc.ranking.metrics import score_methods
-from lightning_arc.ranking.rankers import RANKERS
-from lightning_arc.ranking.tables import TITLES, figures, markdown, print_table, short
+from lightning_arc.ranking.rankers import RANKERS, Verifier
+from lightning_arc.ranking.tables import TITLES, figure_rows, figures, markdown, print_table, short
 
 NAMES = ("method", *TITLES)
 
@@ -18,7 +19,20 @@ def rows(said: Any, known: bool = True) -> list[list[str]]:
         said([[2, 1, 0], [2, 0, 1.5]], [[-1, -2, -3]] * 2, [1, 2, 3], correct if known else None, str(i))
         for i, correct in enumerate(right * 4)
     ]
-    return [[name, *figures(entry)] for name, entry in score_methods(evidence, RANKERS, "verifier")["methods"].items()]
+    rankers = RANKERS | {"verifier": Verifier(Temperature())}
+    return [[name, *figures(entry)] for name, entry in score_methods(evidence, rankers, "verifier")["methods"].items()]
+
+
+def test_a_second_row_has_the_figures_over_judged_test_inputs_where_some_were_not(said: Any) -> None:
+    right = [True, False]
+    evidence = [said([[1, 0]], correct=right, task_id="a"), said([], votes=[1, 2], correct=right, task_id="b")]
+    whole = score_methods(evidence[:1], RANKERS, "verifier")["methods"]["verifier"]
+    assert len(figure_rows("verifier", whole)) == 1
+    first, second = figure_rows("verifier *", score_methods(evidence, RANKERS, "verifier")["methods"]["verifier"])
+    first, second = (dict(zip(NAMES, row, strict=True)) for row in (first, second))
+    assert (first["method"], first["top-1"]) == ("verifier *", "50.0%\n0.0-100.0")
+    assert (second["method"], second["top-1"]) == ("1 of 2 judged\n1 solvable", "100.0%\n100.0-100.0")
+    assert {second[name] for name in ("score", "expected (calibrated)", "views", "tokens", "seconds")} == {"-"}
 
 
 def test_a_row_tells_every_figure_of_a_method(said: Any) -> None:
@@ -27,7 +41,11 @@ def test_a_row_tells_every_figure_of_a_method(said: Any) -> None:
     assert {vote[name] for name in ("top-2 over voting", "views", "tokens", "seconds")} == {"-"}
     assert verifier["top-2 over voting"].startswith("+50.0%\n+") and verifier["top-2"] == "100.0%\n100.0-100.0"
     assert (verifier["views"], verifier["tokens"], verifier["seconds"]) == ("2", "2.08k", "8.0")
-    assert 0 < float(verifier["expected"]) <= 8 and 0 < float(verifier["AUROC"]) < 1 and 0 < float(verifier["ECE"]) < 1
+    assert (
+        0 < float(verifier["expected (calibrated)"]) <= 8
+        and 0 < float(verifier["AUROC"]) < 1
+        and 0 < float(verifier["ECE"]) < 1
+    )
 
 
 @pytest.mark.parametrize("width", (40, 80, 120, 200))
@@ -51,7 +69,7 @@ def test_no_number_is_cut_however_narrow_the_terminal_is(
 def test_unknown_outputs_leave_the_expected_score_alone(said: Any, capsys: pytest.CaptureFixture[str]) -> None:
     print_table("title", NAMES, rows(said, known=False), "caption")
     out = capsys.readouterr().out
-    assert "expected" in out and "views" in out
+    assert "(calibrated)" in out and "views" in out
     for title in ("top-1", "MRR", "AUROC", "ECE", "score"):
         assert title not in out
 
