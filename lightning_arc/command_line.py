@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -21,9 +20,11 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.grid import DataError
+from lightning_arc.callbacks.interruption import Stopped
 from lightning_arc.data import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
+from lightning_arc.trainer import SafeTrainer
 
 SEARCHED = ("last", "best", "hpc", "registry")
 """What Lightning's `ckpt_path` may begin with instead of a file's name."""
@@ -38,8 +39,8 @@ NOISE = (
 )
 
 
-class ArcTrainer(L.Trainer):
-    """Lightning's trainer, which also exports."""
+class ArcTrainer(SafeTrainer):
+    """A safe trainer, which also exports."""
 
     def export(
         self, model: ArcModel, datamodule: ArcDataModule, folder: str, ckpt_path: str | None = None, merge: bool = False
@@ -77,6 +78,12 @@ class ArcCLI(LightningCLI):
             **kwargs,
         )
 
+    def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer:
+        """Make the trainer, and end in good order at signals from then on."""
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.interruption.listen()
+        return trainer
+
     def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
         """Make a parser that raises its errors instead of printing its usage, eighty lines long, before them."""
         return super().init_parser(**kwargs | {"exit_on_error": False})
@@ -108,7 +115,10 @@ class ArcCLI(LightningCLI):
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End with status 2 and one line on standard error where a person gave something that is not as it must be."""
+    """End in one line on standard error where a person gave something that is not as it must be, or a signal came.
+
+    The status is 2 for an error, 130 for SIGINT (Ctrl-C) and 143 for SIGTERM.
+    """
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.showwarning = _one_line_warning
@@ -118,6 +128,13 @@ def one_line_errors() -> Iterator[None]:
         logger.addFilter(lambda record: "Tip: " not in record.getMessage())
     try:
         yield
+    except Stopped as stopped:
+        if stopped.message is not None:
+            sys.stderr.write(f"{stopped.message}\n")
+        raise
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by Ctrl-C\n")
+        sys.exit(130)
     except Exception as error:
         message = _message(error)
         if message is None:

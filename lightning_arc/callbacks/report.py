@@ -14,6 +14,7 @@ from lightning_arc.arc.files import whole_file
 from lightning_arc.callbacks.curve import STYLE as CURVE_STYLE
 from lightning_arc.callbacks.curve import curve_svg
 from lightning_arc.drawing import grid_svg
+from lightning_arc.ranking.diverged import told_of_divergence
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.ranker import Ranking
 from lightning_arc.ranking.tables import TITLES, figures, share, told
@@ -101,6 +102,8 @@ def _summary(metrics: Mapping[str, Any]) -> str:
             '<span class="right">Green</span>: the right output is one of them; <span class="low">amber</span>: it '
             'comes later; <span class="none">grey</span>: it is not among the candidates, or not known.'
         )
+    if told := told_of_divergence(metrics.get("test_time", {}).get("diverged_tasks", [])):
+        text += f" {escape(told)}"
     return f"<p>{text}</p>{_table(metrics)}{curve_svg(metrics['methods'])}"
 
 

@@ -76,6 +76,7 @@ class ViewEvidence:
             too long.
         selections: the answered selections.
         lesson_tokens: tokens of the test-time training that came before it, 0 where the model was trained already.
+        diverged: whether that training diverged, so that the model answered as it is.
     """
 
     key: PairKey
@@ -89,6 +90,7 @@ class ViewEvidence:
     candidates: tuple[int, ...] | None = None
     selections: tuple[Choice, ...] = ()
     lesson_tokens: int = 0
+    diverged: bool = False
 
     @property
     def id(self) -> QuestionId:
@@ -131,7 +133,8 @@ def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
     for name in ("log_odds", "log_likelihood"):
         both = zip(getattr(one, name), getattr(other, name), strict=True)
         merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
-    return replace(one, **merged, candidates=tuple(sorted(asked | more)), selections=one.selections + choices)
+    merged |= {"candidates": tuple(sorted(asked | more)), "diverged": one.diverged or other.diverged}
+    return replace(one, **merged, selections=one.selections + choices)
 
 
 def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
@@ -148,6 +151,7 @@ def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
         "branch_tokens": record.branch_tokens,
         "seconds": round(record.seconds, 6),
         "lesson_tokens": record.lesson_tokens,
+        "diverged": record.diverged,
     }
 
 
@@ -171,6 +175,7 @@ def decode_evidence(value: Any) -> ViewEvidence | None:
                 for order, log_probs in value.get("selections", [])
             ),
             int(value.get("lesson_tokens", 0)),
+            bool(value.get("diverged", False)),
         )
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         return None
