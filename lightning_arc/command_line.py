@@ -24,6 +24,7 @@ from lightning_arc.callbacks.interruption import Stopped
 from lightning_arc.data import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
+from lightning_arc.model.finite import check_finite
 from lightning_arc.trainer import SafeTrainer
 
 SEARCHED = ("last", "best", "hpc", "registry")
@@ -58,6 +59,7 @@ class ArcTrainer(SafeTrainer):
         model.build(kept=datamodule.prompter.kept)
         if ckpt_path is not None:
             load_checkpoint(model, ckpt_path)
+        check_finite(model.named_parameters(), ckpt_path or model.source)
         export(model, datamodule.prompter.tokenizer, folder, merge)
         Console().print(f"written to {folder}")
 
