@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lightning_arc.arc import DataError
@@ -12,6 +13,7 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.load import Lora
 from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
 
@@ -94,3 +96,16 @@ def test_all_weights_of_a_trimmed_model_are_continued_with_the_same_tokens_only(
         other.build(kept=others)
         with pytest.raises(DataError, match="model.trim_vocabulary"):
             other.on_load_checkpoint(checkpoint)
+
+
+def test_a_full_disk_leaves_no_half_a_model(tmp_path, monkeypatch):
+    module = ArcModel("bundled")
+    module.build()
+
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(module.model), "save_pretrained", full)
+    with pytest.raises(DataError, match=r"model: cannot be written: .*No space left on device"):
+        export(module, load_tokenizer("bundled"), tmp_path / "model", merge=False)
+    assert not list(tmp_path.iterdir())
