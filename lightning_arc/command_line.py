@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import lightning as L
 import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -23,11 +22,14 @@ from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.arc.outputs import check_folder
+from lightning_arc.callbacks.interruption import Stopped
 from lightning_arc.checkpoint_path import choose_checkpoint, newest_checkpoint, remove_forgotten, version_to_continue
 from lightning_arc.data import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
+from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import check_unchanged
+from lightning_arc.trainer import SafeTrainer
 
 NOISE = (
     ".*does not have many workers.*",
@@ -40,8 +42,8 @@ NOISE = (
 )
 
 
-class ArcTrainer(L.Trainer):
-    """Lightning's trainer, which also exports."""
+class ArcTrainer(SafeTrainer):
+    """A safe trainer, which also exports."""
 
     def export(
         self, model: ArcModel, datamodule: ArcDataModule, folder: str, ckpt_path: str | None = None, merge: bool = False
@@ -59,6 +61,7 @@ class ArcTrainer(L.Trainer):
         model.build(kept=datamodule.prompter.kept)
         if ckpt_path is not None:
             datamodule.load_state_dict(load_checkpoint(model, ckpt_path))
+        check_finite(model.named_parameters(), ckpt_path or model.source)
         export(model, datamodule.prompter.tokenizer, folder, merge)
         Console().print(f"written to {folder}")
 
@@ -146,12 +149,14 @@ class ArcCLI(LightningCLI):
             for saving in _checkpoint_callbacks(settings):
                 saving.enable_version_counter = False  # checkpoints take the place of those of the same name
 
-    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
-        """Make the trainer; TensorBoard shows a run that continues as one curve."""
+    def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer:
+        """Make the trainer, and end in good order at signals from then on. A run that continues is one curve."""
         if self.version is not None:
             root = self.config.fit.trainer.default_root_dir or "."
             kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=self.chosen.step + 1)
-        return super().instantiate_trainer(**kwargs)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.interruption.listen()
+        return trainer
 
     def before_instantiate_classes(self) -> None:
         """Refuse an output folder that cannot be written to before anything is read."""
@@ -186,7 +191,10 @@ def _dirpaths(settings: Namespace) -> list[str]:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End with status 2 and one line on standard error where a person gave something that is not as it must be."""
+    """End in one line on standard error where a person gave something that is not as it must be, or a signal came.
+
+    The status is 2 for an error, 130 for SIGINT (Ctrl-C) and 143 for SIGTERM.
+    """
     for message in NOISE:
         warnings.filterwarnings("ignore", message=message)
     warnings.showwarning = _one_line_warning
@@ -196,6 +204,13 @@ def one_line_errors() -> Iterator[None]:
         logger.addFilter(lambda record: "Tip: " not in record.getMessage())
     try:
         yield
+    except Stopped as stopped:
+        if stopped.message is not None:
+            sys.stderr.write(f"{stopped.message}\n")
+        raise
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped by Ctrl-C\n")
+        sys.exit(130)
     except Exception as error:
         message = _message(error)
         if message is None:

@@ -53,6 +53,7 @@ from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations,
 from lightning_arc.settings import check_settings
 from lightning_arc.sources import Dataset, Source, id_share, only, read_source
 from lightning_arc.validation import asked_in, nothing_said, validation_episodes
+from lightning_arc.workers import follow_parent
 
 Asked = tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]
 """What makes a tree, and what is told about it, of what."""
@@ -250,7 +251,7 @@ class ArcDataModule(L.LightningDataModule):
             for i, episode in enumerate(self.val_episodes)
             if asked_in(episode, prompt, self.seed) is not None
         ]
-        return DataLoader(asked, batch_size=self.batch_size, num_workers=self.num_workers, collate_fn=self._made)
+        return self._loader(asked, batch_size=self.batch_size)
 
     def predict_dataloader(self) -> DataLoader:
         """Return the loader of the questions about candidates, or of each view of each query."""
@@ -261,10 +262,10 @@ class ArcDataModule(L.LightningDataModule):
         asked = [(self.generation_tree, item) for item in views if item not in finished]
         size = self.batch_size
         if not self.lessons:
-            return DataLoader(asked, batch_size=size, num_workers=self.num_workers, collate_fn=self._made)
+            return self._loader(asked, batch_size=size)
         lessons = alike([lesson_key(key) for _, (key, _) in asked])
         batches = [[asked[place] for place in own[i : i + size]] for own in lessons for i in range(0, len(own), size)]
-        return DataLoader(batches, batch_size=None, num_workers=self.num_workers, collate_fn=self._made)
+        return self._loader(batches, batch_size=None)
 
     def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
         """Move a batch without waiting for it."""
@@ -354,6 +355,10 @@ class ArcDataModule(L.LightningDataModule):
             self.prompter = self.prompts.resumed(self.prompter, state)
             if self._sampler is not None:
                 self._sampler.prompter = self.prompter
+
+    def _loader(self, asked: list, batch_size: int | None) -> DataLoader:
+        options = {"num_workers": self.num_workers, "worker_init_fn": follow_parent}
+        return DataLoader(asked, batch_size=batch_size, collate_fn=self._made, **options)
 
     def _refuse_leaks(self, judged: Sequence[Task]) -> None:
         sources = list(zip(self.train_datasets, self._sampler.sources, strict=True)) if judged else []

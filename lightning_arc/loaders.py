@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.batch import TreeBatch
+from lightning_arc.workers import follow_parent
 
 PREFETCHED = 4
 """Batches that each worker has ready."""
@@ -57,7 +58,8 @@ class ResumableLoader(DataLoader):
         self, stream: BatchStream, batches_per_epoch: int, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
         ahead = PREFETCHED if num_workers else None
-        super().__init__(stream, batch_size=None, num_workers=num_workers, pin_memory=pin_memory, prefetch_factor=ahead)
+        options = {"num_workers": num_workers, "prefetch_factor": ahead, "worker_init_fn": follow_parent}
+        super().__init__(stream, batch_size=None, pin_memory=pin_memory, **options)
         self._batches_per_epoch = batches_per_epoch
         self._next_batch = 0
 

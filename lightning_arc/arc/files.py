@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,6 +163,39 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         # Without the folder there is no temporary file to remove.
         if path.parent.is_dir():
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path`` to write to; it takes the place of ``path`` only if nothing failed.
+
+    Where ``path`` is there already, what it holds beside the new files stays.
+
+    Raises:
+        DataError: if the folder cannot be written.
+    """
+    path = Path(os.path.abspath(path))
+    if path.exists() and not path.is_dir():
+        raise DataError(f"{path}: is a file, expected a folder to write to")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        files = [file for file in sorted(temporary.rglob("*")) if file.is_file()]
+        for file in files:
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+        if not path.is_dir():
+            os.replace(temporary, path)
+            return
+        for file in files:
+            target = path / file.relative_to(temporary)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, target)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: str | Path, value: Any) -> None:

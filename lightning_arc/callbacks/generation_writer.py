@@ -17,6 +17,7 @@ from lightning_arc.augment.views import common_views
 from lightning_arc.callbacks.resuming import ResumingWriter
 from lightning_arc.prompt.encoders import DecodeError
 from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.ranking.diverged import diverged_tasks, told_of_divergence
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ViewAnswers:
         malformed: answers that were no grid.
         tokens: tokens that went through the model.
         seconds: time the model took.
+        diverged: whether the test-time training for it diverged, so that the model wrote as it is.
     """
 
     key: PairKey
@@ -38,6 +40,7 @@ class ViewAnswers:
     malformed: int
     tokens: int
     seconds: float
+    diverged: bool = False
 
 
 class GenerationWriter(ResumingWriter):
@@ -68,7 +71,8 @@ class GenerationWriter(ResumingWriter):
                 malformed += max(written.count, 1)
                 continue
             answers.append((view.invert_grid(grid).tolist(), max(written.count, 1), written.log_likelihood))
-        return ViewAnswers(key, number, answers, malformed, output["tokens"], output["seconds"])
+        costs = output["tokens"], output["seconds"]
+        return ViewAnswers(key, number, answers, malformed, *costs, output["diverged"])
 
     def encode(self, record: ViewAnswers) -> dict[str, Any]:
         """Return the answers of a view as JSON holds them."""
@@ -80,7 +84,8 @@ class GenerationWriter(ResumingWriter):
             task_id, split, index = value["key"]
             answers = [(grid, int(votes), float(likelihood)) for grid, votes, likelihood in value["answers"]]
             numbers = int(value["view"]), answers, int(value["malformed"]), int(value["tokens"])
-            return ViewAnswers(PairKey(str(task_id), str(split), int(index)), *numbers, float(value["seconds"]))
+            about = float(value["seconds"]), bool(value.get("diverged", False))
+            return ViewAnswers(PairKey(str(task_id), str(split), int(index)), *numbers, *about)
         except (ValueError, KeyError, TypeError, OverflowError):
             return None
 
@@ -106,6 +111,8 @@ class GenerationWriter(ResumingWriter):
         }.items():
             table.add_row(name, value)
         Console().print(table)
+        if said := told_of_divergence(diverged_tasks(by_view.values())):
+            Console().print(said)
 
 
 def gather_answers(queries: Collection[PairKey], records: list[ViewAnswers], source: str) -> CandidatePool:

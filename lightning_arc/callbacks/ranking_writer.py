@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from rich.console import Console
 
 from lightning_arc.arc import Episode, Grid, PairKey, Task
 from lightning_arc.arc.candidate_files import dump_line
@@ -16,6 +17,7 @@ from lightning_arc.arc.files import whole_file, write_json
 from lightning_arc.arc.submission import count_placeholders, write_submission
 from lightning_arc.callbacks.report import write_report
 from lightning_arc.callbacks.resuming import ResumingWriter
+from lightning_arc.ranking.diverged import diverged_tasks, told_of_divergence
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.judged import count_coverage, coverage, explain, explain_placeholders
@@ -129,6 +131,8 @@ def write_ranking(
     covered = [coverage(e, ranker, stopping) for e in evidence]
     metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
     metrics["not_judged"] = count_coverage(covered, evidence) if ranker.kinds else None
+    diverged = diverged_tasks(record for e in evidence for record in e.records)
+    metrics["test_time"] = {"diverged": len(diverged), "diverged_tasks": diverged}
     rankings = [ranker.rank(e) for e in evidence]
     lines = [ranking_line(e, r) for e, r in zip(evidence, rankings, strict=True)]
     submitted = answers(evidence, rankings)
@@ -139,6 +143,8 @@ def write_ranking(
     write_json(folder / "metrics.json", metrics)
     write_report(folder / "report.html", queries, evidence, rankings, metrics, covered)
     print_metrics(metrics, counted([e.key for e in evidence]), folder)
+    if diverged:
+        Console().print(told_of_divergence(diverged))
 
 
 def answers(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[str, list[list[Grid]]]:

@@ -14,6 +14,7 @@ from lightning_arc.arc.files import whole_file
 from lightning_arc.callbacks.curve import STYLE as CURVE_STYLE
 from lightning_arc.callbacks.curve import curve_svg
 from lightning_arc.drawing import grid_svg
+from lightning_arc.ranking.diverged import told_of_divergence
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.judged import NOT_REACHED, Coverage, explain, explain_placeholders, too_long
 from lightning_arc.ranking.ranker import Ranking
@@ -109,7 +110,8 @@ def _summary(metrics: Mapping[str, Any]) -> str:
             'comes later; <span class="none">grey</span>: it is not among the candidates, or not known.'
         )
     missing = [*explain(metrics["not_judged"]), *explain_placeholders(metrics["submission"])]
-    notes = "".join(f'<p class="low">{escape(sentence)}</p>' for sentence in missing)
+    missing += [told_of_divergence(metrics.get("test_time", {}).get("diverged_tasks", []))]
+    notes = "".join(f'<p class="low">{escape(sentence)}</p>' for sentence in missing if sentence)
     return f"<p>{text}</p>{_table(metrics)}{notes}{curve_svg(metrics['methods'])}"
 
 

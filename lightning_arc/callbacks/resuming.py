@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_arc.callbacks.interruption import Stopped
 from lightning_arc.journal import Journal, read_journal
 
 
@@ -74,13 +75,19 @@ class ResumingWriter(L.Callback, ABC):
             self._journal.close()
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            n_views = self.n_views(trainer, pl_module)
-            self.write(trainer, pl_module, [record for record in self._done(trainer) if record.view < n_views])
+            self._write(trainer, pl_module)
 
     def on_exception(self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException) -> None:
-        """Close the journal; what it holds is continued from."""
-        if self._journal is not None:
-            self._journal.close()
+        """Close the journal, which is continued from; at a signal write what there is of it."""
+        if self._journal is None:
+            return
+        self._journal.close()
+        if isinstance(exception, Stopped) and trainer.is_global_zero:
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        n_views = self.n_views(trainer, pl_module)
+        self.write(trainer, pl_module, [record for record in self._done(trainer) if record.view < n_views])
 
     def _open(self, trainer: L.Trainer) -> list[Any]:
         """Open this process's journal; return the records of all that there are."""

@@ -27,6 +27,7 @@ from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding, write
+from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.head import Head, weighted_loss
 from lightning_arc.model.hyper_parameters import settings_to_save
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
@@ -35,7 +36,7 @@ from lightning_arc.model.panel import Panel
 from lightning_arc.model.proof import check_positions, proved
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
-from lightning_arc.model.test_time import AtTestTime, Pupil
+from lightning_arc.model.test_time import AtTestTime, Learned, Pupil
 from lightning_arc.model.tree_attention import Way, use_tree_attention
 from lightning_arc.model.tree_forward import pack_hidden
 from lightning_arc.model.validation_metrics import ValidationMetrics
@@ -168,11 +169,18 @@ class ArcModel(L.LightningModule):
         return Path(self.adapter_path or self.model_path or "scratch").name
 
     @property
+    def source(self) -> str:
+        """Where the weights came from."""
+        loaded = None if self._trainer is None else self._trainer.ckpt_path
+        return str(loaded or self.adapter_path or self.model_path or "model.scratch")
+
+    @property
     def panel(self) -> Panel:
         """The models that are asked, until the prediction ends."""
         if self._panel is None:
             is_base = self.uses_lora or fingerprint(self.model) == self._built
-            self._panel = Panel(self.model, self.ensemble, self._load, self.base_fingerprint if is_base else None)
+            base = self.base_fingerprint if is_base else None
+            self._panel = Panel(self.model, self.ensemble, self._load, base, self.source)
         return self._panel
 
     @property
@@ -294,6 +302,10 @@ class ArcModel(L.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: TreeBatch, batch_idx: int) -> None:
         """Log means over the steps since the last time; a single step has few prompts of each kind."""
+        self.log_means()
+
+    def log_means(self) -> None:
+        """Log what is due of this step, unless it has been logged."""
         if self.global_step % self.trainer.log_every_n_steps == 0 and self.global_step != self._logged:
             self._logged = self.global_step
             means = self._recent.means()
@@ -328,28 +340,31 @@ class ArcModel(L.LightningModule):
 
         Returns:
             A list of `ViewEvidence`, whose ``seconds`` are the batch's by tokens. Where answers are to be written, a
-            list of dicts with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens`` and
-            ``seconds``.
+            list of dicts with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens``,
+            ``seconds`` and ``diverged`` (as of `ViewEvidence`).
         """
         if not batch.info:
             return []
         start = time.perf_counter()
         number, lesson, about = _common(batch.info)
-        tokens = None if lesson is None else self._learn(number, lesson)
-        with self.panel.asked(number, taught=tokens is not None) as model:
+        learned = None if lesson is None else self._learn(number, lesson)
+        diverged = learned is not None and learned.diverged
+        with self.panel.asked(number, taught=learned is not None and not diverged) as model:
             if "room" in about[0]:
-                return [self._write(model, batch, i) for i in range(len(batch.shapes))]
+                return [self._write(model, batch, i) | {"diverged": diverged} for i in range(len(batch.shapes))]
             scores = score_batch(model, batch, self.attention)
         scores = BranchScores(*(getattr(scores, f.name).cpu() for f in fields(scores)))
         seconds_a_token = (time.perf_counter() - start) / max(sum(batch.n_tokens), 1)
-        said = [
-            answer(**info, shape=shape, scores=scores.select(batch.rows(i)), seconds=seconds_a_token * shape.n_tokens)
-            for i, (shape, info) in enumerate(zip(batch.shapes, about, strict=True))
-        ]
-        return [replace(said[0], lesson_tokens=tokens or 0), *said[1:]]
+        said = []
+        for i, (shape, info) in enumerate(zip(batch.shapes, about, strict=True)):
+            own, seconds = scores.select(batch.rows(i)), seconds_a_token * shape.n_tokens
+            with finite_answers(info["question"].key, info["question"].view):
+                said.append(answer(**info, shape=shape, scores=own, seconds=seconds))
+        said = [replace(record, diverged=diverged) for record in said]
+        return [replace(said[0], lesson_tokens=learned.tokens if learned else 0), *said[1:]]
 
-    def _learn(self, number: int, key: PairKey) -> int | None:
-        """Let a member learn a task's lesson; return the tokens that this took, ``None`` if there is nothing to."""
+    def _learn(self, number: int, key: PairKey) -> Learned | None:
+        """Let a member learn a task's lesson; return what this came to, ``None`` if there is nothing to learn."""
         data, settings = self.trainer.datamodule, self.test_time
         lesson = data.lesson(key)
         if lesson is None or not settings.steps:
@@ -368,7 +383,8 @@ class ArcModel(L.LightningModule):
     def _write(self, model: PreTrainedModel, batch: TreeBatch, i: int) -> dict[str, Any]:
         start, info = time.perf_counter(), batch.info[i]
         settings = info["room"], self.decoding, self.grammar, info["seed"]
-        written, tokens = write(model, batch.sequence(i), info["end_id"], *settings)
+        with finite_answers(info["key"], info["view"]):
+            written, tokens = write(model, batch.sequence(i), info["end_id"], *settings)
         about = {name: info[name] for name in ("key", "view", "n_demonstrations")}
         return about | {"written": written, "tokens": tokens, "seconds": time.perf_counter() - start}
 

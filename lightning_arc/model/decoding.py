@@ -158,6 +158,9 @@ def write(
 
     Returns:
         The answers, and how many tokens went through the model.
+
+    Raises:
+        FloatingPointError: if the model gives what is not a finite number.
     """
     if grammar is not None and not grammar.start(1, room).any():
         return [], 0
@@ -177,6 +180,8 @@ def write(
         logits = first
         for place in range(room):
             log_probs = torch.log_softmax(logits, -1)
+            if log_probs[:, 0].isnan().any():  # one logit that is infinite or not a number makes all of its row so
+                raise FloatingPointError("a logit is not a finite number")
             parents, tokens, counts = _children(rows, log_probs, n > 0, place, decoding, grammar, generator)
             rows = _descend(rows, log_probs, parents, tokens, counts, place, grammar)
             ended = rows.tokens[:, -1] == end_id

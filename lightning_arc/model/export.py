@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
+from lightning_arc.arc.files import whole_folder
 from lightning_arc.arc.grid import DataError
 from lightning_arc.errors import first_line
 from lightning_arc.model.arc_model import ArcModel
@@ -44,7 +46,18 @@ def export(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: str | P
         tokenizer: of its model, whole.
         folder: where it goes. Without ``merge`` it is a peft adapter where one was trained, else the whole model.
         merge: whether an adapter is added to its base's weights, and the whole model written.
+
+    Raises:
+        DataError: if the folder cannot be written; what was there before is then as it was.
     """
+    try:
+        with whole_folder(folder) as temporary:
+            _write(module, tokenizer, temporary, merge)
+    except SafetensorError as error:
+        raise DataError(f"{folder}: cannot be written: {first_line(error)}") from error
+
+
+def _write(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: Path, merge: bool) -> None:
     if module.uses_lora and not merge:
         # peft would write the embedding beside the adapter if its size is not that of the base
         module.model.save_pretrained(folder, save_embedding_layers=False)

@@ -19,9 +19,10 @@ from lightning_arc.errors import first_line
 from lightning_arc.model.adapter_folder import adapter_config
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.checkpoint import is_archive, read_checkpoint
+from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import saved_settings
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
-from lightning_arc.model.test_time import NAME, Pupil, Teaching
+from lightning_arc.model.test_time import NAME, Learned, Pupil, Teaching
 from lightning_arc.prompt.tokenizer import is_gguf
 
 
@@ -49,9 +50,10 @@ class Panel:
             models that read the same tokens.
         load: loads a whole model from a folder, ready to be asked.
         base: fingerprint of what adapters in checkpoints must have been trained on, ``None`` if that is no base.
+        source: where the first member's weights came from.
 
     Raises:
-        DataError: names one of the others that cannot be had.
+        DataError: names one of the others that cannot be had, or one whose weights are not finite.
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Panel:
         others: Sequence[str] = (),
         load: Callable[[str], PreTrainedModel] | None = None,
         base: str | None = None,
+        source: str = "model",
     ) -> None:
+        check_finite(model.named_parameters(), source)
         first = fingerprint(model)
         own = Adapters(model)
         both = [(path, None if is_gguf(path) else _read(path)) for path in others]
@@ -71,10 +75,12 @@ class Panel:
         self.members = [Member(own, own.own, first)]
         for number, (path, found) in enumerate(both, 1):
             if path in whole:
+                check_finite(whole[path].named_parameters(), path)
                 self.members.append(Member(Adapters(whole[path]), (), fingerprint(whole[path])))
                 continue
             name = f"member{number}"
             _add(own, name, path, found, base)
+            check_finite(own.weights(name).items(), path)
             weights = torch.nn.ParameterDict({key.replace(".", "/"): p for key, p in own.weights(name).items()})
             self.members.append(Member(own, (name,), fingerprint(weights)))
         for member in self.members:
@@ -92,8 +98,8 @@ class Panel:
             if id(adapters) not in self._pupils:
                 self._pupils[id(adapters)] = make(adapters)
 
-    def learn(self, number: int, lesson: Teaching) -> int:
-        """Let a member learn a lesson; return the tokens that this took, 0 where it knew it."""
+    def learn(self, number: int, lesson: Teaching) -> Learned:
+        """Let a member learn a lesson; return what this came to."""
         member = self.members[number]
         name = f"{lesson.name}@member{number}" if number else lesson.name
         return self._pupils[id(member.adapters)].learn(name, lesson, member.names)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from peft import LoraConfig
@@ -24,6 +24,7 @@ from lightning_arc.arc.grid import DataError
 from lightning_arc.batch import TreeBatch
 from lightning_arc.errors import first_line
 from lightning_arc.model.adapters import Adapters, linear_names
+from lightning_arc.model.finite import not_finite
 from lightning_arc.model.optimizers import make_optimizer
 
 NAME = "test_time"
@@ -74,6 +75,18 @@ class Teaching(Protocol):
         """Return a training batch, ``None`` if there is none."""
 
 
+class Learned(NamedTuple):
+    """What the training for a task came to.
+
+    Args:
+        tokens: of the training, 0 where it was done before.
+        diverged: whether its loss or its weights were not finite, so that there is no adapter for the task.
+    """
+
+    tokens: int
+    diverged: bool = False
+
+
 Loss = Callable[[PreTrainedModel, TreeBatch, list[Parameter]], Tensor]
 """Of a model, a batch and what is trained it gives the loss."""
 
@@ -105,8 +118,9 @@ class Pupil:
         except ValueError as error:
             raise DataError(f"model.test_time.target_modules: {first_line(error)}") from error
         self._present: str | None = None
+        self._diverged: set[str] = set()
 
-    def learn(self, name: str, lesson: Teaching, beneath: Sequence[str] = ()) -> int:
+    def learn(self, name: str, lesson: Teaching, beneath: Sequence[str] = ()) -> Learned:
         """Let the adapter be that of a task.
 
         Args:
@@ -115,26 +129,31 @@ class Pupil:
             beneath: adapters that are in use beneath it.
 
         Returns:
-            Tokens of the training that this took, 0 where the adapter was there.
+            What this took, and whether there is an adapter: a training that diverges leaves none.
         """
         if name == self._present:
-            return 0
+            return Learned(0)
+        if name in self._diverged:
+            return Learned(0, diverged=True)
         self._present = None
         path = self.folder / f"{name}.safetensors"
         if self._read(path):
             self._present = name
-            return 0
+            return Learned(0)
         # Lightning predicts in inference mode, whose tensors have no gradients; casts of weights are kept from there.
         torch.clear_autocast_cache()
         with torch.inference_mode(False), torch.enable_grad():
             self._begin(lesson.seed)
-            tokens = self._train(lesson, beneath)
+            tokens, finite = self._train(lesson, beneath)
         torch.clear_autocast_cache()
+        if not finite:
+            self._diverged.add(name)
+            return Learned(tokens, diverged=True)
         with whole_file(path) as temporary:
             own = {key: p.detach().to("cpu").contiguous() for key, p in self._weights.items()}
             temporary.write_bytes(save(own, {"signature": self.signature}))
         self._present = name
-        return tokens
+        return Learned(tokens)
 
     def _begin(self, seed: int) -> None:
         devices = [p.device for p in self._weights.values() if p.is_cuda][:1]
@@ -144,8 +163,10 @@ class Pupil:
                 if isinstance(layer, LoraLayer) and NAME in layer.lora_A:
                     layer.reset_lora_parameters(NAME, True)
 
-    def _train(self, lesson: Teaching, beneath: Sequence[str]) -> int:
+    def _train(self, lesson: Teaching, beneath: Sequence[str]) -> tuple[int, bool]:
+        """Return the tokens that were trained with, and whether all losses and the weights are finite."""
         trained, tokens = list(self._weights.values()), 0
+        finite = torch.ones((), dtype=torch.bool, device=trained[0].device)
         rate = self.settings.learning_rate
         optimizer = make_optimizer("adamw", trained, rate, weight_decay=0.0, betas=(0.9, 0.95))
         with self.adapters.in_use((*beneath, NAME)) as model, _checkpointing(model):
@@ -155,12 +176,14 @@ class Pupil:
                 batch = lesson.batch(step, self.settings.trees)
                 if batch is None:
                     break
-                self.loss(model, batch.to(trained[0].device), trained).backward()
+                loss = self.loss(model, batch.to(trained[0].device), trained)
+                finite &= loss.detach().isfinite()
+                loss.backward()
                 clip_grad_norm_(trained, LONGEST_GRADIENT)
                 optimizer.step()
                 optimizer.zero_grad()
                 tokens += sum(batch.n_tokens)
-        return tokens
+        return tokens, bool(finite) and not not_finite(self._weights.items())
 
     def _read(self, path: Path) -> bool:
         """Take an adapter's weights from a file, if it is one that the same training would give."""

@@ -78,6 +78,7 @@ class ViewEvidence:
         lesson_tokens: tokens of the test-time training that came before it, 0 where the model was trained already.
         max_seq_len: the limit that something asked was too long for; ``None`` if nothing was, and in records of earlier
             versions, in which what was asked and has no value was too long.
+        diverged: whether that training diverged, so that the model answered as it is.
     """
 
     key: PairKey
@@ -92,6 +93,7 @@ class ViewEvidence:
     selections: tuple[Choice, ...] = ()
     lesson_tokens: int = 0
     max_seq_len: int | None = None
+    diverged: bool = False
 
     @property
     def id(self) -> QuestionId:
@@ -149,7 +151,8 @@ def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
         both = zip(getattr(one, name), getattr(other, name), strict=True)
         merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
     merged["max_seq_len"] = one.max_seq_len if other.max_seq_len is None else other.max_seq_len
-    return replace(one, **merged, candidates=tuple(sorted(asked | more)), selections=one.selections + choices)
+    merged |= {"candidates": tuple(sorted(asked | more)), "diverged": one.diverged or other.diverged}
+    return replace(one, **merged, selections=one.selections + choices)
 
 
 def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
@@ -167,6 +170,7 @@ def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
         "seconds": round(record.seconds, 6),
         "lesson_tokens": record.lesson_tokens,
         "max_seq_len": record.max_seq_len,
+        "diverged": record.diverged,
     }
 
 
@@ -191,6 +195,7 @@ def decode_evidence(value: Any) -> ViewEvidence | None:
             ),
             int(value.get("lesson_tokens", 0)),
             None if limit is None else int(limit),
+            bool(value.get("diverged", False)),
         )
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         return None

@@ -14,6 +14,7 @@ from lightning_arc.arc.files import (
     parse_json,
     read_json,
     whole_file,
+    whole_folder,
     write_json,
 )
 from lightning_arc.arc.grid import DataError
@@ -106,3 +107,25 @@ def test_the_search_for_cycles_is_paused_and_comes_back_after_an_error():
         assert not gc.isenabled()
         raise ZeroDivisionError
     assert gc.isenabled()
+
+
+def test_a_folder_takes_its_place_whole_and_what_it_held_besides_stays(tmp_path):
+    folder = tmp_path / "model"
+    for content in ("one", "two"):
+        with whole_folder(folder) as temporary:
+            (temporary / "inner").mkdir()
+            (temporary / "inner" / "weights").write_text(content)
+            (temporary / "config").write_text(content)
+        assert [(folder / name).read_text() for name in ("config", "inner/weights")] == [content] * 2
+        (folder / "notes").write_text("mine")
+    with pytest.raises(ZeroDivisionError), whole_folder(folder) as temporary:
+        (temporary / "config").write_text("three")
+        _ = 1 / 0
+    assert (folder / "config").read_text() == "two" and (folder / "notes").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "model").write_text("")
+    with pytest.raises(DataError, match=r"model: is a file, expected a folder"), whole_folder(tmp_path / "model"):
+        pytest.fail("something was written")

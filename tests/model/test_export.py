@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lightning_arc.arc import DataError
@@ -13,6 +14,7 @@ from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.hyper_parameters import saved_settings, settings_to_save
 from lightning_arc.model.load import Lora
 from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
 
@@ -120,3 +122,16 @@ def test_a_checkpoint_of_an_adapter_that_went_on_being_trained_needs_no_folder_o
     config = first.model.peft_config["default"]
     config.rank_pattern = {"q_proj": 2}  # no settings of ours make such an adapter
     assert settings_to_save({"adapter_path": "other", "lora": None}, config) == {"adapter_path": "other", "lora": None}
+
+
+def test_a_full_disk_leaves_no_half_a_model(tmp_path, monkeypatch):
+    module = ArcModel("bundled")
+    module.build()
+
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(type(module.model), "save_pretrained", full)
+    with pytest.raises(DataError, match=r"model: cannot be written: .*No space left on device"):
+        export(module, load_tokenizer("bundled"), tmp_path / "model", merge=False)
+    assert not list(tmp_path.iterdir())

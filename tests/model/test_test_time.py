@@ -60,7 +60,7 @@ def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, tmp_p
     one, lesson = pupil(trained, tmp_path), Trees(1)
     plain, batches = scores(one, taught=False), [lesson.batch(number, 2) for number in range(6)]
     with torch.inference_mode():  # as Lightning predicts
-        assert one.learn("task", lesson, one.adapters.own) == sum(sum(batch.n_tokens) for batch in batches)
+        assert one.learn("task", lesson, one.adapters.own).tokens == sum(sum(batch.n_tokens) for batch in batches)
     batch = batches[0]
     with one.adapters.in_use((*one.adapters.own, NAME)) as model:
         taught_loss = ArcModel()._lesson_loss(model, batch, [])
@@ -91,11 +91,11 @@ def test_a_task_that_is_asked_about_again_is_not_learned_again(trained, tmp_path
     one.learn("first", first)
     expected = scores(one, taught=True)
     one.learn("second", second)
-    assert one.learn("first", first) == 0 and first.asked == 6
+    assert one.learn("first", first).tokens == 0 and first.asked == 6
     assert torch.equal(scores(one, taught=True), expected)
     one.adapters.remove()
     resumed = pupil(trained, tmp_path)
-    assert resumed.learn("first", first) == 0 and torch.equal(scores(resumed, taught=True), expected)
+    assert resumed.learn("first", first).tokens == 0 and torch.equal(scores(resumed, taught=True), expected)
 
 
 @pytest.mark.parametrize("damage", ["other signature", "half", "text", "other names", "other shapes"])
@@ -121,7 +121,7 @@ def test_a_file_of_anything_else_is_not_taken_for_the_adapter(model, tmp_path, d
             about = file.metadata()
         save_file({name: p[..., :3].contiguous() for name, p in load_file(path).items()}, path, about)
     again = pupil(model, tmp_path, "other" if damage == "other signature" else "s", settings)
-    assert again.learn("task", lesson) > 0
+    assert again.learn("task", lesson).tokens > 0
     assert torch.equal(scores(again, taught=True), expected)
 
 
@@ -147,7 +147,7 @@ def test_layers_are_run_again_in_the_backward_pass_where_that_is_wanted(trained,
 def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
     use_tree_attention(model)
     one = pupil(model.eval(), tmp_path)
-    assert one.learn("task", Trees(1, empty=True)) == 0
+    assert one.learn("task", Trees(1, empty=True)).tokens == 0
     assert torch.equal(scores(one, taught=True), scores(one, taught=False))
 
 

@@ -1,0 +1,56 @@
+"""A Lightning trainer that leaves nothing torn, diverged or lost behind, however it ends."""
+
+from typing import Any
+
+import lightning as L
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+from lightning_arc.callbacks.divergence import Divergence
+from lightning_arc.callbacks.due_validation import DueValidation
+from lightning_arc.callbacks.interruption import Interruption
+from lightning_arc.model.checkpoint_io import WholeFileCheckpointIO
+
+
+class SafeTrainer(L.Trainer):
+    """Lightning's trainer with callbacks that no setting takes away.
+
+    Training stops when it diverges (`Divergence`), saves and ends at signals (`Interruption`), and makes up for a
+    validation that an interruption took away (`DueValidation`). Checkpoints are written whole or not at all, unless
+    another ``CheckpointIO`` is given.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.divergence, self.interruption = Divergence(), Interruption()
+        # The last ones of these may end training, so that the first ones have seen the step.
+        self.callbacks[:0] = [DueValidation(), self.divergence, self.interruption]
+        self._signal_connector = _Signals(self)
+        self.last_checkpoint: str | None = None
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.strategy.checkpoint_io = WholeFileCheckpointIO()
+
+    def save_checkpoint(self, filepath: str, weights_only: bool | None = None, storage_options: Any = None) -> None:
+        """Save a checkpoint, unless the training has diverged; what was logged so far is on disk before it.
+
+        Raises:
+            DataError: if the training has diverged, or the file cannot be written.
+        """
+        if self.training or self.validating:
+            self.divergence.check(self, self.lightning_module)
+            self.lightning_module.log_means()
+        for logger in self.loggers:
+            logger.save()
+        super().save_checkpoint(filepath, weights_only, storage_options)
+        self.last_checkpoint = str(filepath)
+
+
+class _Signals(_SignalConnector):
+    """Lightning's handlers, without the one for SIGTERM, which would only end training, and that without a checkpoint.
+
+    The one with which SLURM requeues a job stays.
+    """
+
+    def register_signal_handlers(self) -> None:
+        super().register_signal_handlers()
+        self.trainer.interruption.listen()
