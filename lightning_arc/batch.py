@@ -318,3 +318,8 @@ def _arrays(
     owners = np.repeat(owner, lengths)[places]
     whole = [array.astype(np.int32, copy=False) for array in (*arrays, kinds[places], owners)]
     return [*whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]
+
+
+def default_max_tokens(training: bool) -> int:
+    """Return how many tokens go through the model at once where a person says nothing."""
+    return 16_384 if training or torch.cuda.is_available() else 4096

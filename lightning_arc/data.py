@@ -34,7 +34,7 @@ from lightning_arc.asking import QuestionStream, alike
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.views import common_views, key_seed
-from lightning_arc.batch import TreeBatch, TreeShape
+from lightning_arc.batch import TreeBatch, TreeShape, default_max_tokens
 from lightning_arc.leaks import source_leaks
 from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.loaders import BatchStream, ResumableLoader
@@ -418,8 +418,3 @@ class ArcDataModule(L.LightningDataModule):
         ids = prompter.yes_id, prompter.no_id, prompter.choice_ids
         limit = self.max_tokens_per_batch or default_max_tokens(options.get("training", False))
         return TreeBatch.collate(trees, *ids, info, max_tokens=limit, **options)
-
-
-def default_max_tokens(training: bool) -> int:
-    """Return how many tokens go through the model at once where a person says nothing."""
-    return 16_384 if training or torch.cuda.is_available() else 4096

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests compute little, and several run side by side
 
 # the examples are always the same where a change is judged, and new ones where a person works
 settings.register_profile("lightning_arc", deadline=None, max_examples=40, derandomize="CI" in os.environ)

@@ -29,7 +29,7 @@ from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding, write
 from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.head import Head, weighted_loss
-from lightning_arc.model.hyper_parameters import settings_to_save
+from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.panel import Panel
@@ -111,15 +111,8 @@ class ArcModel(L.LightningModule):
         self.save_hyperparameters(ignore=["ranker", "stopping", "ensemble", "test_time"])
         labels = [kind.label for kind in Kind]
         shares(loss_weights or {}, labels, "model.loss_weights")
-        if learning_rate <= 0:
-            raise DataError(f"model.learning_rate is {learning_rate}, expected more than 0")
         adapts = lora is not None or adapter_path is not None
-        if model_path is None and adapts:
-            raise DataError("model.model_path: LoRA needs a model to adapt")
-        if quantize is not None and not adapts:
-            raise DataError("model.quantize: weights of 4 bits are not trained; an adapter on them is (model.lora)")
-        if model_path is None and trim_vocabulary:
-            raise DataError("model.trim_vocabulary: a model from scratch has no token to spare")
+        check_model_settings(model_path, adapts, quantize, trim_vocabulary, learning_rate)
         self.ensemble, self.test_time = ensemble or [], test_time
         members = 1 + len(self.ensemble)
         if isinstance(ranker, Ensemble) and ranker.members != members:

@@ -48,6 +48,31 @@ FIXED_SCRATCH = ("hidden_size", "layers", "heads", "kv_heads", "intermediate_siz
 """What of a model from scratch cannot change once it is trained."""
 
 
+def check_model_settings(
+    model_path: str | None, adapts: bool, quantize: str | None, trim_vocabulary: bool, learning_rate: float
+) -> None:
+    """Refuse settings of a model that do not go together.
+
+    Args:
+        model_path: as in `ArcModel`, as are the others.
+        adapts: whether an adapter is trained.
+        quantize: of the base.
+        trim_vocabulary: whether only the tokens of prompts are kept.
+        learning_rate: highest learning rate.
+
+    Raises:
+        DataError: names the setting.
+    """
+    if learning_rate <= 0:
+        raise DataError(f"model.learning_rate is {learning_rate}, expected more than 0")
+    if model_path is None and adapts:
+        raise DataError("model.model_path: LoRA needs a model to adapt")
+    if quantize is not None and not adapts:
+        raise DataError("model.quantize: weights of 4 bits are not trained; an adapter on them is (model.lora)")
+    if model_path is None and trim_vocabulary:
+        raise DataError("model.trim_vocabulary: a model from scratch has no token to spare")
+
+
 def settings_to_save(settings: Mapping[str, Any], adapter: LoraConfig | None = None) -> dict[str, Any]:
     """Return settings as a checkpoint holds them: numbers, strings, booleans, and lists and dicts of these.
 
