@@ -37,7 +37,7 @@ board: $(STAMP) ## show losses, metrics and pictures of all runs in a browser
 	$(VENV) -m tensorboard.main --logdir runs $(ARGS)
 
 test: $(STAMP) ## run every test; ARGS='tests/arc -x'
-	$(VENV) -m pytest $(ARGS)
+	$(VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 bench: $(STAMP) ## measure speed; what it compares with is installed first
 	$(VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

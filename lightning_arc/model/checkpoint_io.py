@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
-from typing_extensions import override
 
 from lightning_arc.arc.files import whole_file
 
@@ -15,7 +14,6 @@ from lightning_arc.arc.files import whole_file
 class WholeFileCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint whole or not at all, also where the process is killed or the disk is full."""
 
-    @override
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         """Write a checkpoint.
 

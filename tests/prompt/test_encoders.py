@@ -107,7 +107,7 @@ def test_a_decoder_raises_nothing_but_its_own_error(nestings, text, data):
         (CompactGridEncoder(), "<h2><w2><r1>01<r1>01"),
         (CompactGridEncoder(), "<h1><w2><r1>01\n"),
     ],
-    ids=repr,
+    ids=lambda value: repr(str(value)),
 )
 def test_malformed_text_is_refused(encoder: GridEncoder, text: str):
     with pytest.raises(DecodeError, match="not a grid"):
