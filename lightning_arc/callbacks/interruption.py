@@ -118,7 +118,7 @@ class Interruption(L.Callback):
         self._received = number
         if trainer.checkpoint_callback is None:
             raise self._stopped(number)
-        trainer.save_checkpoint(checkpoint_folder(trainer) / CHECKPOINT, weights_only=False)
+        trainer.save_checkpoint(checkpoint_folder(trainer) / CHECKPOINT)
         raise self._stopped(number)
 
     def _stopped(self, number: int) -> Stopped:
