@@ -2,8 +2,10 @@
 
 import os
 
+from lightning_arc.memory import keep_freed_memory
 from lightning_arc.threads import configure_threads
 
 __version__ = "0.1.0"
 
 configure_threads(os.environ)
+keep_freed_memory(os.environ)

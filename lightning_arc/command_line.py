@@ -29,6 +29,7 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import check_unchanged
+from lightning_arc.model.machine import fastest_precision
 from lightning_arc.trainer import SafeTrainer
 
 NOISE = (
@@ -70,7 +71,6 @@ class ArcCLI(LightningCLI):
     """`LightningCLI` for one model and one data module."""
 
     def __init__(self, **kwargs: Any) -> None:
-        precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
         super().__init__(
             ArcModel,
             ArcDataModule,
@@ -78,7 +78,7 @@ class ArcCLI(LightningCLI):
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
-            trainer_defaults={"precision": precision},
+            trainer_defaults={"precision": fastest_precision()},
             **kwargs,
         )
 

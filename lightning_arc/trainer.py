@@ -9,14 +9,15 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 from lightning_arc.callbacks.divergence import Divergence
 from lightning_arc.callbacks.due_validation import DueValidation
 from lightning_arc.callbacks.interruption import Interruption
+from lightning_arc.callbacks.speed import Speed
 from lightning_arc.model.checkpoint_io import WholeFileCheckpointIO
 
 
 class SafeTrainer(L.Trainer):
     """Lightning's trainer with callbacks that no setting takes away.
 
-    Training stops when it diverges (`Divergence`), saves and ends at signals (`Interruption`), and makes up for a
-    validation that an interruption took away (`DueValidation`). Checkpoints are written whole or not at all, unless
+    Training stops when it diverges (`Divergence`), saves and ends at signals (`Interruption`), makes up for a validation
+    that an interruption took away (`DueValidation`), and logs its speed (`Speed`). Checkpoints are written whole or not at all, unless
     another ``CheckpointIO`` is given.
     """
 
@@ -24,7 +25,7 @@ class SafeTrainer(L.Trainer):
         super().__init__(**kwargs)
         self.divergence, self.interruption = Divergence(), Interruption()
         # The last ones of these may end training, so that the first ones have seen the step.
-        self.callbacks[:0] = [DueValidation(), self.divergence, self.interruption]
+        self.callbacks[:0] = [Speed(), DueValidation(), self.divergence, self.interruption]
         self._signal_connector = _Signals(self)
         self.last_checkpoint: str | None = None
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:

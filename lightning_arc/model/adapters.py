@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from lightning_arc.arc.grid import DataError
 from lightning_arc.errors import first_line
 from lightning_arc.model.adapter_folder import check_adapter, check_complete
+from lightning_arc.model.fast_layers import use_fast_layers
 
 
 class Adapters:
@@ -40,6 +41,7 @@ class Adapters:
                 self.peft = PeftModel(self.model, config, name)
             else:
                 self.peft.add_adapter(name, config)
+        use_fast_layers(self.model)
         self._added.append(name)
         self.use(self.own)
         return self.weights(name)
@@ -60,6 +62,7 @@ class Adapters:
             except Exception as error:  # settings that do not fit the model make peft fail in many ways
                 raise DataError(f"{folder}: no adapter could be loaded: {first_line(error)}") from error
         check_complete(self.peft, name, folder)
+        use_fast_layers(self.model)
         self._added.append(name)
         self.use(self.own)
 

@@ -27,6 +27,7 @@ from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding, write
+from lightning_arc.model.fast_layers import use_fast_layers
 from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.head import Head, weighted_loss
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
@@ -63,7 +64,7 @@ class ArcModel(L.LightningModule):
         quantize: ``4bit`` holds the base that an adapter is trained on in 4-bit numbers (needs a GPU and bitsandbytes).
         trim_vocabulary: whether only the tokens that prompts can hold keep their rows in the embedding and the head.
             Likelihoods are then over these tokens; what is exported has all rows.
-        attention: how trees attend. ``auto`` takes ``flex`` on a GPU and ``cascade`` on a CPU; ``mask`` works anywhere.
+        attention: how trees attend. ``auto`` takes the fastest for the machine; ``mask`` works anywhere.
         gradient_checkpointing: whether layers are run again in the backward pass instead of keeping what they computed.
         compile: whether layers are compiled, which takes a while and then saves some time in every step.
         optimizer: ``adamw``, or ``paged_adamw_8bit`` (needs a GPU and bitsandbytes).
@@ -76,8 +77,8 @@ class ArcModel(L.LightningModule):
         decoding: how answers are written where candidates are generated.
         ranker: what candidates are ranked by, and asked for; ``null`` for the verifier.
         stopping: when questions about candidates end; ``null`` asks all of them under ``data.n_views`` views.
-        ensemble: further models that are asked the same, whose answers are averaged: folders of adapters, checkpoints
-            of trainings from this model, or folders of whole models that read the same tokens.
+        ensemble: further models whose answers are averaged with this one's: folders of adapters, checkpoints of trainings
+            from this model, or folders of whole models that read the same tokens.
         test_time: how an adapter for each task is trained on its demonstrations before it is asked about; ``null``
             asks the model as it is.
     """
@@ -116,9 +117,7 @@ class ArcModel(L.LightningModule):
         self.ensemble, self.test_time = ensemble or [], test_time
         members = 1 + len(self.ensemble)
         if isinstance(ranker, Ensemble) and ranker.members != members:
-            raise DataError(
-                f"model.ranker: an ensemble of {ranker.members} models, there are {members} (model.ensemble)"
-            )
+            raise DataError(f"model.ranker: an ensemble of {ranker.members} models, model.ensemble makes {members}")
         if self.ensemble and not isinstance(ranker, Ensemble):
             ranker = Ensemble(ranker or Verifier(), members)
         self.model_path, self.scratch, self.lora, self.adapter_path = model_path, scratch, lora, adapter_path
@@ -211,6 +210,7 @@ class ArcModel(L.LightningModule):
         self.prepare(base)
         self._built = fingerprint(base)
         self.model = add_lora(base, self.lora, self.adapter_path) if self.uses_lora else base
+        use_fast_layers(self.model)
 
     def _load(self, path: str) -> PreTrainedModel:
         """Load a whole model that is asked beside this one."""
@@ -224,6 +224,7 @@ class ArcModel(L.LightningModule):
             if self.kept is not None:
                 trim(base, self.kept)
             use_tree_attention(base)
+            use_fast_layers(base)
         if self.gradient_checkpointing:
             base.gradient_checkpointing_enable({"use_reentrant": False})
         if self.compiles:

@@ -2,10 +2,10 @@
 
 Knows queries, keys, values and how trees lie in a pack. Knows nothing of models' layers, targets or losses.
 
-There are three ways to the same numbers. On a CPU, all branches of a tree attend to its prefix at once, and each to
-itself; the two are put together by their softmax denominators (`cascade.py`). On a GPU, FlexAttention passes over the
-blocks of a pack in which no token sees another. Anywhere, and for layers with a sliding window, a mask of the whole
-pack serves.
+There are four ways to the same numbers. On a CPU, all branches of a tree attend to its prefix at once, and each to
+itself; the two are put together by their softmax denominators (`cascade.py`); or, where products in bfloat16 are fast,
+blocks of tokens attend to all that they see (`block_attention.py`). On a GPU, FlexAttention passes over the blocks of a
+pack in which no token sees another. Anywhere, and for layers with a sliding window, a mask of the whole pack serves.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,9 @@ from transformers.masking_utils import sdpa_mask
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.batch import Pack, Piece
+from lightning_arc.model.block_attention import Block, block_attention, blocks
 from lightning_arc.model.cascade import cascade
+from lightning_arc.model.machine import fastest_attention
 
 NAME = "lightning_arc_tree"
 """What the attention is called among those of transformers."""
@@ -33,8 +35,8 @@ BLOCK = 128
 HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_router_logits", "num_items_in_batch"})
 """Keyword arguments that models hand to their attention and that do not change what it computes."""
 
-Way = Literal["auto", "cascade", "flex", "mask"]
-"""How attention is computed; ``auto`` is ``flex`` on a GPU and ``cascade`` elsewhere."""
+Way = Literal["auto", "blocks", "cascade", "flex", "mask"]
+"""How attention is computed; ``auto`` is ``flex`` on a GPU, and elsewhere the faster of ``blocks`` and ``cascade``."""
 
 
 @dataclass(eq=False)
@@ -46,7 +48,7 @@ class PackedAttention:
         n_held: tokens of the prefix whose keys come before those of the pack.
         positions: ``(S,)`` place of each token in its sequence.
         until: ``(S,)`` place in the pack before which a token is seen by those behind it.
-        way: how it is computed, a `Way` but for ``auto``.
+        way: how it is computed.
     """
 
     pieces: tuple[Piece, ...]
@@ -55,6 +57,7 @@ class PackedAttention:
     until: Tensor
     way: Way
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
+    _cut: list[Block] | None = None
 
     def mask(self, window: int | None = None) -> Tensor:
         """Return the ``(S, n_held + S)`` mask: true where a token (row) sees another.
@@ -78,8 +81,14 @@ class PackedAttention:
         """``(n_held + S,)`` place in the pack before which each key is seen; a held prefix is seen by all."""
         return torch.cat([self.until.new_full((self.n_held,), len(self.until)), self.until])
 
+    def cut(self, query: Tensor) -> list[Block]:
+        """Return the blocks of `block_attention`, the same for all layers; heads and their type are those of a query."""
+        if self._cut is None:
+            self._cut = blocks(self.pieces, query.shape[1], query.dtype)
+        return self._cut
+
     @cached_property
-    def blocks(self) -> BlockMask:
+    def flex_blocks(self) -> BlockMask:
         """The blocks of FlexAttention; the pack's tokens are a multiple of `BLOCK`."""
         return block_mask(self.keys_until, self.n_held, len(self.until))
 
@@ -123,8 +132,8 @@ def packed_attention(pack: Pack, way: Way = "auto") -> PackedAttention:
         pack: the pack, on the device of the model.
         way: how it is computed.
     """
-    if way == "auto":
-        way = "flex" if pack.tokens.is_cuda else "cascade"
+    if way == "auto" and pack.tokens.is_cuda:
+        way = "flex"
     return PackedAttention(pack.pieces, pack.n_held, pack.positions, pack.until, way)
 
 
@@ -174,12 +183,14 @@ def tree_attention(
     longest = max(piece.prefix + max(piece.branches) for piece in packed.pieces)
     if dropout or (sliding_window is not None and sliding_window < longest):
         out = _masked(query, key, value, packed.mask(sliding_window), scaling, dropout)
-    elif packed.way == "cascade" and value.shape[-1] == query.shape[-1]:
-        out = cascade(query, key, value, packed.pieces, scaling)
     elif packed.way == "flex":
-        out = _flex(query, key, value, packed.blocks, scaling)
-    else:
+        out = _flex(query, key, value, packed.flex_blocks, scaling)
+    elif packed.way == "mask" or value.shape[-1] != query.shape[-1]:
         out = _masked(query, key, value, packed.mask(), scaling, 0.0)
+    elif (fastest_attention(query, key) if packed.way == "auto" else packed.way) == "blocks":
+        out = block_attention(query, key, value, packed.cut(query), scaling)
+    else:
+        out = cascade(query, key, value, packed.pieces, scaling)
     return out.transpose(1, 2), None
 
 

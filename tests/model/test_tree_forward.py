@@ -21,7 +21,7 @@ from lightning_arc.prompt.tree import IGNORE, Kind
 
 from .conftest import NO, SIZE, YES, random_tree, selections, separate_logits
 
-WAYS = ("cascade", "mask", "flex")
+WAYS = ("cascade", "blocks", "mask", "flex")
 TREES = [random_tree(0), random_tree(1, n=2, prefix=5), selections(2), random_tree(3, n=9, prefix=140, longest=40)]
 CHOICES = (14, 15)
 

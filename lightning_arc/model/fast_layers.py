@@ -1,0 +1,187 @@
+"""Layers that compute what those of the libraries do with fewer passes over memory, and keep less for the backward pass.
+
+Knows linear layers with LoRA, RMS norms and SwiGLU. Knows nothing of models, trees or training.
+
+A layer is replaced by what it computes and not by its name: on random input both must give the same.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from peft.tuners.lora import Linear as LoraLinear
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+SAME, SAME_IN_16_BITS = 1e-5, 1e-2
+"""Largest difference of what a layer and its replacement compute, as a share of the largest number."""
+
+
+def use_fast_layers(model: nn.Module) -> None:
+    """Let layers of a model compute faster where they can; names, weights and files of the model stay the same."""
+    for module in model.modules():
+        if type(module) is LoraLinear:
+            module.__class__ = FastLoraLinear
+        elif _is_rms_norm(module):
+            module.__class__ = _fast(FastRMSNorm, type(module))
+        elif _is_swiglu(module):
+            module.__class__ = _fast(FastSwiGLU, type(module))
+
+
+@lru_cache
+def _fast(fast: type, own: type) -> type:
+    return type(own.__name__, (fast, own), {"__module__": own.__module__})
+
+
+def _computing_type(x: Tensor) -> torch.dtype:
+    """Return the type that a matrix product of this has."""
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
+    return x.dtype
+
+
+class FastLoraLinear(LoraLinear):
+    """peft's linear layer with adapters: an adapter's part is added in place, its weights stay in float32."""
+
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        """Return ``(…, out)`` of ``(…, in)``."""
+        base, names = self.base_layer, [name for name in self.active_adapters if name in self.lora_A]
+        if kwargs or args or self.disable_adapters or self.merged or not names or not all(map(self._is_plain, names)):
+            return super().forward(x, *args, **kwargs)
+        if type(base) is not nn.Linear or base.weight.requires_grad:
+            return super().forward(x)
+        dtype = _computing_type(x)
+        parts = [(self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]) for name in names]
+        scales = [scale for *_, scale in parts]
+        factors = [w for a, b, _ in parts for w in (a, b)]
+        bias = None if base.bias is None else base.bias.to(dtype)
+        return _LoraLinear.apply(x.to(dtype), base.weight.to(dtype), bias, scales, *factors)
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether an adapter is two products and nothing else."""
+        dropout = self.lora_dropout[name]
+        drops = self.training and not isinstance(dropout, nn.Identity) and dropout.p > 0
+        own = type(self.lora_A[name]) is type(self.lora_B[name]) is nn.Linear and self.lora_B[name].bias is None
+        return own and not drops and not self.fan_in_fan_out and name not in getattr(self, "lora_variant", {})
+
+
+class _LoraLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, scales: list[float], *factors: Tensor
+    ) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            rows = x.flatten(0, -2)
+            out = F.linear(rows, weight, bias)
+            inner = []
+            for a, b, scale in zip(factors[::2], factors[1::2], scales, strict=True):
+                inner.append(rows @ a.to(x.dtype).T)
+                out.addmm_(inner[-1], b.to(x.dtype).T, alpha=scale)
+        ctx.save_for_backward(rows, weight, *factors, *inner)
+        ctx.scales, ctx.shape = scales, x.shape
+        return out.unflatten(0, x.shape[:-1])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, *others = ctx.saved_tensors
+        n, wanted = len(ctx.scales), ctx.needs_input_grad
+        factors, inner = others[: 2 * n], others[2 * n :]
+        g, found = gradient.flatten(0, -2), []
+        with torch.autocast(rows.device.type, enabled=False):
+            of_x = g @ weight if wanted[0] else None
+            for i, scale in enumerate(ctx.scales):
+                a, b = factors[2 * i : 2 * i + 2]
+                of_inner = (g @ b.to(g.dtype)).mul_(scale)
+                if of_x is not None:
+                    of_x.addmm_(of_inner, a.to(g.dtype))
+                found.append((of_inner.T @ rows).to(a.dtype) if wanted[4 + 2 * i] else None)
+                found.append((g.T @ inner[i]).to(b.dtype).mul_(scale) if wanted[5 + 2 * i] else None)
+        return None if of_x is None else of_x.view(ctx.shape), None, None, None, *found
+
+
+class FastRMSNorm(nn.Module):
+    """A root-mean-square norm (Zhang and Sennrich, 2019) whose output has the type of the products that follow."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(…, d)`` of ``(…, d)``."""
+        return _RMSNorm.apply(x, self.weight, _epsilon(self), _computing_type(x))
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        share = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        ctx.save_for_backward(x, weight, share)
+        return (wide * share).mul_(weight).to(dtype)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, share = ctx.saved_tensors
+        normal = x * share  # of the wide type, which share has
+        of_weight = None
+        if ctx.needs_input_grad[1]:
+            of_weight = (gradient * normal).flatten(0, -2).sum(0).to(weight.dtype)
+        of_normal = gradient * weight.to(share.dtype)
+        along = (of_normal * normal).mean(-1, keepdim=True)
+        return of_normal.sub_(normal.mul_(along)).mul_(share).to(x.dtype), of_weight, None, None
+
+
+class FastSwiGLU(nn.Module):
+    """A gated feed-forward layer (Shazeer, 2020) that keeps what goes into its product and makes the rest again."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``(…, d)`` of ``(…, d)``."""
+        return self.down_proj(_Gated.apply(self.gate_proj(x), self.up_proj(x)))
+
+
+class _Gated(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return F.silu(gate).mul_(up)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
+
+
+def _epsilon(norm: nn.Module) -> float | None:
+    return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+
+
+def _is_rms_norm(module: nn.Module) -> bool:
+    if isinstance(module, FastRMSNorm) or "RMSNorm" not in type(module).__name__ or _epsilon(module) is None:
+        return False
+    weights = dict(module.named_parameters())
+    if [*weights] != ["weight"] or module.weight.dim() != 1 or module.weight.is_meta:
+        return False
+    x = torch.randn(3, len(module.weight), generator=torch.Generator().manual_seed(0)).to(module.weight.device)
+    return _same(module, x, lambda: _RMSNorm.apply(x, module.weight, _epsilon(module), x.dtype))
+
+
+def _is_swiglu(module: nn.Module) -> bool:
+    names = [name for name, _ in module.named_children()]
+    if isinstance(module, FastSwiGLU) or {*names} - {"act_fn"} != {"gate_proj", "up_proj", "down_proj"}:
+        return False
+    if not hasattr(module.gate_proj, "in_features") or module.gate_proj.weight.is_meta:
+        return False
+    weight = module.gate_proj.weight
+    x = torch.randn(3, module.gate_proj.in_features, generator=torch.Generator().manual_seed(0)).to(weight)
+    return _same(module, x, lambda: module.down_proj(F.silu(module.gate_proj(x)) * module.up_proj(x)))
+
+
+@torch.no_grad()
+def _same(module: nn.Module, x: Tensor, fast: Callable[[], Tensor]) -> bool:
+    try:
+        own, ours = module(x), fast()
+    except Exception:  # it wants something else
+        return False
+    tolerance = SAME if own.dtype.itemsize > 2 else SAME_IN_16_BITS
+    return own.shape == ours.shape and bool((own - ours).abs().max() <= tolerance * own.abs().max())

@@ -1,0 +1,101 @@
+"""What this machine does fastest, by measurements of milliseconds.
+
+Knows matrix products and ways to attend on a CPU. Knows nothing of models or trainers.
+
+A processor's flags do not tell: without matrix units products in bfloat16 are several times slower than in float32 on
+one machine, and twice as fast on the next.
+"""
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from lightning_arc.batch import Piece
+from lightning_arc.model.block_attention import block_attention, blocks
+from lightning_arc.model.cascade import cascade
+
+WORTH = 1.2
+"""How many times as fast another way must be to be taken, so that noise does not decide."""
+
+PIECES = (Piece(0, 512, (64,) * 4, 0),)
+"""The tree that ways to attend are measured with."""
+
+
+@lru_cache
+def fastest_precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
+    """Return the ``trainer.precision`` that is fastest here and loses nothing that matters."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "32-true"
+    wide, weight = torch.ones(512, 256), torch.ones(768, 256)
+    narrow = weight.bfloat16()
+    with torch.inference_mode():
+        slow = _milliseconds(lambda: wide @ weight.T)
+        fast = _milliseconds(lambda: wide.bfloat16() @ narrow.T)
+    return "bf16-mixed" if fast * WORTH < slow else "32-true"
+
+
+def fastest_attention(query: Tensor, key: Tensor) -> Literal["blocks", "cascade"]:
+    """Return how a CPU attends fastest to heads like these.
+
+    Args:
+        query: ``(1, heads, S, head_dim)``.
+        key: ``(1, kv_heads, K, head_dim)``.
+    """
+    if query.dtype not in (torch.bfloat16, torch.float16):
+        return "cascade"
+    return _fastest_attention(query.dtype, query.shape[1], key.shape[1], query.shape[3], torch.get_num_threads())
+
+
+@lru_cache
+def _fastest_attention(
+    dtype: torch.dtype, heads: int, kv_heads: int, width: int, threads: int
+) -> Literal["blocks", "cascade"]:
+    n = sum(piece.n_tokens for piece in PIECES)
+    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
+        query, key, value = (
+            torch.randn(1, h, n, width).to(dtype).requires_grad_() for h in (heads, kv_heads, kv_heads)
+        )
+        cut = blocks(PIECES, heads, dtype)
+
+        def run(attend: Callable[[], Tensor]) -> None:
+            torch.autograd.grad(attend().float().sum(), (query, key, value))
+
+        slow = _milliseconds(lambda: run(lambda: cascade(query, key, value, PIECES, None)))
+        fast = _milliseconds(lambda: run(lambda: block_attention(query, key, value, cut, None)))
+    return "blocks" if fast * WORTH < slow else "cascade"
+
+
+def _milliseconds(work: Callable[[], object], times: int = 5) -> float:
+    """Return the shortest of some runs after a first one."""
+    work()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return min(taken) * 1000
+
+
+@lru_cache
+def product_rate(dtype: torch.dtype, device: str = "cpu") -> float:
+    """Return the floating-point operations a second of a matrix product.
+
+    Args:
+        dtype: of the factors and of the product.
+        device: ``cpu`` or ``cuda``.
+    """
+    n = 8192 if device == "cuda" else 1024
+    a = torch.ones(n, n, dtype=dtype, device=device)
+
+    def work() -> None:
+        a @ a
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return 2 * n**3 / _milliseconds(work) * 1000
