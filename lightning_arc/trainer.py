@@ -16,9 +16,9 @@ from lightning_arc.model.checkpoint_io import WholeFileCheckpointIO
 class SafeTrainer(L.Trainer):
     """Lightning's trainer with callbacks that no setting takes away.
 
-    Training stops when it diverges (`Divergence`), saves and ends at signals (`Interruption`), makes up for a validation
-    that an interruption took away (`DueValidation`), and logs its speed (`Speed`). Checkpoints are written whole or not at all, unless
-    another ``CheckpointIO`` is given.
+    Training stops when it diverges (`Divergence`), saves and ends at signals (`Interruption`), makes up for a
+    validation that an interruption took away (`DueValidation`), and logs its speed (`Speed`). Checkpoints are written
+    whole or not at all, unless another ``CheckpointIO`` is given.
     """
 
     def __init__(self, **kwargs: Any) -> None:

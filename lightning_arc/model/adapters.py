@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from lightning_arc.arc.grid import DataError
 from lightning_arc.errors import first_line
 from lightning_arc.model.adapter_folder import check_adapter, check_complete
-from lightning_arc.model.fast_layers import use_fast_layers
+from lightning_arc.model.fast_layers import use_fast_lora
 
 
 class Adapters:
@@ -41,7 +41,7 @@ class Adapters:
                 self.peft = PeftModel(self.model, config, name)
             else:
                 self.peft.add_adapter(name, config)
-        use_fast_layers(self.model)
+        use_fast_lora(self.model)
         self._added.append(name)
         self.use(self.own)
         return self.weights(name)
@@ -62,7 +62,7 @@ class Adapters:
             except Exception as error:  # settings that do not fit the model make peft fail in many ways
                 raise DataError(f"{folder}: no adapter could be loaded: {first_line(error)}") from error
         check_complete(self.peft, name, folder)
-        use_fast_layers(self.model)
+        use_fast_lora(self.model)
         self._added.append(name)
         self.use(self.own)
 

@@ -27,7 +27,7 @@ from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding, write
-from lightning_arc.model.fast_layers import use_fast_layers
+from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
 from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.head import Head, weighted_loss
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
@@ -77,8 +77,8 @@ class ArcModel(L.LightningModule):
         decoding: how answers are written where candidates are generated.
         ranker: what candidates are ranked by, and asked for; ``null`` for the verifier.
         stopping: when questions about candidates end; ``null`` asks all of them under ``data.n_views`` views.
-        ensemble: further models whose answers are averaged with this one's: folders of adapters, checkpoints of trainings
-            from this model, or folders of whole models that read the same tokens.
+        ensemble: further models, whose answers are averaged with this one's: folders of adapters, checkpoints of
+            trainings from this model, or folders of whole models that read the same tokens.
         test_time: how an adapter for each task is trained on its demonstrations before it is asked about; ``null``
             asks the model as it is.
     """
@@ -210,7 +210,7 @@ class ArcModel(L.LightningModule):
         self.prepare(base)
         self._built = fingerprint(base)
         self.model = add_lora(base, self.lora, self.adapter_path) if self.uses_lora else base
-        use_fast_layers(self.model)
+        use_fast_lora(self.model)
 
     def _load(self, path: str) -> PreTrainedModel:
         """Load a whole model that is asked beside this one."""

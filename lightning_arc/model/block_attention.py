@@ -128,8 +128,9 @@ class _BlockAttention(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, keys, values = ctx.saved_tensors
         n, groups = gradient.shape[2], gradient.shape[1] // len(keys)
-        of_out, of_rows, work = _by_token(gradient, groups, 1.0), torch.empty_like(rows), _Work(rows, groups, ctx.cut, 3)
-        of_keys, of_values = (torch.zeros_like(x, dtype=torch.promote_types(x.dtype, torch.float32)) for x in (keys, values))
+        of_out, of_rows = _by_token(gradient, groups, 1.0), torch.empty_like(rows)
+        work, wide = _Work(rows, groups, ctx.cut, 3), torch.promote_types(keys.dtype, torch.float32)
+        of_keys, of_values = (torch.zeros_like(x, dtype=wide) for x in (keys, values))
         with torch.autocast(gradient.device.type, enabled=False):
             for block in ctx.cut:
                 own_rows, own_keys, of_own = work.rows(block, rows), work.keys(0, block, keys), work.rows(block, of_out)

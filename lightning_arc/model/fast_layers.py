@@ -1,4 +1,4 @@
-"""Layers that compute what those of the libraries do with fewer passes over memory, and keep less for the backward pass.
+"""Layers that compute what those of the libraries do in fewer passes over memory, and keep less for the backward pass.
 
 Knows linear layers with LoRA, RMS norms and SwiGLU. Knows nothing of models, trees or training.
 
@@ -18,12 +18,18 @@ SAME, SAME_IN_16_BITS = 1e-5, 1e-2
 """Largest difference of what a layer and its replacement compute, as a share of the largest number."""
 
 
-def use_fast_layers(model: nn.Module) -> None:
-    """Let layers of a model compute faster where they can; names, weights and files of the model stay the same."""
+def use_fast_lora(model: nn.Module) -> None:
+    """Let adapters on a model compute faster; names, weights and files stay the same."""
     for module in model.modules():
         if type(module) is LoraLinear:
             module.__class__ = FastLoraLinear
-        elif _is_rms_norm(module):
+
+
+def use_fast_layers(model: nn.Module) -> None:
+    """Let layers of a model compute faster where they can; names, weights and files stay the same."""
+    use_fast_lora(model)
+    for module in model.modules():
+        if _is_rms_norm(module):
             module.__class__ = _fast(FastRMSNorm, type(module))
         elif _is_swiglu(module):
             module.__class__ = _fast(FastSwiGLU, type(module))

@@ -82,7 +82,7 @@ class PackedAttention:
         return torch.cat([self.until.new_full((self.n_held,), len(self.until)), self.until])
 
     def cut(self, query: Tensor) -> list[Block]:
-        """Return the blocks of `block_attention`, the same for all layers; heads and their type are those of a query."""
+        """Return the blocks of `block_attention`, which all layers share, for a query of the first."""
         if self._cut is None:
             self._cut = blocks(self.pieces, query.shape[1], query.dtype)
         return self._cut

@@ -150,6 +150,8 @@ def loss_of_sequences(model, trees, weights):
     ("way", "max_tokens", "options"),
     [
         ("cascade", None, {}),
+        ("blocks", None, {}),
+        ("blocks", 200, {}),
         ("mask", None, {}),
         ("cascade", 200, {}),
         ("cascade", 1, {}),

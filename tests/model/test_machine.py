@@ -1,0 +1,58 @@
+"""What the machine does fastest is measured, and what is much faster is taken."""
+
+import pytest
+import torch
+
+from lightning_arc.model import machine
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    """Measure anew, and again behind each test."""
+    found = machine.fastest_precision, machine._fastest_attention, machine.product_rate
+    for function in found:
+        function.cache_clear()
+    yield
+    for function in found:
+        function.cache_clear()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU nothing is measured")
+@pytest.mark.parametrize(("times", "chosen"), [((3, 1), "bf16-mixed"), ((1.1, 1), "32-true"), ((1, 4), "32-true")])
+def test_precision_is_that_of_the_faster_product(monkeypatch, times, chosen):
+    given = iter(times)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    monkeypatch.setattr(machine, "_milliseconds", lambda work: next(given))
+    assert machine.fastest_precision() == chosen
+
+
+def test_a_processor_without_bfloat16_computes_in_32_bits(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(machine, "_milliseconds", lambda work: pytest.fail("measured"))
+    assert machine.fastest_precision() == "32-true"
+
+
+@pytest.mark.parametrize(("has", "chosen"), [(True, "bf16-mixed"), (False, "16-mixed")])
+def test_a_gpu_computes_in_16_bits(monkeypatch, has, chosen):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
+    assert machine.fastest_precision() == chosen
+
+
+@pytest.mark.parametrize(("times", "chosen"), [((3.0, 1.0), "blocks"), ((1.1, 1.0), "cascade")])
+def test_attention_in_16_bits_is_the_faster_one(monkeypatch, times, chosen):
+    given = iter(times)
+    monkeypatch.setattr(machine, "_milliseconds", lambda work: (work(), next(given))[1])
+    query, key = torch.zeros(1, 4, 5, 16, dtype=torch.bfloat16), torch.zeros(1, 2, 5, 16, dtype=torch.bfloat16)
+    state = torch.get_rng_state()
+    with torch.inference_mode():
+        assert machine.fastest_attention(query, key) == chosen
+        assert machine.fastest_attention(query, key) == chosen  # without measuring again
+    assert torch.equal(torch.get_rng_state(), state)
+    assert machine.fastest_attention(query.float(), key.float()) == "cascade"
+
+
+def test_products_a_second_are_those_of_a_product():
+    rate = machine.product_rate(torch.float32)
+    assert 1e8 < rate < 1e15 and machine.product_rate(torch.float32) == rate
