@@ -29,8 +29,11 @@ def use_fast_layers(model: nn.Module) -> None:
     """Let layers of a model compute faster where they can; names, weights and files stay the same."""
     use_fast_lora(model)
     for module in model.modules():
-        if _is_rms_norm(module):
-            module.__class__ = _fast(FastRMSNorm, type(module))
+        if isinstance(module, FastRMSNorm | FastSwiGLU):
+            continue
+        norm = next((fast for fast in (FastRMSNorm, FastOffsetRMSNorm) if _is_rms_norm(module, fast.offset)), None)
+        if norm is not None:
+            module.__class__ = _fast(norm, type(module))
         elif _is_swiglu(module):
             module.__class__ = _fast(FastSwiGLU, type(module))
 
@@ -111,18 +114,30 @@ class _LoraLinear(torch.autograd.Function):
 class FastRMSNorm(nn.Module):
     """A root-mean-square norm (Zhang and Sennrich, 2019) whose output has the type of the products that follow."""
 
+    offset = 0.0
+    """What is added to its weight."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(…, d)`` of ``(…, d)``."""
-        return _RMSNorm.apply(x, self.weight, _epsilon(self), _computing_type(x))
+        return _RMSNorm.apply(x, self.weight, self.offset, _epsilon(self), _computing_type(x))
+
+
+class FastOffsetRMSNorm(FastRMSNorm):
+    """One whose weight is stored as its difference from one, as in Gemma and Qwen3.5."""
+
+    offset = 1.0
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, epsilon: float, dtype: torch.dtype) -> Tensor:
+    def forward(
+        ctx: FunctionCtx, x: Tensor, weight: Tensor, offset: float, epsilon: float, dtype: torch.dtype
+    ) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         share = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
         ctx.save_for_backward(x, weight, share)
-        return (wide * share).mul_(weight).to(dtype)
+        ctx.offset = offset
+        return (wide * share).mul_(weight.to(wide.dtype) + offset).to(dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -132,9 +147,9 @@ class _RMSNorm(torch.autograd.Function):
         of_weight = None
         if ctx.needs_input_grad[1]:
             of_weight = (gradient * normal).flatten(0, -2).sum(0).to(weight.dtype)
-        of_normal = gradient * weight.to(share.dtype)
+        of_normal = gradient * (weight.to(share.dtype) + ctx.offset)
         along = (of_normal * normal).mean(-1, keepdim=True)
-        return of_normal.sub_(normal.mul_(along)).mul_(share).to(x.dtype), of_weight, None, None
+        return of_normal.sub_(normal.mul_(along)).mul_(share).to(x.dtype), of_weight, None, None, None
 
 
 class FastSwiGLU(nn.Module):
@@ -162,19 +177,19 @@ def _epsilon(norm: nn.Module) -> float | None:
     return getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
 
 
-def _is_rms_norm(module: nn.Module) -> bool:
-    if isinstance(module, FastRMSNorm) or "RMSNorm" not in type(module).__name__ or _epsilon(module) is None:
+def _is_rms_norm(module: nn.Module, offset: float) -> bool:
+    if "RMSNorm" not in type(module).__name__ or _epsilon(module) is None:
         return False
     weights = dict(module.named_parameters())
     if [*weights] != ["weight"] or module.weight.dim() != 1 or module.weight.is_meta:
         return False
     x = torch.randn(3, len(module.weight), generator=torch.Generator().manual_seed(0)).to(module.weight.device)
-    return _same(module, x, lambda: _RMSNorm.apply(x, module.weight, _epsilon(module), x.dtype))
+    return _same(module, x, lambda: _RMSNorm.apply(x, module.weight, offset, _epsilon(module), x.dtype))
 
 
 def _is_swiglu(module: nn.Module) -> bool:
     names = [name for name, _ in module.named_children()]
-    if isinstance(module, FastSwiGLU) or {*names} - {"act_fn"} != {"gate_proj", "up_proj", "down_proj"}:
+    if {*names} - {"act_fn"} != {"gate_proj", "up_proj", "down_proj"}:
         return False
     if not hasattr(module.gate_proj, "in_features") or module.gate_proj.weight.is_meta:
         return False

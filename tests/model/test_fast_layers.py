@@ -6,7 +6,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    Qwen2Config,
+    Qwen3_5TextConfig,
+    Qwen3Config,
+)
 
 from lightning_arc.model.fast_layers import FastLoraLinear, FastRMSNorm, FastSwiGLU, use_fast_layers
 
@@ -22,12 +29,17 @@ SIZE = {
 IDS = torch.arange(60).view(3, 20)
 
 
+def full_attention(**size) -> Qwen3_5TextConfig:
+    """A Qwen3.5, whose norms add one to their weight."""
+    return Qwen3_5TextConfig(**size, layer_types=["full_attention"] * 2)
+
+
 def made(config, **lora) -> nn.Module:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config(**SIZE), dtype=torch.float32)
     for name, p in model.named_parameters():
         if "norm" in name:
-            nn.init.normal_(p, 1, 0.3)
+            nn.init.normal_(p, 0.5, 0.3)
     if lora:
         model = get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False, **lora))
     return model
@@ -55,7 +67,7 @@ LORAS = {
 
 
 @pytest.mark.parametrize("lora", LORAS)
-@pytest.mark.parametrize("config", [Qwen2Config, Qwen3Config, LlamaConfig])
+@pytest.mark.parametrize("config", [Qwen2Config, Qwen3Config, LlamaConfig, full_attention])
 def test_logits_and_gradients_are_those_of_the_library(config, lora):
     plain = made(config, **LORAS[lora])
     fast = copy.deepcopy(plain).eval()  # without dropout layers are compared before they are replaced
@@ -76,10 +88,12 @@ def test_under_autocast_they_are_as_near_to_exact_as_the_library():
     use_fast_layers(fast)
     with torch.autocast("cpu", torch.bfloat16):
         ours, theirs = step(fast)[1], step(plain)[1]
-    for name, gradient in exact.items():
-        assert ours[name].dtype == torch.float32
-        mistakes = [(x[name] - gradient).norm() / gradient.norm() for x in (ours, theirs)]
-        assert mistakes[0] < max(1.5 * mistakes[1], 0.01), name
+    assert {gradient.dtype for gradient in ours.values()} == {torch.float32}
+
+    def mistake(found):
+        return sum(float((found[name] - gradient).square().sum()) for name, gradient in exact.items()) ** 0.5
+
+    assert mistake(ours) < 1.2 * mistake(theirs)
 
 
 def test_several_adapters_add_up_and_can_be_switched_off():
@@ -98,11 +112,10 @@ def test_several_adapters_add_up_and_can_be_switched_off():
     assert not torch.allclose(found["default", "other"][0], found["other",][0])
 
 
-def test_what_computes_something_else_is_left_alone():
-    gemma = made(Gemma3TextConfig)  # its norms multiply by one more than their weight, its gates are of another form
-    logits = gemma(input_ids=IDS).logits
-    use_fast_layers(gemma)
-    assert not kinds(gemma) and torch.equal(gemma(input_ids=IDS).logits, logits)
+def test_a_layer_that_computes_something_else_is_left_alone():
+    model = made(Gemma3TextConfig)  # its gates are of another form
+    use_fast_layers(model)
+    assert kinds(model) == {FastRMSNorm}
 
 
 @pytest.mark.parametrize("lora", ["none", "plain"])
