@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_arc.model.load import Scratch, new_qwen2
+from lightning_arc.model.load import Scratch, new_model
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
 
@@ -54,4 +54,4 @@ def separate_logits(model: torch.nn.Module, tree: TokenTree, i: int) -> torch.Te
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return new_qwen2(SIZE, compact_tokenizer()).double()
+    return new_model(SIZE, compact_tokenizer()).double()
