@@ -192,8 +192,8 @@ class TreeBatch:
         kinds = tuple(map(Kind, np.flatnonzero(np.bincount(trained)).tolist()))
         about = list(info) or [{} for _ in trees]
         numbers = yes_id, no_id, list(choice_ids)
-        has_grid_positions = any(tree.positions is not None for tree in trees)
-        return cls(buffer, shapes, packed, n_targets, kinds, *numbers, about, dict(stats or {}), has_grid_positions)
+        settings = about, dict(stats or {}), _have_grid_positions(trees)
+        return cls(buffer, shapes, packed, n_targets, kinds, *numbers, *settings)
 
     @cached_property
     def packs(self) -> list[Pack]:
@@ -330,8 +330,12 @@ def _arrays(
     arrays = [tokens, positions, np.repeat(until, lengths), places, targets[places]]
     owners = np.repeat(owner, lengths)[places]
     whole = [array.astype(np.int32, copy=False) for array in (*arrays, kinds[places], owners)]
-    first = [] if grid[0] is None else [np.concatenate(grid)]
+    first = [np.concatenate(grid)] if _have_grid_positions(trees) else []
     return [*first, *whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]
+
+
+def _have_grid_positions(trees: Sequence[TokenTree]) -> bool:
+    return any(tree.positions is not None for tree in trees)
 
 
 def default_max_tokens(training: bool) -> int:

@@ -77,8 +77,7 @@ class PartTokenizer:
             return placed_text(len(self.ids(part)))
         if self.colour_ids is not None:
             return self._placed(*part.grid.shape, part.text)
-        whole, n = self.ids(part), len(self.grid(part.grid))
-        return placed_grid(self.rows(whole[:n]), len(whole[n:]))
+        return self._placed_behind(self.ids(part), self.encoder.encode(part.grid), part.text)
 
     def grid(self, grid: Grid, text: str = "") -> NDArray[np.int32]:
         """Return the ``int32`` ids of a grid and the text behind it."""
@@ -108,7 +107,14 @@ class PartTokenizer:
         return Template(zeros, cells, len(cells) // (height * width))
 
     def _placed_template(self, height: int, width: int, text: str) -> Placed:
-        ids, n = self.template(height, width, text).ids, len(self.template(height, width, "").ids)
+        grid = self.encoder.encode(np.zeros((height, width), np.int8))
+        return self._placed_behind(self.template(height, width, text).ids, grid, text)
+
+    def _placed_behind(self, ids: NDArray[np.int32], grid: str, text: str) -> Placed:
+        """Return the positions of a grid's tokens and those of a text; one that both share is the text's."""
+        made = self.pieces.tokenizer(grid + text, add_special_tokens=False, return_offsets_mapping=True)
+        ends = np.maximum.accumulate([end for _, end in made.offset_mapping])
+        n = int(np.searchsorted(ends, len(grid), "right"))
         return placed_grid(self.rows(ids[:n]), len(ids) - n)
 
     def _colour_ids(self) -> NDArray[np.int32] | None:

@@ -121,8 +121,10 @@ def test_packs_hold_the_positions_of_trees_and_nothing_more_than_before_without(
 
 
 def test_positions_of_some_trees_only_are_an_error():
-    with pytest.raises(ValueError):
-        collated([PLACED[0], TREES[1]])
+    for trees in ([PLACED[0], TREES[1]], [TREES[0], PLACED[1]]):
+        for max_tokens in (None, 1):
+            with pytest.raises(ValueError):
+                collated(trees, max_tokens)
 
 
 @pytest.mark.parametrize("constrained", [True, False])

@@ -42,6 +42,9 @@ def large() -> Episode:
     return Episode(PairKey("large", "test", 0), pairs, grids[4], grids[5], answers, "def f(g):\n    return g\n")
 
 
+LARGE = large()
+
+
 def plain(prompter: Prompter, episode: Episode, prompt: str, i: int) -> list[tuple[int, int, int]]:
     """The plain way: number, row, and place in the row of every token of a branch's whole text, one after another."""
     layout = prompter.layout
@@ -107,12 +110,12 @@ def test_every_token_has_the_positions_of_its_whole_text(chat, nestings, episode
 def test_large_grids_too(chat, nestings, prompt):
     for encoder in nestings:
         prompter, shifts = chat(encoder)
-        assert_plain(prompter, large(), prompt, shifts)
+        assert_plain(prompter, LARGE, prompt, shifts)
 
 
 @pytest.mark.parametrize("prompt", [name for name, kind in PROMPTS.items() if kind not in FROM_CODE])
 def test_the_compact_vocabulary_has_them(compact, prompt):
-    assert_plain(Prompter(compact, grid_positions=True), large(), prompt, {})
+    assert_plain(Prompter(compact, grid_positions=True), LARGE, prompt, {})
 
 
 @pytest.mark.parametrize(("name", "encoder"), [("smollm", e) for e in BY_TURNS] + [("llama", BY_TURNS[3])])
@@ -120,7 +123,7 @@ def test_tokenizers_that_need_whole_turns_have_them(small_tokenizer, name, encod
     prompter, shifts = Prompter(small_tokenizer(name), encoder, grid_positions=True), {}
     assert prompter.by_turns
     for prompt in PROMPTS:
-        assert_plain(prompter, large(), prompt, shifts)
+        assert_plain(prompter, LARGE, prompt, shifts)
 
 
 def cells(prompter: Prompter, height: int, width: int) -> np.ndarray:
@@ -157,8 +160,8 @@ def test_an_output_lies_two_behind_its_input_with_the_same_rows_and_columns(chat
 
 @pytest.mark.parametrize("encoder", BY_TURNS)
 def test_what_is_written_token_by_token_has_the_positions_of_the_whole(chat, encoder):
-    prompter, episode = chat(encoder)[0], large()
-    ids, tree = prompter.write(episode.output), prompter.tree(large(), VERIFY)
+    prompter, episode = chat(encoder)[0], LARGE
+    ids, tree = prompter.write(episode.output), prompter.tree(LARGE, VERIFY)
     whole = prompter.rows(ids)
     for n in (1, 2, 5, 14, 15, 40, len(ids)):
         assert (prompter.rows(np.stack([ids[:n], ids[:n]]))[1, -1] == whole[n - 1]).all()
@@ -172,7 +175,7 @@ def test_what_is_written_token_by_token_has_the_positions_of_the_whole(chat, enc
 
 def test_openings_of_whole_turns_have_them(small_tokenizer):
     prompter = Prompter(small_tokenizer("smollm"), BY_TURNS[1], grid_positions=True)
-    opened, tree = opening_tree(prompter, large(), 10_000), prompter.tree(large(), "output-from-examples-v1")
+    opened, tree = opening_tree(prompter, LARGE, 10_000), prompter.tree(LARGE, "output-from-examples-v1")
     ids = np.concatenate([opened.prefix, opened.branches[0].tokens])
     own, whole = (np.concatenate([t.positions, t.branches[0].positions]) for t in (opened, tree))
     assert prompter.by_turns and tree.sequence(0)[: len(ids)].tolist() == ids.tolist()
@@ -182,7 +185,7 @@ def test_openings_of_whole_turns_have_them(small_tokenizer):
 def test_a_trimmed_vocabulary_changes_no_position(qwen):
     whole = Prompter(qwen, grid_positions=True)
     trimmed = Prompter(qwen, kept=prompt_vocabulary(whole), grid_positions=True)
-    ours, theirs = (prompter.tree(large(), VERIFY) for prompter in (trimmed, whole))
+    ours, theirs = (prompter.tree(LARGE, VERIFY) for prompter in (trimmed, whole))
     assert (ours.positions == theirs.positions).all()
     for one, other in zip(ours.branches, theirs.branches, strict=True):
         assert (one.positions == other.positions).all()
@@ -191,19 +194,19 @@ def test_a_trimmed_vocabulary_changes_no_position(qwen):
 def test_a_prompter_in_another_process_gives_the_same(compact):
     prompter = Prompter(compact, grid_positions=True)
     again = pickle.loads(pickle.dumps(prompter))
-    assert (again.tree(large(), VERIFY).positions == prompter.tree(large(), VERIFY).positions).all()
+    assert (again.tree(LARGE, VERIFY).positions == prompter.tree(LARGE, VERIFY).positions).all()
 
 
 def test_without_grid_positions_trees_have_none_and_are_the_same(compact):
     plain, placed = Prompter(compact), Prompter(compact, grid_positions=True)
     for prompt, kind in PROMPTS.items():
         if kind not in FROM_CODE:
-            one, other = plain.tree(large(), prompt), placed.tree(large(), prompt)
+            one, other = plain.tree(LARGE, prompt), placed.tree(LARGE, prompt)
             assert one.positions is None and all(branch.positions is None for branch in one.branches)
             assert other.positions is not None
             for i in range(len(one.branches)):
                 assert one.sequence(i).tolist() == other.sequence(i).tolist()
-    assert opening_tree(plain, large(), 10_000).positions is None
+    assert opening_tree(plain, LARGE, 10_000).positions is None
 
 
 def test_a_models_folder_tells_its_positions(tmp_path):
