@@ -181,8 +181,9 @@ class ArcCLI(LightningCLI):
 
 
 def _positions(scratch: Namespace | Scratch | dict[str, Any] | None) -> str:
-    """Return the positions of a model from scratch."""
-    settings = scratch if isinstance(scratch, dict) else vars(scratch or Scratch())
+    """Return the positions of a model from scratch, whose settings a link gets in any of these forms."""
+    settings = getattr(scratch, "init_args", scratch)
+    settings = settings if isinstance(settings, dict) else vars(settings or Scratch())
     return settings.get("positions", Scratch().positions)
 
 

@@ -59,7 +59,8 @@ def test_each_of_the_three_numbers_counts(grid_model):
     whole = grid_model(input_ids=ids, position_ids=positions).logits
     moved = [positions + torch.tensor([i == part for i in range(3)])[:, None, None] for part in range(3)]
     for part in range(3):
-        torch.testing.assert_close(grid_model(input_ids=ids, position_ids=moved[part]).logits, whole)  # relative ones
+        there = grid_model(input_ids=ids, position_ids=moved[part]).logits
+        torch.testing.assert_close(there, whole, rtol=1e-4, atol=1e-5)  # only distances count
         other = positions.clone()
         other[part, 0, 2] += 1
         assert not torch.allclose(grid_model(input_ids=ids, position_ids=other).logits[0, 3:], whole[0, 3:], atol=1e-3)
@@ -144,7 +145,7 @@ def test_written_answers_have_the_likelihood_that_candidates_are_scored_with(gri
             ids = torch.cat([prompt, torch.from_numpy(answer.tokens), torch.tensor([prompter.end_id])])
             own = np.insert(prompter.rows(answer.tokens), 0, int(positions[-1, 0]) + 1, axis=1)
             placed_ids = torch.cat([positions, torch.from_numpy(own).int()])[:, None].permute(2, 1, 0).long()
-            log_probs = plain(input_ids=ids[None, :-1], position_ids=placed_ids).logits[0].log_softmax(-1)
+            log_probs = plain(input_ids=ids[None, :-1], position_ids=placed_ids).logits[0].detach().log_softmax(-1)
             expected = sum(float(log_probs[i - 1, ids[i]]) for i in range(len(prompt), len(ids)))
             assert answer.log_likelihood == pytest.approx(expected, abs=1e-8)
         return
