@@ -106,7 +106,7 @@ class GridRows:
         return np.stack([rows, columns], -1).astype(np.int32)
 
 
-Base = tuple[int, int, int]
+Base = tuple[int, int]
 
 
 class Placed(NamedTuple):
@@ -137,27 +137,27 @@ def placed_grid(cells: NDArray[np.int32], n_text: int) -> Placed:
     return Placed(np.concatenate([grid, placed_text(n_text).positions + np.array([2, 0, 0], np.int32)]), True, n_text)
 
 
-def with_positions(tree: TokenTree, prefix: Sequence[Placed], branches: Sequence[Sequence[Placed]]) -> TokenTree:
-    """Return a tree with the positions of its tokens.
+def tree_positions(prefix: Sequence[Placed], branches: Sequence[Sequence[Placed]]) -> list[NDArray[np.int32]]:
+    """Return the positions of a tree's tokens.
 
     Args:
-        tree: what has none yet.
         prefix: of the parts of its prompt, the last token, which branches begin with, included.
         branches: of the parts of each branch behind the prompt.
+
+    Returns:
+        ``(P, 3)`` of the prefix without its last token, then ``(length, 3)`` of every branch.
     """
     bases, state = _bases(prefix)
-    last = prefix[-1]._replace(positions=prefix[-1].positions[-1:])
-    parts, starts = [*prefix], [len(tree.prefix) + 1]
-    for placed, branch in zip(branches, tree.branches, strict=True):
-        parts += [last, *placed]
-        bases += [bases[len(prefix) - 1], *_bases(placed, *state)[0]]
-        starts.append(starts[-1] + len(branch.tokens))
+    last = prefix[-1]._replace(positions=prefix[-1].positions[-1:]), bases[-1]
+    parts, n = [*prefix], sum(len(part.positions) for part in prefix)
+    spans = [(0, n - 1)]
+    for branch in branches:
+        parts += [last[0], *branch]
+        bases += [last[1], *_bases(branch, *state)[0]]
+        spans.append((n, n + 1 + sum(len(part.positions) for part in branch)))
+        n = spans[-1][1]
     positions = _moved(parts, bases)
-    own = [
-        replace(branch, positions=positions[start : start + len(branch.tokens)])
-        for branch, start in zip(tree.branches, starts, strict=False)
-    ]
-    return replace(tree, positions=positions[: len(tree.prefix)], branches=tuple(own))
+    return [positions[start:stop] for start, stop in spans]
 
 
 def placed_parts(parts: Sequence[Placed]) -> NDArray[np.int32]:
@@ -166,21 +166,24 @@ def placed_parts(parts: Sequence[Placed]) -> NDArray[np.int32]:
 
 
 def _bases(parts: Sequence[Placed], number: int = 0, column: int = 0) -> tuple[list[Base], tuple[int, int]]:
-    """Return what is added to the positions of each part behind a text's ``column`` tokens, and where they end."""
+    """Return what is added to the numbers and columns of each part behind ``column`` tokens of a text, and the end."""
     bases: list[Base] = []
     for part in parts:
         if part.grid:
-            bases.append((number, 0, 0))
+            bases.append((number, 0))
             number, column = number + 2, part.n_text
         else:
-            bases.append((number, 0, column))
+            bases.append((number, column))
             column += part.n_text
     return bases, (number, column)
 
 
 def _moved(parts: Sequence[Placed], bases: Sequence[Base]) -> NDArray[np.int32]:
-    positions = np.array(bases, np.int32).repeat([len(part.positions) for part in parts], 0)
-    positions += np.concatenate([part.positions for part in parts])
+    lengths = [len(part.positions) for part in parts]
+    positions = np.concatenate([part.positions for part in parts])
+    numbers, columns = np.array(bases, np.int32).T
+    positions[:, 0] += numbers.repeat(lengths)
+    positions[:, 2] += columns.repeat(lengths)
     return positions
 
 

@@ -33,7 +33,7 @@ from lightning_arc.prompt.positions import (
     placed_parts,
     positions_of_turns,
     tree_of_turns_with_positions,
-    with_positions,
+    tree_positions,
 )
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 from lightning_arc.prompt.turns import AnswerTokenizer, TurnTokenizer
@@ -282,13 +282,18 @@ class Prompter:
                 return tree
             return tree_of_turns_with_positions(tree, self._turns, self.rows, self.layout, rendered)
         ids, targets = self._prefix(rendered.prefix, learn_demonstrations)
-        branches = [self._branch(ids[-1:], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
-        tree = TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt)
+        before, *placed = self._positions(rendered)
+        about = zip(rendered.branches, weights, placed, strict=True)
+        branches = [self._branch(ids[-1:], *branch) for branch in about]
+        return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt, before)
+
+    def _positions(self, rendered: PromptText) -> list[NDArray[np.int32] | None]:
+        """Return the grid positions of the prefix and of every branch."""
         if self.rows is None:
-            return tree
+            return [None] * (1 + len(rendered.branches))
+        placed = self._parts.placed
         behind = [[b.written, *b.shown] if b.written is not None else b.shown for b in rendered.branches]
-        own = [[self._parts.placed(part) for part in parts] for parts in behind]
-        return with_positions(tree, [self._parts.placed(part) for part in rendered.prefix], own)
+        return tree_positions([*map(placed, rendered.prefix)], [[*map(placed, parts)] for parts in behind])
 
     def _prefix(self, parts: Sequence[Part], learn: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the prefix's ids and trained targets, each ``(P + 1,)`` with the last prompt token."""
@@ -302,12 +307,18 @@ class Prompter:
                 targets[start - 1 : stop - 1] = piece
         return ids, targets
 
-    def _branch(self, first: NDArray[np.int32], text: BranchText, verdict_weight: float) -> Branch:
+    def _branch(
+        self,
+        first: NDArray[np.int32],
+        text: BranchText,
+        verdict_weight: float,
+        positions: NDArray[np.int32] | None,
+    ) -> Branch:
         pieces = [first, *([] if text.written is None else [self._parts.ids(text.written)])]
         n_written = 0 if text.written is None else len(pieces[1])
         last = self.end_id if text.verdict is None else self._parts.text(text.verdict)[0]
         tokens = np.concatenate([*pieces, *map(self._parts.ids, text.shown), np.array([last], np.int32)])
-        return labelled_branch(text, tokens, 0, n_written, verdict_weight)
+        return labelled_branch(text, tokens, 0, n_written, verdict_weight, positions)
 
     @staticmethod
     def _verdict_weights(branches: Sequence[BranchText], right_share: float) -> list[float]:
