@@ -86,6 +86,7 @@ class Pack:
 
     Args:
         pieces: what lies in it, in order. A piece whose prefix is held is alone in its pack.
+        grid_positions: ``(S, 3)`` ``int32`` grid, row and column of each token; ``None`` for models that count tokens.
         tokens: ``(S,)`` ``int32`` token ids.
         positions: ``(S,)`` ``int32`` place of each token in its sequence, prefix included.
         until: ``(S,)`` ``int32`` place in the pack before which a token is seen by those behind it.
@@ -97,6 +98,7 @@ class Pack:
     """
 
     pieces: tuple[Piece, ...]
+    grid_positions: Tensor | None
     tokens: Tensor
     positions: Tensor
     until: Tensor
@@ -112,7 +114,7 @@ class Pack:
         return self.pieces[0].prefix if self.pieces[0].held else 0
 
 
-_TENSORS = [f.name for f in fields(Pack)][1:]
+_TENSORS = [f.name for f in fields(Pack)][2:]
 _BY_TOKEN = ("tokens", "positions", "until")
 
 
@@ -133,6 +135,7 @@ class TreeBatch:
         choice_ids: token ids of the options "1", "2" and so on.
         info: one plain dict per tree that the model hands through untouched (pair key, view, votes).
         stats: means over the batch's samples that are logged, by name.
+        has_grid_positions: whether packs have grid positions.
     """
 
     def __init__(
@@ -147,9 +150,11 @@ class TreeBatch:
         choice_ids: list[int],
         info: list[dict[str, Any]],
         stats: dict[str, float],
+        has_grid_positions: bool = False,
     ) -> None:
         self.buffer, self.shapes, self.pieces, self.n_targets, self.kinds = buffer, shapes, pieces, n_targets, kinds
         self.yes_id, self.no_id, self.choice_ids, self.info, self.stats = yes_id, no_id, choice_ids, info, stats
+        self.has_grid_positions = has_grid_positions
 
     @classmethod
     def collate(
@@ -180,21 +185,25 @@ class TreeBatch:
         shapes = [TreeShape.of(tree) for tree in trees]
         packed = pack(shapes, max_tokens, held=not training)
         made = [_arrays(trees, shapes, pieces, training) for pieces in packed]
-        words = [array.view(np.int32) for arrays in made for array in arrays]
+        words = [array.reshape(-1).view(np.int32) for arrays in made for array in arrays]
         buffer = torch.from_numpy(np.concatenate(words) if words else np.zeros(0, np.int32))
         n_targets = [len(arrays[-1]) for arrays in made]
         trained = np.concatenate([kinds[weights > 0] for *_, weights, kinds, _ in made] or [np.zeros(0, np.int32)])
         kinds = tuple(map(Kind, np.flatnonzero(np.bincount(trained)).tolist()))
         about = list(info) or [{} for _ in trees]
         numbers = yes_id, no_id, list(choice_ids)
-        return cls(buffer, shapes, packed, n_targets, kinds, *numbers, about, dict(stats or {}))
+        settings = about, dict(stats or {}), _have_grid_positions(trees)
+        return cls(buffer, shapes, packed, n_targets, kinds, *numbers, *settings)
 
     @cached_property
     def packs(self) -> list[Pack]:
         """The packs, as views of the buffer."""
         packs, stop = [], 0
         for pieces, n_targets in zip(self.pieces, self.n_targets, strict=True):
-            n_tokens, tensors = sum(piece.n_tokens for piece in pieces), []
+            n_tokens, tensors = sum(piece.n_tokens for piece in pieces), [None]
+            if self.has_grid_positions:
+                start, stop = stop, stop + 3 * n_tokens
+                tensors = [self.buffer[start:stop].view(-1, 3)]
             for name in _TENSORS:
                 start, stop = stop, stop + (n_tokens if name in _BY_TOKEN else n_targets)
                 tensor = self.buffer[start:stop]
@@ -212,13 +221,14 @@ class TreeBatch:
         before = sum(len(shape.branches) for shape in self.shapes[:i])
         return slice(before, before + len(self.shapes[i].branches))
 
-    def sequence(self, i: int) -> Tensor:
-        """Return the ``int64`` token ids of a tree with one branch."""
+    def sequence(self, i: int) -> tuple[Tensor, Tensor | None]:
+        """Return the ``(n,)`` ``int64`` token ids of a tree with one branch, and its ``(n, 3)`` grid positions."""
         for pack in self.packs:
             start = 0
             for piece in pack.pieces:
                 if piece.tree == i:
-                    return pack.tokens[start : start + piece.n_tokens].long()
+                    own = slice(start, start + piece.n_tokens)
+                    return pack.tokens[own].long(), None if pack.grid_positions is None else pack.grid_positions[own]
                 start += piece.n_tokens
         raise IndexError(f"no tree {i}")
 
@@ -293,6 +303,7 @@ def _arrays(
 ) -> list[NDArray[Any]]:
     """Return the arrays of a pack in the order of `Pack`."""
     parts: list[tuple[NDArray[Any], ...]] = []
+    grid: list[NDArray[np.int32] | None] = []
     # of each part: its first token's position, the place before which it is seen, and its branch
     first, until, owner, n = [], [], [], 0
     for piece in pieces:
@@ -302,10 +313,12 @@ def _arrays(
             learned = training and piece.first == before
             targets = tree.prefix_targets if learned else np.full(piece.prefix, IGNORE, np.int32)
             parts.append((tree.prefix, targets, np.ones(piece.prefix, np.float32), np.zeros(piece.prefix, np.int8)))
+            grid.append(tree.positions)
             first, until, owner, n = [*first, 0], [*until, end], [*owner, -1], n + piece.prefix
         for number, branch in enumerate(tree.branches[piece.first - before :][: len(piece.branches)], piece.first):
             n += len(branch.tokens)
             parts.append((branch.tokens, branch.targets, branch.weights, branch.kinds))
+            grid.append(branch.positions)
             first.append(piece.prefix)
             until.append(n)
             owner.append(number)
@@ -317,7 +330,12 @@ def _arrays(
     arrays = [tokens, positions, np.repeat(until, lengths), places, targets[places]]
     owners = np.repeat(owner, lengths)[places]
     whole = [array.astype(np.int32, copy=False) for array in (*arrays, kinds[places], owners)]
-    return [*whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]
+    first = [np.concatenate(grid)] if _have_grid_positions(trees) else []
+    return [*first, *whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]
+
+
+def _have_grid_positions(trees: Sequence[TokenTree]) -> bool:
+    return any(tree.positions is not None for tree in trees)
 
 
 def default_max_tokens(training: bool) -> int:

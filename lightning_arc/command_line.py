@@ -28,6 +28,7 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import check_unchanged
+from lightning_arc.model.load import Scratch
 from lightning_arc.model.machine import fastest_precision
 from lightning_arc.trainer import SafeTrainer
 
@@ -95,6 +96,7 @@ class ArcCLI(LightningCLI):
         parser.link_arguments("model.model_path", "data.model_path")
         parser.link_arguments("model.trim_vocabulary", "data.trim_vocabulary")
         parser.link_arguments("model.test_time", "data.lessons", compute_fn=lambda settings: settings is not None)
+        parser.link_arguments("model.scratch", "data.positions", compute_fn=_positions)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -175,6 +177,13 @@ class ArcCLI(LightningCLI):
         one_file = [each.save_top_k == 1 and each.monitor is None and each.dirpath is None for each in saving]
         if self.version is not None and one_file == [True] and self.trainer.is_global_zero:
             remove_forgotten(self.chosen)
+
+
+def _positions(scratch: Namespace | Scratch | dict[str, Any] | None) -> str:
+    """Return the positions of a model from scratch, whose settings a link gets in any of these forms."""
+    settings = getattr(scratch, "init_args", scratch)
+    settings = settings if isinstance(settings, dict) else vars(settings or Scratch())
+    return settings.get("positions", Scratch().positions)
 
 
 def _checkpoint_callbacks(settings: Namespace) -> list[Namespace]:

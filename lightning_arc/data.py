@@ -40,11 +40,10 @@ from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
+from lightning_arc.prompt.positions import Positions
 from lightning_arc.prompt.prompt_settings import PromptSettings, remembered
 from lightning_arc.prompt.prompter import Prompter
-from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind, TokenTree
-from lightning_arc.prompt.vocabulary import prompt_vocabulary
 from lightning_arc.queries import opening_tree, read_predicted, read_queries
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence, gather
@@ -86,6 +85,7 @@ class ArcDataModule(L.LightningDataModule):
             ``model.test_time``).
         lesson_prompts: prompts that are made of them; ``null`` for `predict_prompt`, and for the writing of outputs
             where that does not hold it.
+        positions: what positions a model from scratch takes (follows ``model.scratch``); others tell it themselves.
         trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
         chat_template: file of a Jinja chat template; ``null`` for the model's own, or ChatML where it has none.
@@ -128,6 +128,7 @@ class ArcDataModule(L.LightningDataModule):
         oversized_tasks: Oversized = "skip",
         lessons: bool = False,
         lesson_prompts: list[str] | None = None,
+        positions: Positions = "sequence",
         trim_vocabulary: bool = False,
         grid_encoder: GridEncoder | str | None = None,
         chat_template: str | None = None,
@@ -152,7 +153,7 @@ class ArcDataModule(L.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.model_path, self.seed, self.num_workers = model_path, seed, num_workers
+        self.model_path, self.positions, self.seed, self.num_workers = model_path, positions, seed, num_workers
         self.train_datasets, self.val_dataset = train_datasets or [], val_dataset
         self.allow_leaks, self.held_out_fraction = allow_leaks, held_out_fraction
         self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
@@ -191,9 +192,7 @@ class ArcDataModule(L.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
-        self.prompter = self.prompts.prompter(load_tokenizer(self.model_path))
-        if self.trim_vocabulary:
-            self.prompter = self.prompts.prompter(self.prompter.tokenizer, prompt_vocabulary(self.prompter))
+        self.prompter = self.prompts.load(self.model_path, self.trim_vocabulary, self.positions)
         if self.prompter.by_turns:
             rank_zero_warn(f"{self.model_path}: the tokenizer needs whole turns at a time, so prompts are made slower")
         read = partial(read_source, oversized=self.oversized_tasks)

@@ -100,5 +100,7 @@ def opening_tree(prompter: Prompter, episode: Episode, max_seq_len: int) -> Toke
             return None
         episode = replace(episode, demonstrations=episode.demonstrations[:-1])
     kinds, weights = np.array([Kind.OUTPUT_FROM_EXAMPLES], np.int8), np.zeros(1, np.float32)
-    branch = Branch(ids[-1:], np.array([IGNORE], np.int32), kinds, weights)
-    return TokenTree(ids[:-1], np.full(len(ids) - 1, IGNORE, np.int32), (branch,), WRITE)
+    found = prompter.opening_positions(episode)
+    first, last = (None, None) if found is None else (found[:-1], found[-1:])
+    branch = Branch(ids[-1:], np.array([IGNORE], np.int32), kinds, weights, positions=last)
+    return TokenTree(ids[:-1], np.full(len(ids) - 1, IGNORE, np.int32), (branch,), WRITE, first)

@@ -127,7 +127,7 @@ def test_a_tree_with_one_branch_is_a_sequence():
     trees = [replace(tree, branches=tree.branches[:1]) for tree in TREES]
     batch = TreeBatch.collate(trees, 3, 4)
     for i, tree in enumerate(trees):
-        assert batch.sequence(i).tolist() == [*tree.prefix.tolist(), *tree.branches[0].tokens.tolist()]
+        assert batch.sequence(i)[0].tolist() == [*tree.prefix.tolist(), *tree.branches[0].tokens.tolist()]
 
 
 def test_a_batch_goes_to_another_process_and_device_in_one_piece():

@@ -175,6 +175,11 @@ def test_an_adapters_rank_that_is_typed_is_refused_and_its_scale_is_taken(of):
         (ADAPTER | {"quantize": "4bit"}, {"quantize": None}, "quantize is null, A trained with 4bit"),
         (ADAPTER | {"lora": None, "adapter_path": "B"}, {"adapter_path": None}, "lora is null, A trained with B"),
         (SCRATCH, {"scratch": SCRATCH["scratch"] | {"layers": 2}}, "scratch.layers is 2, A trained with 1"),
+        (
+            SCRATCH,
+            {"scratch": SCRATCH["scratch"] | {"positions": "grid"}},
+            "scratch.positions is grid, A trained with sequence",
+        ),
         (SCRATCH, {"scratch": None}, "scratch.hidden_size is 192, A trained with 32"),
         (SCRATCH, {"model_path": "bundled"}, "model_path is bundled, A trained with null"),
         (SCRATCH, {"adapter_path": "FOLDER"}, "adapter_path is FOLDER, A trained with null"),

@@ -54,10 +54,11 @@ class GenerationWriter(ResumingWriter):
     name = "generated"
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give the model the grammar of grids, where it is to keep to it."""
+        """Give the model the grammar of grids, where it is to keep to it, and the positions of what it writes."""
         super().on_predict_start(trainer, pl_module)
         self._data = trainer.datamodule
         pl_module.grammar = Grammar(self._data.prompter) if pl_module.decoding.constrained else None
+        pl_module.grid_rows = self._data.prompter.rows
 
     def record(self, output: dict[str, Any]) -> ViewAnswers:
         """Return the grids that were written in a view."""

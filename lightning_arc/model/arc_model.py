@@ -31,7 +31,7 @@ from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
 from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.head import Head, weighted_loss
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
-from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_qwen2
+from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_model
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.panel import Panel
 from lightning_arc.model.proof import check_positions, proved
@@ -43,6 +43,7 @@ from lightning_arc.model.tree_forward import pack_hidden
 from lightning_arc.model.validation_metrics import ValidationMetrics
 from lightning_arc.model.vocabulary import trim
 from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.prompt.positions import GridRows
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind
 from lightning_arc.ranking.ranker import Ranker
@@ -114,8 +115,7 @@ class ArcModel(L.LightningModule):
         shares(loss_weights or {}, labels, "model.loss_weights")
         adapts = lora is not None or adapter_path is not None
         check_model_settings(model_path, adapts, quantize, trim_vocabulary, learning_rate)
-        self.ensemble, self.test_time = ensemble or [], test_time
-        members = 1 + len(self.ensemble)
+        self.ensemble, self.test_time, members = ensemble or [], test_time, 1 + len(ensemble or [])
         if isinstance(ranker, Ensemble) and ranker.members != members:
             raise DataError(f"model.ranker: an ensemble of {ranker.members} models, model.ensemble makes {members}")
         if self.ensemble and not isinstance(ranker, Ensemble):
@@ -131,6 +131,7 @@ class ArcModel(L.LightningModule):
         self.decoding = decoding or Decoding()
         self.ranker, self.stopping = ranker or Verifier(), stopping
         self.grammar: Grammar | None = None
+        self.grid_rows: GridRows | None = None
         self.model: torch.nn.Module | None = None
         self.base_fingerprint: str | None = None
         self._built: str | None = None
@@ -190,7 +191,7 @@ class ArcModel(L.LightningModule):
             kept = data.prompter.kept if self.trim_vocabulary and data is not None else None
             self.build(str(self.trainer.precision), kept)
             if data is not None:
-                check_positions(self.causal_lm, data.options.max_seq_len)
+                check_positions(self.causal_lm, data.options.max_seq_len, data.prompter.grid_positions)
 
     def build(self, precision: str = "32-true", kept: NDArray[np.int32] | None = None) -> None:
         """Load or build the model.
@@ -201,7 +202,7 @@ class ArcModel(L.LightningModule):
         """
         self.kept = kept
         if self.model_path is None:
-            base = new_qwen2(self.scratch or Scratch(), load_tokenizer(None))
+            base = new_model(self.scratch or Scratch(), load_tokenizer(None))
         else:
             # Frozen weights need no more than bfloat16 where the computation is in it; trained ones stay in float32.
             half = precision.startswith("bf16") and (self.uses_lora or "true" in precision)
@@ -375,10 +376,10 @@ class ArcModel(L.LightningModule):
         return self._batch_loss(model, batch, trained)[0]
 
     def _write(self, model: PreTrainedModel, batch: TreeBatch, i: int) -> dict[str, Any]:
-        start, info = time.perf_counter(), batch.info[i]
+        start, info, (prompt, positions) = time.perf_counter(), batch.info[i], batch.sequence(i)
         settings = info["room"], self.decoding, self.grammar, info["seed"]
         with finite_answers(info["key"], info["view"]):
-            written, tokens = write(model, batch.sequence(i), info["end_id"], *settings)
+            written, tokens = write(model, prompt, info["end_id"], *settings, positions, self.grid_rows)
         about = {name: info[name] for name in ("key", "view", "n_demonstrations")}
         return about | {"written": written, "tokens": tokens, "seconds": time.perf_counter() - start}
 

@@ -18,7 +18,9 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.model.head import Head
+from lightning_arc.model.tree_forward import position_ids
 from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.prompt.positions import GridRows
 
 
 @dataclass
@@ -143,6 +145,8 @@ def write(
     decoding: Decoding,
     grammar: Grammar | None,
     seed: int,
+    positions: Tensor | None = None,
+    grid_rows: GridRows | None = None,
 ) -> tuple[list[Written], int]:
     """Write answers behind a prompt.
 
@@ -155,6 +159,8 @@ def write(
         grammar: what may be written where `Decoding.constrained` is set.
         seed: of sampling, which goes in several rounds where `Decoding.max_tokens` asks for it. A search has at most
             ``1 / min_probability`` rows.
+        positions: ``(P, 3)`` grid positions of the prompt, for a model that has such.
+        grid_rows: tells those of what is written.
 
     Returns:
         The answers, and how many tokens went through the model.
@@ -166,7 +172,8 @@ def write(
         return [], 0
     decoder, head = model.get_decoder(), Head.of(model)
     cache = DynamicCache()
-    hidden = decoder(input_ids=prompt[None], past_key_values=cache, use_cache=True).last_hidden_state
+    placed = {} if positions is None else {"position_ids": position_ids(positions[None])}
+    hidden = decoder(input_ids=prompt[None], past_key_values=cache, use_cache=True, **placed).last_hidden_state
     first = head.logits(hidden[0, -1:])
     generator = torch.Generator(device=prompt.device).manual_seed(seed)
     per_round = max(1, decoding.max_tokens // (len(prompt) + room))
@@ -200,7 +207,10 @@ def write(
             for layer in layers:
                 layer.select(places)
             ids = torch.from_numpy(rows.tokens[:, -1:]).to(prompt.device)
-            hidden = decoder(input_ids=ids, past_key_values=Cache(layers=layers), use_cache=True).last_hidden_state
+            if positions is not None:
+                placed = {"position_ids": position_ids(_last_position(rows.tokens, positions, grid_rows))}
+            past = Cache(layers=layers)
+            hidden = decoder(input_ids=ids, past_key_values=past, use_cache=True, **placed).last_hidden_state
             logits = head.logits(hidden[:, -1])
             n_tokens += len(ids)
     return written, n_tokens
@@ -263,6 +273,12 @@ def _descend(
         shapes = grammar.advance(place, rows.shapes[parents], _last(rows)[parents], tokens)
     written = np.concatenate([rows.tokens[parents], tokens[:, None]], 1)
     return _Rows(written, rows.log_likelihood[parents] + chosen, counts, shapes)
+
+
+def _last_position(tokens: np.ndarray, positions: Tensor, grid_rows: GridRows) -> Tensor:
+    """Return the ``(n, 1, 3)`` positions of the last of ``(n, length)`` tokens of a grid behind a prompt."""
+    cells = torch.from_numpy(grid_rows(tokens)[:, -1:]).to(positions)
+    return torch.cat([(positions[-1, :1] + 1).expand(len(cells), 1, 1), cells], -1)
 
 
 def _last(rows: _Rows) -> np.ndarray:

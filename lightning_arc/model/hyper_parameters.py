@@ -44,7 +44,7 @@ NOT_SAVED = (
 FIXED_LORA = ("r", "target_modules", "use_dora", "init")
 """What of an adapter cannot change once it is trained; its scale and dropout can."""
 
-FIXED_SCRATCH = ("hidden_size", "layers", "heads", "kv_heads", "intermediate_size", "rope_theta")
+FIXED_SCRATCH = ("hidden_size", "layers", "heads", "kv_heads", "intermediate_size", "rope_theta", "positions")
 """What of a model from scratch cannot change once it is trained."""
 
 

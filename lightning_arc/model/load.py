@@ -5,7 +5,7 @@ Knows transformers and peft. Knows nothing of prompts, data or training.
 
 import hashlib
 import json
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 import torch
@@ -18,12 +18,14 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen2Config,
+    Qwen3_5TextConfig,
 )
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.errors import first_line
 from lightning_arc.model.adapter_folder import check_adapter, check_complete
 from lightning_arc.model.optimizers import require_bitsandbytes
+from lightning_arc.prompt.positions import Positions
 from lightning_arc.prompt.tokenizer import pretrained_source, resolve_model_path
 
 
@@ -52,7 +54,7 @@ class Lora:
 
 @dataclass
 class Scratch:
-    """The size of a Qwen2 that is made from scratch, with the compact grid vocabulary.
+    """The size of a model that is made from scratch, with the compact grid vocabulary.
 
     Args:
         hidden_size: width of the residual stream.
@@ -62,6 +64,8 @@ class Scratch:
         intermediate_size: width of the feed-forward layers.
         max_positions: longest sequence that the configuration declares.
         rope_theta: base of the rotary position embedding.
+        positions: ``sequence`` makes a Qwen2, whose tokens are counted; ``grid`` makes a Qwen3.5 with full attention in
+            all layers, whose tokens know their grid, row and column (M-RoPE: Wang et al., 2024).
     """
 
     hidden_size: int = 192
@@ -71,6 +75,7 @@ class Scratch:
     intermediate_size: int = 512
     max_positions: int = 16384
     rope_theta: float = 10000.0
+    positions: Positions = "sequence"
 
 
 def load_base(model_path: str, dtype: torch.dtype, quantize: Literal["4bit"] | None = None) -> PreTrainedModel:
@@ -105,34 +110,44 @@ def load_base(model_path: str, dtype: torch.dtype, quantize: Literal["4bit"] | N
     return model
 
 
-def new_qwen2(size: Scratch, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    """Make a Qwen2 with random weights for a tokenizer's vocabulary.
+def new_model(size: Scratch, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """Make a model with random weights for a tokenizer's vocabulary.
 
     Raises:
         DataError: if there is none of this size.
     """
-    for field in fields(size):
-        if getattr(size, field.name) <= 0:
-            raise DataError(f"model.scratch.{field.name} is {getattr(size, field.name)}, expected more than 0")
+    for name, value in asdict(size).items():
+        if name != "positions" and value <= 0:
+            raise DataError(f"model.scratch.{name} is {value}, expected more than 0")
     if size.hidden_size % (2 * size.heads) or size.heads % size.kv_heads:
         raise DataError(
             f"model.scratch: hidden_size {size.hidden_size} must be a multiple of twice the {size.heads} heads, and "
             f"heads one of the {size.kv_heads} kv_heads"
         )
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=size.hidden_size,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        num_key_value_heads=size.kv_heads,
-        intermediate_size=size.intermediate_size,
-        max_position_embeddings=size.max_positions,
-        rope_parameters={"rope_type": "default", "rope_theta": size.rope_theta},
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    rope = {"rope_type": "default", "rope_theta": size.rope_theta}
+    common = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": size.hidden_size,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.kv_heads,
+        "intermediate_size": size.intermediate_size,
+        "max_position_embeddings": size.max_positions,
+        "tie_word_embeddings": True,
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = Qwen2Config(**common, rope_parameters=rope)
+    if size.positions == "grid":
+        width = size.hidden_size // size.heads
+        if width < 6:
+            raise DataError(f"model.scratch.positions: grid needs heads of width 6 or more, these have {width}")
+        # Of a head's pairs of numbers, these turn with the grid, with the row and with the column, in turn.
+        sections = [(width // 2 + 2 - part) // 3 for part in range(3)]
+        rope |= {"mrope_section": sections, "mrope_interleaved": True, "partial_rotary_factor": 1.0}
+        layers = ["full_attention"] * size.layers
+        config = Qwen3_5TextConfig(**common, head_dim=width, layer_types=layers, rope_parameters=rope)
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
 
 

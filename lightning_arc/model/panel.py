@@ -23,6 +23,7 @@ from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import saved_settings
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
 from lightning_arc.model.test_time import NAME, Learned, Pupil, Teaching
+from lightning_arc.prompt.positions import has_grid_positions
 from lightning_arc.prompt.tokenizer import is_gguf
 
 
@@ -139,6 +140,8 @@ def _whole(
         model = load(path)
         if model.get_input_embeddings().weight.shape[0] != own.model.get_input_embeddings().weight.shape[0]:
             raise DataError(f"{path}: reads other tokens than the first model (model.ensemble)")
+        if has_grid_positions(model.config.to_dict()) != has_grid_positions(own.model.config.to_dict()):
+            raise DataError(f"{path}: takes other positions than the first model (model.ensemble)")
         return model.to(own.model.device)
     if own.peft is not None:
         raise DataError(f"{path}: holds all weights, the model is asked with an adapter (model.ensemble)")

@@ -18,7 +18,8 @@ from lightning_arc.batch import TreeBatch
 from lightning_arc.errors import first_line
 from lightning_arc.model.head import Head
 from lightning_arc.model.tree_attention import Way
-from lightning_arc.model.tree_forward import batch_hidden
+from lightning_arc.model.tree_forward import batch_hidden, position_ids
+from lightning_arc.prompt.positions import has_grid_positions
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
 
 PREFIX, BRANCH, BRANCHES = 5, 3, 3
@@ -54,11 +55,11 @@ def proved(model: PreTrainedModel, kept: NDArray[np.int32] | None = None, way: W
     """
     name = ": ".join(filter(None, [model.name_or_path, type(model).__name__]))
     n_tokens = model.get_input_embeddings().weight.shape[0] if kept is None else len(kept)
-    tree = _tree(n_tokens)
+    tree = _tree(n_tokens, has_grid_positions(model.config.to_dict()))
     ids = np.stack([tree.sequence(i) for i in range(BRANCHES)])
     ids = torch.from_numpy((ids if kept is None else kept[ids]).astype(np.int64)).to(model.device)
     with _tried(model, name, "its own forward pass fails"):
-        hidden, own = _own(model, ids)
+        hidden, own = _own(model, ids, tree)
         unlike = difference(Head.of(model).logits(hidden), own)
     tolerance = TOLERANCE.get(own.dtype, LOW_PRECISION)
     if unlike > min(tolerance, SAME_STATES):
@@ -76,16 +77,21 @@ def proved(model: PreTrainedModel, kept: NDArray[np.int32] | None = None, way: W
         raise DataError(f"{name}: {failure}: logits differ by {unlike:.1%} of their spread from separate sequences")
 
 
-def check_positions(model: PreTrainedModel, longest: int) -> None:
+def check_positions(model: PreTrainedModel, longest: int, grid_positions: bool = False) -> None:
     """Refuse lengths at which a model turns the positions of all prompts that are run together, short ones too.
 
     Args:
         model: a causal language model.
         longest: tokens of the longest prompt.
+        grid_positions: whether prompts have positions in three parts.
 
     Raises:
-        DataError: if its rotary frequencies change with the longest sequence within that length.
+        DataError: if its rotary frequencies change with the longest sequence within that length, or if it takes other
+            positions.
     """
+    if has_grid_positions(model.config.to_dict()) != grid_positions:
+        given, wanted = ("grid", "sequence") if grid_positions else ("sequence", "grid")
+        raise DataError(f"data.positions is {given}, expected {wanted}, which {type(model).__name__} takes")
     for module in model.modules():
         types, config = getattr(module, "rope_type", None), getattr(module, "config", None)
         settings = getattr(config, "rope_parameters", None) or {}
@@ -116,17 +122,22 @@ def difference(found: Tensor, expected: Tensor) -> float:
     return unlike if np.isfinite(unlike) else np.inf
 
 
-def _tree(n_tokens: int) -> TokenTree:
+def _tree(n_tokens: int, grid_positions: bool) -> TokenTree:
     rng = np.random.default_rng(0)
 
     def drawn(n: int) -> NDArray[np.int32]:
         return rng.integers(n_tokens, size=n).astype(np.int32)
 
+    def placed(n: int) -> NDArray[np.int32] | None:
+        return rng.integers(31, size=(n, 3)).astype(np.int32) if grid_positions else None
+
     branches = []
     for _ in range(BRANCHES):
         targets, kinds = np.full(BRANCH, IGNORE, np.int32), np.full(BRANCH, Kind.OUTPUT_FROM_EXAMPLES, np.int8)
-        branches.append(Branch(drawn(BRANCH), targets, kinds, np.ones(BRANCH, np.float32)))
-    return TokenTree(drawn(PREFIX), np.full(PREFIX, IGNORE, np.int32), tuple(branches))
+        weights = np.ones(BRANCH, np.float32)
+        branches.append(Branch(drawn(BRANCH), targets, kinds, weights, positions=placed(BRANCH)))
+    targets = np.full(PREFIX, IGNORE, np.int32)
+    return TokenTree(drawn(PREFIX), targets, tuple(branches), positions=placed(PREFIX))
 
 
 def _hint(model: PreTrainedModel) -> str:
@@ -171,12 +182,16 @@ def _short_windows(model: nn.Module) -> Iterator[None]:
             setattr(owner, name, size)
 
 
-def _own(model: PreTrainedModel, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what goes into a model's head and what comes out of the model."""
+def _own(model: PreTrainedModel, ids: Tensor, tree: TokenTree) -> tuple[Tensor, Tensor]:
+    """Return what goes into a model's head and what comes out of the model, for the branches of a tree."""
+    placed = {}
+    if tree.positions is not None:
+        whole = np.stack([np.concatenate([tree.positions, branch.positions]) for branch in tree.branches])
+        placed["position_ids"] = position_ids(torch.from_numpy(whole).to(ids.device))
     inputs: list[Tensor] = []
     hook = model.get_output_embeddings().register_forward_pre_hook(lambda _, given: inputs.append(given[0]))
     try:
-        logits = model(input_ids=ids, use_cache=False).logits
+        logits = model(input_ids=ids, use_cache=False, **placed).logits
     finally:
         hook.remove()
     return inputs[-1], logits

@@ -28,16 +28,17 @@ def pack_hidden(decoder: nn.Module, pack: Pack, way: Way = "auto", cache: Cache 
         ``(S, d)`` hidden states.
     """
     packed = packed_attention(pack, way)
-    tokens, positions, n = pack.tokens, pack.positions, len(pack.tokens)
+    tokens, positions, grid, n = pack.tokens, pack.positions, pack.grid_positions, len(pack.tokens)
     if packed.way == "flex" and n % BLOCK:
         # tokens behind the end, which see themselves alone
         more = -n % BLOCK
         tokens, positions = F.pad(tokens, (0, more)), F.pad(positions, (0, more))
         packed.until = torch.cat([pack.until, torch.arange(n + 1, n + more + 1, device=pack.until.device)])
         packed.positions = positions
+        grid = None if grid is None else F.pad(grid, (0, 0, 0, more))
     output = decoder(
         input_ids=tokens[None].long(),
-        position_ids=positions[None].long(),
+        position_ids=position_ids(positions[None] if grid is None else grid[None]),
         # as it has four dimensions, the library makes no mask of its own
         attention_mask=tokens.new_zeros((1, 1, 1, 1), dtype=torch.bool),
         past_key_values=cache,
@@ -45,6 +46,11 @@ def pack_hidden(decoder: nn.Module, pack: Pack, way: Way = "auto", cache: Cache 
         packed=packed,
     )
     return output.last_hidden_state[0, :n]
+
+
+def position_ids(positions: Tensor) -> Tensor:
+    """Return positions as models take them: ``(batch, n)`` places as they are, ``(batch, n, 3)`` as three such."""
+    return (positions if positions.dim() == 2 else positions.permute(2, 0, 1)).long()
 
 
 @torch.no_grad()

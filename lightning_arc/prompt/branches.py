@@ -11,7 +11,12 @@ from lightning_arc.prompt.turns import TurnTokenizer
 
 
 def labelled_branch(
-    text: BranchText, ids: NDArray[np.int32], start: int, n_written: int, verdict_weight: float
+    text: BranchText,
+    ids: NDArray[np.int32],
+    start: int,
+    n_written: int,
+    verdict_weight: float,
+    positions: NDArray[np.int32] | None = None,
 ) -> Branch:
     """Make a branch of its token ids.
 
@@ -21,6 +26,7 @@ def labelled_branch(
         start: the position that predicts the first written token.
         n_written: written tokens, without the one that ends them.
         verdict_weight: loss weight of a verdict.
+        positions: ``(length, 3)`` grid positions, if any.
     """
     n, stop = len(ids) - 1, start + n_written + 1
     targets = np.full(n, IGNORE, np.int32)
@@ -34,7 +40,7 @@ def labelled_branch(
         judged = Kind.VERIFY_OUTPUT_FROM_EXAMPLES
         kinds[-1] = text.kind if text.kind is Kind.SELECT_OUTPUT_FROM_EXAMPLES else judged
         weights[-1] = verdict_weight
-    return Branch(ids[:-1], targets, kinds, weights, text.answer, text.correct)
+    return Branch(ids[:-1], targets, kinds, weights, text.answer, text.correct, positions)
 
 
 def tree_of_turns(

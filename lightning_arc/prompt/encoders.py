@@ -29,6 +29,8 @@ class GridEncoder(ABC):
 
     symbols: str = "0123456789"
     """Characters that cells are written with."""
+    row_mark: str = "\n"
+    """What the last token of every row but the last one holds, or the first token where it is no line break."""
 
     @abstractmethod
     def encode(self, grid: Grid) -> str:
@@ -141,7 +143,7 @@ class ReplaceNumberEncoder(GridEncoder):
             raise DataError(f"ReplaceNumberEncoder: {self.encoder} does not write cells alone, it must stand outside")
         if written & set(symbols):
             raise DataError(f"ReplaceNumberEncoder: {self.encoder} writes {min(written & set(symbols))!r} itself")
-        self.symbols = symbols
+        self.symbols, self.row_mark = symbols, self.encoder.row_mark
         self._to = str.maketrans("0123456789", symbols)
         self._back = str.maketrans(symbols, "0123456789")
 
@@ -163,7 +165,7 @@ class _Around(GridEncoder):
 
     def __init__(self, encoder: GridEncoder | None = None) -> None:
         self.encoder = MinimalGridEncoder() if encoder is None else encoder
-        self.symbols = self.encoder.symbols
+        self.symbols, self.row_mark = self.encoder.symbols, self.encoder.row_mark
 
     def __str__(self) -> str:
         return f"{type(self).__name__}({self.encoder})"
@@ -204,6 +206,8 @@ class CompactGridEncoder(GridEncoder):
 
     For the small grid vocabulary. A model finds the same row of another grid by its number instead of by counting.
     """
+
+    row_mark = "r"
 
     def encode(self, grid: Grid) -> str:
         rows = "".join(f"<r{n}>{row}" for n, row in enumerate(_MINIMAL.encode(grid).split("\n"), 1))

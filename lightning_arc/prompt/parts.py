@@ -16,6 +16,7 @@ from lightning_arc.arc.grid import N_COLOURS, Grid, as_grid
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import Part
 from lightning_arc.prompt.pieces import PieceTokenizer
+from lightning_arc.prompt.positions import GridRows, Placed, placed_grid, placed_text
 from lightning_arc.prompt.turns import AnswerTokenizer
 
 MAX_TEMPLATES = 4096
@@ -47,11 +48,13 @@ class PartTokenizer:
 
     def __init__(self, pieces: PieceTokenizer | AnswerTokenizer, encoder: GridEncoder) -> None:
         self.pieces, self.encoder = pieces, encoder
+        self.rows: GridRows | None = None
+        """Where tokens of grids lie in them, for `placed`."""
         self.colour_ids = self._colour_ids()
         self._make_memories()
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("template", "text")}
+        return {name: value for name, value in self.__dict__.items() if name not in ("template", "text", "_placed")}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
@@ -60,12 +63,21 @@ class PartTokenizer:
     def _make_memories(self) -> None:
         self.template = lru_cache(MAX_TEMPLATES)(self._template)
         self.text = lru_cache(MAX_TEXTS)(self.pieces.array)
+        self._placed = lru_cache(MAX_TEMPLATES)(self._placed_template)
 
     def ids(self, part: Part) -> NDArray[np.int32]:
         """Return the ``int32`` ids of a part; do not write into them."""
         if part.grid is not None:
             return self.grid(part.grid, part.text)
         return self.pieces.array(part.text) if part.free else self.text(part.text)
+
+    def placed(self, part: Part) -> Placed:
+        """Return the positions of a part's tokens."""
+        if part.grid is None:
+            return placed_text(len(self.ids(part)))
+        if self.colour_ids is not None:
+            return self._placed(*part.grid.shape, part.text)
+        return self._placed_behind(self.ids(part), self.encoder.encode(part.grid), part.text)
 
     def grid(self, grid: Grid, text: str = "") -> NDArray[np.int32]:
         """Return the ``int32`` ids of a grid and the text behind it."""
@@ -93,6 +105,17 @@ class PartTokenizer:
         )
         cells = np.flatnonzero(zeros != ones)
         return Template(zeros, cells, len(cells) // (height * width))
+
+    def _placed_template(self, height: int, width: int, text: str) -> Placed:
+        grid = self.encoder.encode(np.zeros((height, width), np.int8))
+        return self._placed_behind(self.template(height, width, text).ids, grid, text)
+
+    def _placed_behind(self, ids: NDArray[np.int32], grid: str, text: str) -> Placed:
+        """Return the positions of a grid's tokens and those of a text; one that both share is the text's."""
+        made = self.pieces.tokenizer(grid + text, add_special_tokens=False, return_offsets_mapping=True)
+        ends = np.maximum.accumulate([end for _, end in made.offset_mapping])
+        n = int(np.searchsorted(ends, len(grid), "right"))
+        return placed_grid(self.rows(ids[:n]), len(ids) - n)
 
     def _colour_ids(self) -> NDArray[np.int32] | None:
         """Return the ``(10,)`` ids of the colours; ``None`` where a cell is not always one token of its own."""

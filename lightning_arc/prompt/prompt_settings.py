@@ -13,7 +13,10 @@ from lightning_arc.prompt.chat_layout import ChatLayout
 from lightning_arc.prompt.chat_template import check_arguments, read_template
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.parser import parse_encoder
+from lightning_arc.prompt.positions import Positions, model_has_grid_positions
 from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tokenizer import load_tokenizer
+from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
 _KINDS = {"grid_encoder": str, "chat_template": str, "chat_template_kwargs": dict}
 
@@ -45,9 +48,32 @@ class PromptSettings:
         encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
         return cls(encoder, None if chat_template is None else read_template(chat_template), arguments)
 
-    def prompter(self, tokenizer: PreTrainedTokenizerBase, kept: NDArray[np.int32] | None = None) -> Prompter:
+    def load(self, model_path: str | None, trim_vocabulary: bool, positions: Positions) -> Prompter:
+        """Make a model's prompter.
+
+        Args:
+            model_path: of the model, ``None`` for one from scratch.
+            trim_vocabulary: whether tokens are numbered among those that prompts can hold.
+            positions: what a model from scratch has.
+
+        Raises:
+            DataError: if tokenizer or configuration of the model cannot be had, or prompts cannot be made with them.
+        """
+        grid_positions = model_has_grid_positions(model_path, positions)
+        prompter = self.prompter(load_tokenizer(model_path), None, grid_positions)
+        if trim_vocabulary:
+            prompter = self.prompter(prompter.tokenizer, prompt_vocabulary(prompter), grid_positions)
+        return prompter
+
+    def prompter(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        kept: NDArray[np.int32] | None = None,
+        grid_positions: bool = False,
+    ) -> Prompter:
         """Make a prompter; its tokenizer has the chat template from then on, so that it is exported with it."""
-        prompter = Prompter(tokenizer, self.grid_encoder, kept, self.chat_template, self.chat_template_kwargs)
+        template = self.chat_template, self.chat_template_kwargs
+        prompter = Prompter(tokenizer, self.grid_encoder, kept, *template, grid_positions)
         if isinstance(prompter.layout, ChatLayout):
             tokenizer.chat_template = prompter.layout.template
         return prompter
@@ -59,7 +85,7 @@ class PromptSettings:
             DataError: if the checkpoint's prompts have tokens that a trimmed vocabulary lacks.
         """
         try:
-            return self.or_remembered(state).prompter(prompter.tokenizer, prompter.kept)
+            return self.or_remembered(state).prompter(prompter.tokenizer, prompter.kept, prompter.grid_positions)
         except DataError as error:
             if prompter.kept is None:
                 raise

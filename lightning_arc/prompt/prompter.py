@@ -28,6 +28,13 @@ from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, SELECT, BranchText,
 from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.parts import PartTokenizer, Template
 from lightning_arc.prompt.pieces import PieceTokenizer
+from lightning_arc.prompt.positions import (
+    GridRows,
+    placed_parts,
+    positions_of_turns,
+    tree_of_turns_with_positions,
+    tree_positions,
+)
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 from lightning_arc.prompt.turns import AnswerTokenizer, TurnTokenizer
 
@@ -53,6 +60,7 @@ class Prompter:
         kept: ids of a trimmed vocabulary, sorted; the tokens of trees are then places among them.
         chat_template: text of a Jinja template for chats; ``None`` for the tokenizer's own, or ChatML.
         chat_template_kwargs: further names that the template uses.
+        grid_positions: whether tokens have positions in three parts.
 
     Raises:
         DataError: if there is no template or it does not fit, or if the tokenizer joins cells or writes a verdict in
@@ -66,10 +74,11 @@ class Prompter:
         kept: NDArray[np.int32] | None = None,
         chat_template: str | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        grid_positions: bool = False,
     ) -> None:
         if isinstance(grid_encoder, str):
             grid_encoder = parse_encoder(grid_encoder)
-        self.tokenizer, self.kept = tokenizer, kept
+        self.tokenizer, self.kept, self.grid_positions = tokenizer, kept, grid_positions
         self.layout: Layout
         if is_compact(tokenizer):
             if grid_encoder is not None and not isinstance(grid_encoder, CompactGridEncoder):
@@ -104,6 +113,8 @@ class Prompter:
             pieces.refuse_joined_cells(self.grid_encoder)
             self._parts.check()
             self._prove_answers()
+        if self.grid_positions:
+            self._parts.rows = GridRows(self.tokenizer, self.grid_encoder, self.write, self.kept)
         self._prove()
 
     @property
@@ -175,6 +186,22 @@ class Prompter:
         if self._turns is not None:
             return self._opening_of_turns(parts, episode.query)[0]
         return np.concatenate([self._parts.ids(part) for part in parts])
+
+    def opening_positions(self, episode: Episode) -> NDArray[np.int32] | None:
+        """Return the ``(n, 3)`` positions of an opening's tokens; ``None`` where they have no grid positions."""
+        if self.rows is None:
+            return None
+        parts = self.layout.examples(episode, "write")
+        if self._turns is not None:
+            tail = self.grid_encoder.encode(episode.query) + self.layout.frames.question
+            n = len(self._opening_of_turns(parts, episode.query)[0])
+            return positions_of_turns(self._turns, self.rows, self.layout, parts, tail)[:n]
+        return placed_parts([self._parts.placed(part) for part in parts])
+
+    @property
+    def rows(self) -> GridRows | None:
+        """Where the tokens of a written grid lie in it; ``None`` where they have no grid positions."""
+        return self._parts.rows
 
     def template(self, height: int, width: int) -> Template:
         """Return the ids of grids of one shape, where a cell is one token."""
@@ -250,10 +277,23 @@ class Prompter:
         self, rendered: PromptText, prompt: str, weights: Sequence[float], learn_demonstrations: bool = False
     ) -> TokenTree:
         if self._turns is not None:
-            return tree_of_turns(self._turns, self.layout, rendered, prompt, weights, learn_demonstrations)
+            tree = tree_of_turns(self._turns, self.layout, rendered, prompt, weights, learn_demonstrations)
+            if self.rows is None:
+                return tree
+            return tree_of_turns_with_positions(tree, self._turns, self.rows, self.layout, rendered)
         ids, targets = self._prefix(rendered.prefix, learn_demonstrations)
-        branches = [self._branch(ids[-1:], b, w) for b, w in zip(rendered.branches, weights, strict=True)]
-        return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt)
+        before, *placed = self._positions(rendered)
+        about = zip(rendered.branches, weights, placed, strict=True)
+        branches = [self._branch(ids[-1:], *branch) for branch in about]
+        return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt, before)
+
+    def _positions(self, rendered: PromptText) -> list[NDArray[np.int32] | None]:
+        """Return the grid positions of the prefix and of every branch."""
+        if self.rows is None:
+            return [None] * (1 + len(rendered.branches))
+        placed = self._parts.placed
+        behind = [[b.written, *b.shown] if b.written is not None else b.shown for b in rendered.branches]
+        return tree_positions([*map(placed, rendered.prefix)], [[*map(placed, parts)] for parts in behind])
 
     def _prefix(self, parts: Sequence[Part], learn: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the prefix's ids and trained targets, each ``(P + 1,)`` with the last prompt token."""
@@ -267,12 +307,18 @@ class Prompter:
                 targets[start - 1 : stop - 1] = piece
         return ids, targets
 
-    def _branch(self, first: NDArray[np.int32], text: BranchText, verdict_weight: float) -> Branch:
+    def _branch(
+        self,
+        first: NDArray[np.int32],
+        text: BranchText,
+        verdict_weight: float,
+        positions: NDArray[np.int32] | None,
+    ) -> Branch:
         pieces = [first, *([] if text.written is None else [self._parts.ids(text.written)])]
         n_written = 0 if text.written is None else len(pieces[1])
         last = self.end_id if text.verdict is None else self._parts.text(text.verdict)[0]
         tokens = np.concatenate([*pieces, *map(self._parts.ids, text.shown), np.array([last], np.int32)])
-        return labelled_branch(text, tokens, 0, n_written, verdict_weight)
+        return labelled_branch(text, tokens, 0, n_written, verdict_weight, positions)
 
     @staticmethod
     def _verdict_weights(branches: Sequence[BranchText], right_share: float) -> list[float]:

@@ -45,6 +45,7 @@ class Branch:
         weights: ``(length,)`` ``float32`` loss weights, 0 where a target is scored but not trained.
         answer: place of the judged answer in the episode's answers (`Answer.index`), -1 if it is about none.
         correct: whether that answer is right; ``None`` where that is not known.
+        positions: ``(length, 3)`` ``int32`` grid, row and column of each token; ``None`` for models that count tokens.
     """
 
     tokens: NDArray[np.int32]
@@ -53,6 +54,7 @@ class Branch:
     weights: NDArray[np.float32]
     answer: int = -1
     correct: bool | None = None
+    positions: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,12 +67,14 @@ class TokenTree:
             as `Kind.OUTPUT_FROM_EXAMPLES`), ``IGNORE`` elsewhere.
         branches: the continuations.
         prompt: name and version of the prompt, for example ``verify-output-from-examples-v1``.
+        positions: ``(P, 3)`` ``int32``, as of `Branch`.
     """
 
     prefix: NDArray[np.int32]
     prefix_targets: NDArray[np.int32]
     branches: tuple[Branch, ...]
     prompt: str = ""
+    positions: NDArray[np.int32] | None = None
 
     def sequence(self, i: int) -> NDArray[np.int32]:
         """Return all token ids of branch ``i`` as one sequence, prefix and last target included."""

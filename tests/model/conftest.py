@@ -1,10 +1,12 @@
 """Trees of random tokens, small models, and what they say of separate sequences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
-from lightning_arc.model.load import Scratch, new_qwen2
+from lightning_arc.model.load import Scratch, new_model
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
 
@@ -48,10 +50,25 @@ def selections(seed: int, n: int = 3, options: int = 2) -> TokenTree:
 def separate_logits(model: torch.nn.Module, tree: TokenTree, i: int) -> torch.Tensor:
     """The plain way: a branch behind its prefix as a sequence of its own, through the library's own attention."""
     ids = np.concatenate([tree.prefix, tree.branches[i].tokens])
-    return model(input_ids=torch.from_numpy(ids.astype(np.int64))[None]).logits[0]
+    given = {"input_ids": torch.from_numpy(ids.astype(np.int64))[None]}
+    if tree.positions is not None:
+        positions = np.concatenate([tree.positions, tree.branches[i].positions])
+        given["position_ids"] = torch.from_numpy(positions.T.astype(np.int64))[:, None]
+    return model(**given).logits[0]
+
+
+def placed(tree: TokenTree, seed: int) -> TokenTree:
+    """A tree whose tokens have random grid positions."""
+    rng = np.random.default_rng(seed)
+
+    def drawn(n: int) -> np.ndarray:
+        return rng.integers(31, size=(n, 3)).astype(np.int32)
+
+    branches = tuple(replace(branch, positions=drawn(len(branch.tokens))) for branch in tree.branches)
+    return replace(tree, positions=drawn(len(tree.prefix)), branches=branches)
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return new_qwen2(SIZE, compact_tokenizer()).double()
+    return new_model(SIZE, compact_tokenizer()).double()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from lightning_arc.arc import DataError
 from lightning_arc.model.adapter_folder import CONFIG, WEIGHTS
 from lightning_arc.model.arc_model import ArcModel
-from lightning_arc.model.load import Lora, Scratch, add_lora, new_qwen2
+from lightning_arc.model.load import Lora, Scratch, add_lora, new_model
 from lightning_arc.model.panel import Panel
 from lightning_arc.prompt.compact import compact_tokenizer
 
@@ -132,7 +132,7 @@ def test_an_embedding_of_another_size_is_told_with_both_sizes(load, folder):
 
 
 def test_an_adapter_of_a_model_with_more_layers_is_refused(load, folder):
-    other = new_qwen2(Scratch(**{**vars(SIZE), "layers": 4}), compact_tokenizer())
+    other = new_model(Scratch(**{**vars(SIZE), "layers": 4}), compact_tokenizer())
     shutil.rmtree(folder)
     add_lora(other, Lora(r=4), None).save_pretrained(folder)
     refused(load, folder, r"has, beside those of this model, 14 weights, base_model\.model\.model\.layers\.3\.")

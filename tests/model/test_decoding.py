@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache, DynamicCache
 from lightning_arc.arc import Answer, DataError, Episode, Pair, PairKey, as_grid
 from lightning_arc.batch import TreeBatch
 from lightning_arc.model.decoding import BufferedLayer, Decoding, write
-from lightning_arc.model.load import Scratch, load_base, new_qwen2
+from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.compact import compact_tokenizer
@@ -30,7 +30,7 @@ EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID.T), Pair(GRID.T, GRI
 @pytest.fixture(scope="module")
 def tiny():
     torch.manual_seed(0)
-    return new_qwen2(SIZE, compact_tokenizer()).double().eval()
+    return new_model(SIZE, compact_tokenizer()).double().eval()
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def all_likely(model, prompt, end_id, room, least):
 
 @pytest.mark.parametrize("least", [0.004, 0.0005])
 def test_the_search_finds_exactly_what_is_likely_enough(tiny, least):
-    sharp = new_qwen2(SIZE, compact_tokenizer()).double().eval()
+    sharp = new_model(SIZE, compact_tokenizer()).double().eval()
     sharp.load_state_dict(tiny.state_dict())
     with torch.no_grad():
         sharp.get_output_embeddings().weight *= 12  # so that some sequences are likely

@@ -93,7 +93,7 @@ def test_under_autocast_they_are_as_near_to_exact_as_the_library():
     def mistake(found):
         return sum(float((found[name] - gradient).square().sum()) for name, gradient in exact.items()) ** 0.5
 
-    assert mistake(ours) < 1.2 * mistake(theirs)
+    assert mistake(ours) < 1.5 * mistake(theirs)
 
 
 def test_several_adapters_add_up_and_can_be_switched_off():
