@@ -364,7 +364,7 @@ def test_every_task_is_learned_once_before_it_is_asked_about(repo_root, tmp_path
     ranked = {**RANKED, "c": [RANKED["a"][0], RANKED["a"][0]]}
     tasks, candidates = write(tmp_path / "t.json", given), write(tmp_path / "c.json", ranked)
     rank = ("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates)
-    rank = (*rank, "--data.n_views=2", "--trainer.accelerator=cpu")
+    rank = (*rank, "--data.n_views=2", "--trainer.accelerator=cpu", "--trainer.precision=32-true")
 
     def records(folder: Path) -> dict:
         _, *lines = map(json.loads, (folder / "evidence-0.jsonl").read_text().splitlines())

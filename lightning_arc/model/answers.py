@@ -1,14 +1,21 @@
-"""Answers: from the scores of a tree's branches to what they say about a question.
+"""Answers: what the scores of a tree's branches say about a question, and what is written behind a batch's prompts.
 
-Knows shapes of trees, scores and questions. Knows nothing of tokens, models or Lightning.
+Knows batches, scores, questions and decoding. Knows nothing of grids, training or Lightning.
 """
 
 import math
+import time
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
-from lightning_arc.batch import TreeShape
+from lightning_arc.batch import TreeBatch, TreeShape
+from lightning_arc.model.decoding import Decoding, Opening, write
+from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.scoring import BranchScores
+from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.prompt.positions import GridRows
 from lightning_arc.ranking.records import Choice, Question, ViewEvidence
 
 
@@ -50,3 +57,36 @@ def answer(question: Question, n: int, shape: TreeShape, scores: BranchScores, s
         candidates=question.candidates,
         selections=choices,
     )
+
+
+def write_answers(
+    model: PreTrainedModel, batch: TreeBatch, decoding: Decoding, grammar: Grammar | None, grid_rows: GridRows | None
+) -> list[dict[str, Any]]:
+    """Write answers behind all prompts of a batch.
+
+    Args:
+        model: a causal language model.
+        batch: a tree with one branch for each prompt.
+        decoding: how answers are written.
+        grammar: what may be written.
+        grid_rows: tells the grid positions of what is written.
+
+    Returns:
+        Of each prompt a dict with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens`` and
+        ``seconds``, which are the batch's by tokens.
+
+    Raises:
+        DataError: if the model gives what is not a finite number.
+    """
+    start, openings = time.perf_counter(), []
+    for i, info in enumerate(batch.info):
+        prompt, positions = batch.sequence(i)
+        openings.append(Opening(prompt, info["end_id"], info["room"], info["seed"], positions))
+    with finite_answers([(info["key"], info["view"]) for info in batch.info]):
+        found = write(model, openings, decoding, grammar, grid_rows)
+    seconds_a_token = (time.perf_counter() - start) / max(1, sum(tokens for _, tokens in found))
+    answers = []
+    for info, (written, tokens) in zip(batch.info, found, strict=True):
+        about = {name: info[name] for name in ("key", "view", "n_demonstrations")}
+        answers.append(about | {"written": written, "tokens": tokens, "seconds": seconds_a_token * tokens})
+    return answers

@@ -24,9 +24,9 @@ from lightning_arc.augment.weights import shares
 from lightning_arc.batch import Pack, TreeBatch
 from lightning_arc.model.accumulation import sum_in_turn
 from lightning_arc.model.adapters import Adapters
-from lightning_arc.model.answers import answer
+from lightning_arc.model.answers import answer, write_answers
 from lightning_arc.model.checkpoint import check_checkpoint
-from lightning_arc.model.decoding import Decoding, write
+from lightning_arc.model.decoding import Decoding
 from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
 from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.head import Head, weighted_loss
@@ -346,14 +346,15 @@ class ArcModel(L.LightningModule):
         diverged = learned is not None and learned.diverged
         with self.panel.asked(number, taught=learned is not None and not diverged) as model:
             if "room" in about[0]:
-                return [self._write(model, batch, i) | {"diverged": diverged} for i in range(len(batch.shapes))]
+                found = write_answers(model, batch, self.decoding, self.grammar, self.grid_rows)
+                return [answers | {"diverged": diverged} for answers in found]
             scores = score_batch(model, batch, self.attention)
         scores = BranchScores(*(getattr(scores, f.name).cpu() for f in fields(scores)))
         seconds_a_token = (time.perf_counter() - start) / max(sum(batch.n_tokens), 1)
         said = []
         for i, (shape, info) in enumerate(zip(batch.shapes, about, strict=True)):
             own, seconds = scores.select(batch.rows(i)), seconds_a_token * shape.n_tokens
-            with finite_answers(info["question"].key, info["question"].view):
+            with finite_answers([(info["question"].key, info["question"].view)]):
                 said.append(answer(**info, shape=shape, scores=own, seconds=seconds))
         said = [replace(record, diverged=diverged) for record in said]
         return [replace(said[0], lesson_tokens=learned.tokens if learned else 0), *said[1:]]
@@ -374,14 +375,6 @@ class ArcModel(L.LightningModule):
 
     def _lesson_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
         return self._batch_loss(model, batch, trained)[0]
-
-    def _write(self, model: PreTrainedModel, batch: TreeBatch, i: int) -> dict[str, Any]:
-        start, info, (prompt, positions) = time.perf_counter(), batch.info[i], batch.sequence(i)
-        settings = info["room"], self.decoding, self.grammar, info["seed"]
-        with finite_answers(info["key"], info["view"]):
-            written, tokens = write(model, prompt, info["end_id"], *settings, positions, self.grid_rows)
-        about = {name: info[name] for name in ("key", "view", "n_demonstrations")}
-        return about | {"written": written, "tokens": tokens, "seconds": time.perf_counter() - start}
 
     def setup(self, stage: str) -> None:
         """Leave behind what a prediction that did not end left, and refuse settings that do not go together."""

@@ -2,22 +2,24 @@
 
 Knows causal language models, token ids and grammars of what may be written. Knows nothing of grids or prompts.
 
-The prompt is run once. What is written is a tree of prefixes: answers that begin alike are one row until they part, and
-all rows go through the model together, against one cache that is written in place.
+A prompt is run once. What is written is a tree of prefixes: answers that begin alike are one row until they part, and
+all rows of all prompts go through the model together.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache
 
 from lightning_arc.arc.grid import DataError
 from lightning_arc.model.head import Head
+from lightning_arc.model.shared_prefix import PrefixedAttention, PromptKeys, WrittenLayer
 from lightning_arc.model.tree_forward import position_ids
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.positions import GridRows
@@ -34,7 +36,7 @@ class Decoding:
         min_probability: besides, every answer whose probability, end included, is greater is found; ``null`` for none.
         constrained: whether only tokens that lead to a grid are written. Probabilities of found answers stay those of
             the model; sampling is from its distribution over the tokens that remain.
-        max_tokens: bound of the tokens, those of the prompt included, whose keys all samples of a round have together.
+        max_tokens: bound of the tokens, those of prompts included, whose keys all answers of a round have together.
     """
 
     n_samples: int = 8
@@ -88,132 +90,194 @@ class _Rows:
     shapes: np.ndarray | None
 
 
-class BufferedLayer(DynamicLayer):
-    """A layer's keys and values in buffers that are written in place, where the library's own are copied every token.
+class Opening(NamedTuple):
+    """What answers are written behind.
 
     Args:
-        keys: ``(1, heads, P, head_dim)`` of the prompt, that all rows begin with.
-        values: the same.
-        room: tokens that may follow.
+        prompt: ``(P,)`` token ids.
+        end_id: token that ends an answer.
+        room: most tokens of an answer, end included.
+        seed: of sampling.
+        positions: ``(P, 3)`` grid positions of the prompt, for a model that has such.
     """
 
-    def __init__(self, keys: Tensor, values: Tensor, room: int) -> None:
-        super().__init__()
-        self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
-        self._room, self._length = room, keys.shape[-2]
-        self._buffers = tuple(self._grown(x, 1) for x in (keys, values))
-        self._show(1)
+    prompt: Tensor
+    end_id: int
+    room: int
+    seed: int
+    positions: Tensor | None = None
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:
-        """Add tokens; return all keys and values."""
-        n, _, new, _ = key_states.shape
-        for buffer, states in zip(self._buffers, (key_states, value_states), strict=True):
-            buffer[:n, :, self._length : self._length + new] = states
-        self._length += new
-        self._show(n)
-        return self.keys, self.values
 
-    def select(self, rows: Tensor) -> None:
-        """Let row ``i`` be what row ``rows[i]`` was; only those that change are copied."""
-        n = len(rows)
-        if n > len(self._buffers[0]):
-            self._buffers = tuple(self._grown(x, max(n, 2 * len(x))) for x in self._buffers)
-        changed = (rows != torch.arange(n, device=rows.device)).nonzero()[:, 0]
-        if len(changed):
-            for buffer in self._buffers:
-                buffer[changed, :, : self._length] = buffer[rows[changed], :, : self._length]
-        self._show(n)
+class NotFiniteError(FloatingPointError):
+    """A logit is not a finite number.
 
-    def _grown(self, old: Tensor, n: int) -> Tensor:
-        """Return a buffer of ``n`` rows that begins with what is in ``old``."""
-        buffer = old.new_empty(n, old.shape[1], max(old.shape[2], self._length + self._room), old.shape[3])
-        buffer[: len(old), :, : self._length] = old[:, :, : self._length]
-        return buffer
+    Args:
+        number: of the opening behind which it is.
+    """
 
-    def _show(self, n: int) -> None:
-        self.keys, self.values = (buffer[:n, :, : self._length] for buffer in self._buffers)
+    def __init__(self, number: int) -> None:
+        super().__init__("a logit is not a finite number")
+        self.number = number
+
+
+@dataclass(eq=False)
+class _Job:
+    """Answers of one kind behind one opening, in the making.
+
+    Args:
+        number: of the opening.
+        n: how many are sampled; 0 searches.
+        generator: draws samples.
+        cost: tokens whose keys they may have.
+        rows: what is written so far.
+        logits: ``(rows, vocabulary)`` of what comes next.
+        parents: of each row, the one that it was before the last token.
+    """
+
+    number: int
+    n: int
+    generator: torch.Generator
+    cost: int
+    rows: _Rows
+    logits: Tensor
+    parents: np.ndarray
 
 
 @torch.no_grad()
 def write(
     model: PreTrainedModel,
-    prompt: Tensor,
-    end_id: int,
-    room: int,
+    openings: Sequence[Opening],
     decoding: Decoding,
     grammar: Grammar | None,
-    seed: int,
-    positions: Tensor | None = None,
     grid_rows: GridRows | None = None,
-) -> tuple[list[Written], int]:
-    """Write answers behind a prompt.
+) -> list[tuple[list[Written], int]]:
+    """Write answers behind prompts. All go through the model together, a token at a time, in as few rounds as may be.
 
     Args:
-        model: a causal language model.
-        prompt: ``(P,)`` token ids.
-        end_id: token that ends an answer.
-        room: most tokens of an answer, end included.
-        decoding: how answers are written.
+        model: a causal language model that attends as `use_tree_attention` lets it.
+        openings: the prompts.
+        decoding: how answers are written. A search has at most ``1 / min_probability`` rows.
         grammar: what may be written where `Decoding.constrained` is set.
-        seed: of sampling, which goes in several rounds where `Decoding.max_tokens` asks for it. A search has at most
-            ``1 / min_probability`` rows.
-        positions: ``(P, 3)`` grid positions of the prompt, for a model that has such.
-        grid_rows: tells those of what is written.
+        grid_rows: tells the grid positions of what is written, for a model that has such.
 
     Returns:
-        The answers, and how many tokens went through the model.
+        Of each opening its answers, and how many tokens went through the model.
 
     Raises:
-        FloatingPointError: if the model gives what is not a finite number.
+        NotFiniteError: if the model gives what is not a finite number.
     """
-    if grammar is not None and not grammar.start(1, room).any():
-        return [], 0
     decoder, head = model.get_decoder(), Head.of(model)
-    cache = DynamicCache()
-    placed = {} if positions is None else {"position_ids": position_ids(positions[None])}
-    hidden = decoder(input_ids=prompt[None], past_key_values=cache, use_cache=True, **placed).last_hidden_state
-    first = head.logits(hidden[0, -1:])
-    generator = torch.Generator(device=prompt.device).manual_seed(seed)
-    per_round = max(1, decoding.max_tokens // (len(prompt) + room))
-    rounds = [min(per_round, decoding.n_samples - done) for done in range(0, decoding.n_samples, per_round)]
-    rounds += [0] if decoding.min_probability is not None else []
-    written, n_tokens = [], len(prompt)
-    for n in rounds:
+    written: list[list[Written]] = [[] for _ in openings]
+    n_tokens, prompts, jobs = [0] * len(openings), {}, []
+    for number, opening in enumerate(openings):
+        if grammar is not None and not grammar.start(1, opening.room).any():
+            continue
+        prompts[number], ids = PromptKeys(), opening.prompt[None]
+        placed = {} if opening.positions is None else {"position_ids": position_ids(opening.positions[None])}
+        hidden = decoder(input_ids=ids, use_cache=False, packed=prompts[number], **placed).last_hidden_state
+        n_tokens[number] = len(opening.prompt)
+        jobs += _jobs(number, opening, head.logits(hidden[0, -1:]), decoding, grammar)
+    for group in _rounds(jobs, decoding.max_tokens):
+        room = max(openings[job.number].room for job in group)
+        cache = Cache(layers=[WrittenLayer(room) for _ in prompts[group[0].number].layers])
+        for place in range(room):
+            first, parents, active = 0, [], []
+            for job in group:
+                n = len(job.rows.counts)
+                if _add_token(job, openings[job.number], place, decoding, grammar, written):
+                    active.append(job)
+                    parents.append(first + job.parents)
+                first += n
+            group = active
+            if not group:
+                break
+            rows = torch.from_numpy(np.concatenate(parents)).to(hidden.device)
+            for layer in cache.layers:
+                layer.select(rows)
+            counts = [len(job.rows.counts) for job in group]
+            attention = PrefixedAttention([prompts[job.number] for job in group], counts)
+            last = _last_hidden(decoder, group, openings, grid_rows, hidden.device, cache, attention)
+            for job, logits in zip(group, head.logits(last).split(counts), strict=True):
+                job.logits = logits
+                n_tokens[job.number] += len(logits)
+    return list(zip(written, n_tokens, strict=True))
+
+
+def _jobs(number: int, opening: Opening, logits: Tensor, decoding: Decoding, grammar: Grammar | None) -> Iterator[_Job]:
+    """Yield what is to be done behind an opening, in parts that each keep to `Decoding.max_tokens` if it can."""
+    length, room = len(opening.prompt), opening.room
+    most = max(1, (decoding.max_tokens - length) // room)
+    parts = [(min(most, decoding.n_samples - done), done) for done in range(0, decoding.n_samples, most)]
+    parts += [(0, 0)] if decoding.min_probability is not None else []
+    for n, done in parts:
         shapes = grammar.start(1, room) if grammar is not None and decoding.constrained else None
         rows = _Rows(np.zeros((1, 0), np.int64), np.zeros(1), np.array([n]), shapes)
-        layers = [BufferedLayer(layer.keys, layer.values, room) for layer in cache.layers]
-        logits = first
-        for place in range(room):
-            log_probs = torch.log_softmax(logits, -1)
-            if log_probs[:, 0].isnan().any():  # one logit that is infinite or not a number makes all of its row so
-                raise FloatingPointError("a logit is not a finite number")
-            parents, tokens, counts = _children(rows, log_probs, n > 0, place, decoding, grammar, generator)
-            rows = _descend(rows, log_probs, parents, tokens, counts, place, grammar)
-            ended = rows.tokens[:, -1] == end_id
-            for i in np.flatnonzero(ended):
-                written.append(Written(rows.tokens[i, :-1], float(rows.log_likelihood[i]), int(rows.counts[i])))
-            kept = np.flatnonzero(~ended)
-            if not len(kept) or place == room - 1:
-                break
-            rows = _Rows(
-                rows.tokens[kept],
-                rows.log_likelihood[kept],
-                rows.counts[kept],
-                None if rows.shapes is None else rows.shapes[kept],
-            )
-            places = torch.from_numpy(parents[kept]).to(prompt.device)
-            for layer in layers:
-                layer.select(places)
-            ids = torch.from_numpy(rows.tokens[:, -1:]).to(prompt.device)
-            if positions is not None:
-                placed = {"position_ids": position_ids(_last_position(rows.tokens, positions, grid_rows))}
-            past = Cache(layers=layers)
-            hidden = decoder(input_ids=ids, past_key_values=past, use_cache=True, **placed).last_hidden_state
-            logits = head.logits(hidden[:, -1])
-            n_tokens += len(ids)
-    return written, n_tokens
+        seed = int(np.random.SeedSequence([opening.seed, done]).generate_state(1)[0])
+        generator = torch.Generator(device=logits.device).manual_seed(seed)
+        cost = length + room * (n or math.ceil(1 / decoding.min_probability))
+        yield _Job(number, n, generator, cost, rows, logits, np.zeros(1, np.int64))
+
+
+def _rounds(jobs: Sequence[_Job], max_tokens: int) -> Iterator[list[_Job]]:
+    """Put together what goes through the model together."""
+    group: list[_Job] = []
+    for job in jobs:
+        if group and sum(other.cost for other in group) + job.cost > max_tokens:
+            yield group
+            group = []
+        group.append(job)
+    if group:
+        yield group
+
+
+def _add_token(
+    job: _Job, opening: Opening, place: int, decoding: Decoding, grammar: Grammar | None, written: list[list[Written]]
+) -> bool:
+    """Give the rows of a job their next token, and put aside those that end; return whether any goes on."""
+    log_probs = torch.log_softmax(job.logits, -1)
+    if log_probs[:, 0].isnan().any():  # one logit that is infinite or not a number makes all of its row so
+        raise NotFiniteError(job.number)
+    parents, tokens, counts = _children(job.rows, log_probs, job.n > 0, place, decoding, grammar, job.generator)
+    rows = _descend(job.rows, log_probs, parents, tokens, counts, place, grammar)
+    ended = rows.tokens[:, -1] == opening.end_id
+    for i in np.flatnonzero(ended):
+        answer = Written(rows.tokens[i, :-1], float(rows.log_likelihood[i]), int(rows.counts[i]))
+        written[job.number].append(answer)
+    kept = np.flatnonzero(~ended)
+    shapes = None if rows.shapes is None else rows.shapes[kept]
+    job.rows = _Rows(rows.tokens[kept], rows.log_likelihood[kept], rows.counts[kept], shapes)
+    job.parents = parents[kept]
+    return len(kept) > 0 and place < opening.room - 1
+
+
+def _last_hidden(
+    decoder: nn.Module,
+    jobs: Sequence[_Job],
+    openings: Sequence[Opening],
+    grid_rows: GridRows | None,
+    device: torch.device,
+    cache: Cache,
+    attention: PrefixedAttention,
+) -> Tensor:
+    """Run the last token of all rows; return ``(rows, d)`` hidden states."""
+    ids, positions = [], []
+    for job in jobs:
+        opening, tokens = openings[job.number], job.rows.tokens
+        ids.append(torch.from_numpy(tokens[:, -1:]))
+        if opening.positions is None:
+            positions.append(torch.full(ids[-1].shape, len(opening.prompt) + tokens.shape[1] - 1))
+        else:
+            positions.append(_last_position(tokens, opening.positions.cpu(), grid_rows))
+    output = decoder(
+        input_ids=torch.cat(ids).to(device),
+        position_ids=position_ids(torch.cat(positions)).to(device),
+        # as it has four dimensions, the library makes no mask of its own
+        attention_mask=torch.zeros((1, 1, 1, 1), dtype=torch.bool, device=device),
+        past_key_values=cache,
+        use_cache=True,
+        packed=attention,
+    )
+    return output.last_hidden_state[:, -1]
 
 
 def _children(

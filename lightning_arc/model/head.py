@@ -44,8 +44,16 @@ class Head:
         return self.linear.weight
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Return ``(…, vocabulary)`` logits of ``(…, d)`` hidden states, in ``float32`` or wider."""
-        return _changed(_wide(self.linear(hidden)), self.scale, self.cap)
+        """Return ``(…, vocabulary)`` logits of ``(…, d)`` hidden states, in ``float32`` or wider.
+
+        Weights of 32 bits are not rounded where the rest is computed in 16: logits are compared with each other.
+        """
+        if type(self.linear) is nn.Linear and self.weight.dtype == torch.float32:
+            with torch.autocast(hidden.device.type, enabled=False):
+                logits = self.linear(hidden.float())
+        else:
+            logits = _wide(self.linear(hidden))
+        return _changed(logits, self.scale, self.cap)
 
 
 @torch.no_grad()

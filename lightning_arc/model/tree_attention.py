@@ -25,6 +25,7 @@ from lightning_arc.batch import Pack, Piece
 from lightning_arc.model.block_attention import Block, block_attention, blocks
 from lightning_arc.model.cascade import cascade
 from lightning_arc.model.machine import fastest_attention
+from lightning_arc.model.shared_prefix import PrefixedAttention, PromptKeys
 
 NAME = "lightning_arc_tree"
 """What the attention is called among those of transformers."""
@@ -147,7 +148,7 @@ def tree_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
-    packed: PackedAttention | None = None,
+    packed: PackedAttention | PrefixedAttention | PromptKeys | None = None,
     **kwargs: object,
 ) -> tuple[Tensor, None]:
     """The attention of a layer, as transformers calls it; without ``packed`` it is the library's own.
@@ -161,7 +162,7 @@ def tree_attention(
         scaling: what scores are multiplied by.
         dropout: of attention weights.
         sliding_window: how many tokens back the layer sees.
-        packed: how trees lie in the sequence.
+        packed: how trees lie in the sequence, or how answers that are written together do.
         kwargs: what else the model hands to its attention.
 
     Returns:
@@ -174,12 +175,17 @@ def tree_attention(
         default = name == "is_causal"
         if name not in HARMLESS and given is not None and given is not default:
             raise DataError(f"{type(module).__name__} hands {name} to its attention, which is not supported")
-    if packed is None:
+    if isinstance(packed, PromptKeys):
+        packed.add(key, value)
+    if packed is None or isinstance(packed, PromptKeys):
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, sliding_window=sliding_window, **kwargs
         )
     # Under autocast rotations leave float32 behind, where only the library's own attention is cast by itself.
     query, key = query.to(value.dtype), key.to(value.dtype)
+    if isinstance(packed, PrefixedAttention):
+        out = packed.attend(module.layer_idx, query, key, value, scaling, sliding_window)
+        return out.transpose(1, 2), None
     longest = max(piece.prefix + max(piece.branches) for piece in packed.pieces)
     if dropout or (sliding_window is not None and sliding_window < longest):
         out = _masked(query, key, value, packed.mask(sliding_window), scaling, dropout)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from lightning_arc.arc import read_tasks
-from lightning_arc.model.decoding import Decoding, write
+from lightning_arc.model.decoding import Decoding, Opening, write
 from lightning_arc.model.load import load_base
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.prompter import Prompter
@@ -38,11 +38,9 @@ def test_sampling_against_the_librarys_generation():
         return found
 
     def ours(decoding: Decoding) -> list[float]:
-        found = []
-        for i, prompt in enumerate(prompts):
-            written, _ = write(model, prompt, prompter.end_id, ROOM, decoding, grammar, i)
-            found += [float(len(w.tokens)) for w in written for _ in range(w.count)]
-        return found
+        openings = [Opening(prompt, prompter.end_id, ROOM, i) for i, prompt in enumerate(prompts)]
+        found = write(model, openings, decoding, grammar)
+        return [float(len(w.tokens)) for written, _ in found for w in written for _ in range(w.count)]
 
     torch.manual_seed(0)
     print(f"\n{QUERIES} queries, {SAMPLES} samples each of at most {ROOM} tokens")

@@ -1,5 +1,6 @@
 """Decoding: what is written has the probabilities that the model gives it, and is all that it should be."""
 
+import copy
 import itertools
 import math
 from collections import Counter
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import Cache
 
 from lightning_arc.arc import Answer, DataError, Episode, Pair, PairKey, as_grid
 from lightning_arc.batch import TreeBatch
-from lightning_arc.model.decoding import BufferedLayer, Decoding, write
+from lightning_arc.model.decoding import Decoding, NotFiniteError, Opening, write
 from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.scoring import score_batch
+from lightning_arc.model.shared_prefix import PrefixedAttention, PromptKeys, WrittenLayer
 from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.encoders import DecodeError
@@ -30,7 +32,12 @@ EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID.T), Pair(GRID.T, GRI
 @pytest.fixture(scope="module")
 def tiny():
     torch.manual_seed(0)
-    return new_model(SIZE, compact_tokenizer()).double().eval()
+    return prepared(new_model(SIZE, compact_tokenizer()).double().eval())
+
+
+def prepared(model):
+    use_tree_attention(model)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,7 @@ def likelihoods(model, prompter, grids):
 
 def written_for(model, prompter, decoding, grammar=None, room=200, seed=0):
     prompt = torch.from_numpy(prompter.opening(EPISODE).astype(np.int64))
-    return write(model, prompt, prompter.end_id, room, decoding, grammar, seed)
+    return write(prepared(model), [Opening(prompt, prompter.end_id, room, seed)], decoding, grammar)[0]
 
 
 def decoded(prompter, written):
@@ -99,7 +106,8 @@ def test_the_search_finds_exactly_what_is_likely_enough(tiny, least):
         sharp.get_output_embeddings().weight *= 12  # so that some sequences are likely
     prompt, end_id = torch.arange(7), int(sharp(input_ids=torch.arange(7)[None]).logits[0, -1].topk(3).indices[2])
     expected = all_likely(sharp, prompt, end_id, 4, least)
-    written, _ = write(sharp, prompt, end_id, 4, Decoding(0, min_probability=least, constrained=False), None, 0)
+    decoding = Decoding(0, min_probability=least, constrained=False)
+    written, _ = write(prepared(sharp), [Opening(prompt, end_id, 4, 0)], decoding, None)[0]
     assert len(expected) > 2
     assert {tuple(w.tokens.tolist()): w.log_likelihood for w in written} == pytest.approx(expected, abs=1e-9)
     assert len(written) == len(expected)
@@ -111,7 +119,7 @@ def test_samples_come_as_often_as_their_probability_says(tiny):
         probabilities = torch.softmax(tiny(input_ids=prompt[None]).logits[0, -1] / 0.5, -1).numpy()
     end_id = int(probabilities.argmax())
     decoding = Decoding(n, temperature=0.5, constrained=False)
-    written, _ = write(tiny, prompt, end_id, 2, decoding, None, 0)
+    written, _ = write(tiny, [Opening(prompt, end_id, 2, 0)], decoding, None)[0]
     ended_at_once = sum(w.count for w in written if len(w.tokens) == 0)
     p = probabilities[end_id]
     assert abs(ended_at_once - n * p) < 5 * math.sqrt(n * p * (1 - p))
@@ -134,11 +142,12 @@ def test_only_the_likeliest_tokens_are_sampled_from_with_top_p(tiny):
     nucleus = probabilities.indices[: int((probabilities.values.cumsum(0) < 0.3).sum()) + 1].tolist()
     seen = set()
     for end_id in nucleus:
-        written, _ = write(tiny, prompt, end_id, 1, Decoding(2000, top_p=0.3, constrained=False), None, 0)
+        written, _ = write(tiny, [Opening(prompt, end_id, 1, 0)], Decoding(2000, top_p=0.3, constrained=False), None)[0]
         assert sum(w.count for w in written) > 0
         seen.add(end_id)
     outside = int(probabilities.indices[len(nucleus)])
-    assert write(tiny, prompt, outside, 1, Decoding(2000, top_p=0.3, constrained=False), None, 0)[0] == []
+    [(written, _)] = write(tiny, [Opening(prompt, outside, 1, 0)], Decoding(2000, top_p=0.3, constrained=False), None)
+    assert written == []
     assert seen == set(nucleus)
 
 
@@ -170,22 +179,59 @@ def test_the_same_seed_gives_the_same_answers_in_any_number_of_rounds(tiny, prom
     assert sum(count for _, count in in_rounds) == 6
 
 
-def test_the_buffered_cache_holds_what_the_librarys_holds(tiny):
-    decoder = tiny.get_decoder()
-    prompt = torch.randint(80, (9,))
-    cache = DynamicCache()
-    decoder(input_ids=prompt[None], past_key_values=cache, use_cache=True)
-    layers = [BufferedLayer(layer.keys, layer.values, 6) for layer in cache.layers]
-    rows = [[]]
-    for selected in ([0, 0, 0], [0, 2], [1, 0, 0, 1, 1], [3], [0, 0]):
-        for layer in layers:
+@torch.no_grad()
+def test_rows_of_several_prompts_have_the_hidden_states_of_separate_sequences(tiny):
+    decoder, prompts = tiny.get_decoder(), [torch.randint(80, (n,)) for n in (9, 4, 12)]
+    keys, cache = [PromptKeys() for _ in prompts], Cache(layers=[WrittenLayer(6) for _ in range(SIZE.layers)])
+    for prompt, own in zip(prompts, keys, strict=True):
+        hidden = decoder(input_ids=prompt[None], use_cache=False, packed=own).last_hidden_state
+        torch.testing.assert_close(hidden, decoder(input_ids=prompt[None]).last_hidden_state)
+    rows = [(i, []) for i in range(3)]
+    for selected in ([0, 0, 0, 1, 2, 2], [0, 2, 4], [0, 0, 1, 2, 2, 2], [1, 3], [0, 1, 1]):
+        rows = [(rows[i][0], [*rows[i][1], int(torch.randint(80, ()))]) for i in selected]
+        for layer in cache.layers:
             layer.select(torch.tensor(selected))
-        ids = torch.randint(80, (len(selected), 1))
-        rows = [[*rows[i], int(token)] for i, token in zip(selected, ids[:, 0], strict=True)]
-        hidden = decoder(input_ids=ids, past_key_values=Cache(layers=layers), use_cache=True).last_hidden_state[:, -1]
-        whole = torch.cat([prompt.repeat(len(rows), 1), torch.tensor(rows)], 1)
-        plain = decoder(input_ids=whole, past_key_values=DynamicCache(), use_cache=True).last_hidden_state[:, -1]
-        torch.testing.assert_close(hidden, plain, rtol=1e-10, atol=1e-10)
+        present = sorted(Counter(number for number, _ in rows).items())
+        hidden = decoder(
+            input_ids=torch.tensor([tokens[-1:] for _, tokens in rows]),
+            position_ids=torch.tensor([[len(prompts[number]) + len(tokens) - 1] for number, tokens in rows]),
+            attention_mask=torch.zeros((1, 1, 1, 1), dtype=torch.bool),
+            past_key_values=cache,
+            use_cache=True,
+            packed=PrefixedAttention([keys[i] for i, _ in present], [n for _, n in present]),
+        ).last_hidden_state[:, -1]
+        for state, (number, tokens) in zip(hidden, rows, strict=True):
+            whole = torch.cat([prompts[number], torch.tensor(tokens)])[None]
+            plain = decoder(input_ids=whole).last_hidden_state[0, -1]
+            torch.testing.assert_close(state, plain, rtol=1e-10, atol=1e-10)
+
+
+def test_prompts_that_are_answered_together_have_the_answers_of_each_alone(tiny, prompter):
+    grammar, openings = Grammar(prompter), []
+    for seed, room in ((1, 40), (2, 3), (3, 60), (4, 25)):
+        prompt = torch.from_numpy(prompter.opening(EPISODE).astype(np.int64))[seed:]
+        openings.append(Opening(prompt, prompter.end_id, room, seed))
+    decoding = Decoding(6, min_probability=0.001)
+    together = write(tiny, openings, decoding, grammar)
+    assert together[1] == ([], 0)  # no grid is that short
+    for opening, (written, n_tokens) in zip(openings, together, strict=True):
+        [(alone, n_alone)] = write(tiny, [opening], decoding, grammar)
+        assert n_tokens == n_alone and len(written) == len(alone)
+        for found, expected in zip(written, alone, strict=True):
+            assert found.tokens.tolist() == expected.tokens.tolist() and found.count == expected.count
+            assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-9)
+
+
+def test_what_is_not_finite_is_said_of_its_prompt(tiny, prompter):
+    model = copy.deepcopy(tiny)
+    embedding = copy.deepcopy(model.get_input_embeddings())  # apart from the head
+    with torch.no_grad():
+        embedding.weight[79] = torch.nan
+    model.set_input_embeddings(embedding)
+    openings = [Opening(torch.tensor(ids), prompter.end_id, 20, 0) for ids in ([1, 2], [1, 79])]
+    with pytest.raises(NotFiniteError) as error:
+        write(model, openings, Decoding(2, constrained=False), None)
+    assert error.value.number == 1
 
 
 @pytest.mark.parametrize(

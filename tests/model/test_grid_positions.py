@@ -12,7 +12,7 @@ from lightning_arc.arc import Answer, DataError, Episode, Pair, PairKey, as_grid
 from lightning_arc.batch import TreeBatch
 from lightning_arc.data import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
-from lightning_arc.model.decoding import Decoding, write
+from lightning_arc.model.decoding import Decoding, Opening, write
 from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.proof import check_positions, proved
 from lightning_arc.model.scoring import score_batch
@@ -137,8 +137,8 @@ def test_written_answers_have_the_likelihood_that_candidates_are_scored_with(gri
         grid_model.get_output_embeddings().weight *= 0.2  # so that shapes differ
     decoding, grammar = Decoding(n_samples=12, constrained=constrained), Grammar(prompter)
     use_tree_attention(grid_model)
-    about = prompt, prompter.end_id, 60, decoding, grammar if constrained else None, 0
-    written, _ = write(grid_model, *about, positions, prompter.rows)
+    openings = [Opening(prompt, prompter.end_id, 60, 0, positions)]
+    [(written, _)] = write(grid_model, openings, decoding, grammar if constrained else None, prompter.rows)
     if not constrained:  # what is no grid has the positions that its tokens have as a grid's
         plain = copy.deepcopy(grid_model)
         for answer in written[:4]:

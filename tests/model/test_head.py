@@ -93,3 +93,13 @@ def test_log_probabilities_are_those_of_all_logits(chunks, changes):
     expected = all_logits(head, hidden).log_softmax(-1)
     torch.testing.assert_close(log_probs, expected.gather(1, targets[:, None])[:, 0].detach())
     assert hits.tolist() == (expected.argmax(-1) == targets).tolist()
+
+
+def test_logits_of_32_bit_weights_are_not_rounded_to_16():
+    head, hidden, _, _ = given(11, torch.float32)
+    hidden = hidden.detach().bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = head.logits(hidden)
+        narrow = Head(head.linear.bfloat16()).logits(hidden)
+    assert logits.dtype == narrow.dtype == torch.float32
+    assert (logits != logits.bfloat16()).any() and torch.equal(narrow, narrow.bfloat16().float())

@@ -8,7 +8,7 @@ import torch
 
 from lightning_arc.arc import DataError
 from lightning_arc.model.arc_model import ArcModel
-from lightning_arc.model.decoding import Decoding, write
+from lightning_arc.model.decoding import Decoding, Opening, write
 from lightning_arc.model.proof import LOW_PRECISION, check_positions, difference, proved
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.tree_attention import use_tree_attention
@@ -57,7 +57,8 @@ def test_scores_are_those_of_the_models_own_forward_pass(kind, max_tokens):
 def test_written_answers_have_the_likelihood_of_the_models_own_forward_pass(kind):
     plain = tiny(kind)
     prompt = torch.from_numpy(random_tree(0).prefix).long()
-    answers, _ = write(prepared(copy.deepcopy(plain)), prompt, 2, 60, Decoding(n_samples=6, temperature=2), None, 0)
+    decoding = Decoding(n_samples=6, temperature=2)
+    [(answers, _)] = write(prepared(copy.deepcopy(plain)), [Opening(prompt, 2, 60, 0)], decoding, None)
     assert answers
     for answer in answers:
         ids = torch.cat([prompt, torch.from_numpy(answer.tokens), torch.tensor([2])])
