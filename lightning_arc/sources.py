@@ -57,6 +57,10 @@ class TaskList(Sequence[Task]):
     def __getitem__(self, place: int) -> Task:
         return self._tasks[self.ids[place]]
 
+    def task(self, task_id: str) -> Task:
+        """Return the task of an id."""
+        return self._tasks[task_id]
+
     def draw(self, rng: np.random.Generator) -> Task:
         """Draw a task, each as often however many variations of it there are, then one of its variations.
 

@@ -498,6 +498,23 @@ def test_statistics_of_samples_add_up():
     assert 0.15 < np.mean(judged) < 0.5 and 0.1 < mean["right_share"] < 0.5
 
 
+def test_statistics_of_sources_say_how_many_tokens_and_skipped_draws_are_theirs(tmp_path):
+    pairs = [Pair(as_grid([[i]]), as_grid([[i]])) for i in range(3)]
+    write_tasks([Task("short", tuple(pairs[:2]), tuple(pairs[2:]))], tmp_path / "short.json")
+    datasets = [Dataset(TRAINING), Dataset(str(tmp_path / "short.json"))]
+    data = module(train_datasets=datasets, drop_demonstrations=False, max_seq_len=600)
+    for numbers in (range(24), range(24, 40)):
+        samples, stats = [data._sampler.sample(i) for i in numbers], data.train_batch(numbers).stats
+        of = {name: [s for s in samples if s.source == name] for name in ("arcagi_training", "short.json")}
+        n_tokens = {n: sum(len(s.tree.prefix) + sum(len(b.tokens) for b in s.tree.branches) for s in of[n]) for n in of}
+        for name, those in of.items():
+            assert stats[f"source_share/{name}"] == len(those) / len(samples)
+            assert stats[f"source_token_share/{name}"] == pytest.approx(n_tokens[name] / sum(n_tokens.values()))
+        assert 0.1 < stats["source_skipped_share/arcagi_training"] == stats["skipped_share"]
+        assert stats["source_skipped_share/short.json"] == 0
+        assert stats["source_token_share/short.json"] < 0.4 * stats["source_share/short.json"]
+
+
 def test_tasks_that_are_judged_are_not_trained(tmp_path):
     tasks = list(read_tasks(TRAINING).values())[:20]
     view = View(5, (0, 3, 1, 2, 4, 5, 6, 7, 8, 9))

@@ -52,7 +52,7 @@ def pair_fingerprint(pair: Pair) -> bytes:
     )
 
 
-def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
+def find_leaks(trained: Iterable[Task], judged: Iterable[Task], any_pair: bool = False) -> list[Leak]:
     """Find tasks to be judged with among those that are trained with.
 
     A task that is trained with leaks if it has the inputs of a judged one (the same fingerprint), or the same id (a
@@ -64,6 +64,8 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
     Args:
         trained: what is trained with.
         judged: what is validated or predicted.
+        any_pair: whether any pair of the judged task will do in every case. Tasks with a pair in common have the same
+            rule, or rules that agree on it.
 
     Returns:
         At most one leak for each trained task.
@@ -75,7 +77,7 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task]) -> list[Leak]:
         if task.is_named:
             ids.setdefault(base_id(task.id), task.id)
         coarse.setdefault(_coarse(task), []).append(task)
-        tells = task.is_pool or any(pair.output is None for pair in task.tests)
+        tells = any_pair or task.is_pool or any(pair.output is None for pair in task.tests)
         for pair, alone in [(p, tells) for p in task.demonstrations] + [(p, True) for p in task.tests]:
             # A grid of one colour says nothing of where it comes from.
             if pair.output is not None and np.ptp(pair.input):
