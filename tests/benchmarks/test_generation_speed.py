@@ -12,6 +12,7 @@ import torch
 from lightning_arc.arc import read_tasks
 from lightning_arc.model.decoding import Decoding, Opening, write
 from lightning_arc.model.load import load_base
+from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
@@ -38,6 +39,7 @@ def test_sampling_against_the_librarys_generation():
         return found
 
     def ours(decoding: Decoding) -> list[float]:
+        use_tree_attention(model)  # without which the library's own is measured
         openings = [Opening(prompt, prompter.end_id, ROOM, i) for i, prompt in enumerate(prompts)]
         found = write(model, openings, decoding, grammar)
         return [float(len(w.tokens)) for written, _ in found for w in written for _ in range(w.count)]
