@@ -43,7 +43,10 @@ def product_rate(precision: str) -> float:
 
 
 def measure(name: str, work: str, way: str, precision: str) -> dict:
-    """Run ``train`` or ``rank``: ``trees``, ``single`` full prompts through the library, or ``packing`` by TRL."""
+    """Run ``train``, ``adapt`` or ``rank``: ``trees``, ``single`` prompts through the library, or ``packing`` by TRL.
+
+    ``adapt`` takes the steps of test-time training: a LoRA of rank 16, two short prompts a step.
+    """
     from lightning_arc.batch import TreeBatch
     from lightning_arc.model.arc_model import ArcModel
     from lightning_arc.model.load import Lora, Scratch
@@ -58,22 +61,24 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
     tokenizer = load_tokenizer(str(QWEN) if is_qwen else None)
     kept = prompt_vocabulary(Prompter(tokenizer)) if is_qwen and way == "trees" else None
     prompter = Prompter(tokenizer, kept=kept)
+    adapts = work == "adapt"
     if is_qwen:
         module = ArcModel(str(QWEN), lora=Lora(r=32, alpha=32), trim_vocabulary=kept is not None)
     else:
-        module = ArcModel(scratch=Scratch(**SIZES[name]))
+        module = ArcModel(scratch=Scratch(**SIZES[name]), lora=Lora(r=16, alpha=16) if adapts else None)
     module.build(precision, kept)
     module.log = lambda *_, **__: None
-    module.train(work == "train")
-    steps = 3
-    trees = real_trees(prompter, steps * (1 if is_qwen else 4), CANDIDATES, longest=LONGEST, least=2)
+    training = work != "rank"
+    module.train(training)
+    steps, a_step, longest = (12, 2, 700) if adapts else (3, 1 if is_qwen else 4, LONGEST)
+    trees = real_trees(prompter, steps * a_step, CANDIDATES, longest=longest, least=2)
     trees = [TokenTree(t.prefix, t.prefix_targets, t.branches[:BRANCHES], t.prompt) for t in trees]
     groups = [trees[i::steps] for i in range(steps)]
     ids = prompter.yes_id, prompter.no_id, prompter.choice_ids
     casts = precision.endswith("mixed")
     if way != "trees":
         module.causal_lm.set_attn_implementation("sdpa")
-    optimizer = make_optimizer("adamw", module.trained, 1e-4, 0.01, (0.9, 0.95)) if work == "train" else None
+    optimizer = make_optimizer("adamw", module.trained, 1e-4, 0.01, (0.9, 0.95)) if training else None
 
     def single(group: list[TokenTree]) -> None:
         model = module.causal_lm
@@ -83,11 +88,10 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
                 hidden = model.get_decoder()(input_ids=row, use_cache=False).last_hidden_state
                 at = targets != IGNORE
                 loss = F.cross_entropy(model.get_output_embeddings()(hidden[at]).float(), targets[at])
-                if work == "train":
+                if training:
                     loss.backward()
 
     def step(group: list[TokenTree]) -> None:
-        training = work == "train"
         with (
             torch.autocast("cpu", torch.bfloat16) if casts else nullcontext(),
             nullcontext() if training else torch.inference_mode(),
@@ -118,7 +122,7 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
         seconds = time.perf_counter() - start
     weights = sum(p.numel() for p in module.causal_lm.get_decoder().layers.parameters() if p.dim() == 2)
     tokens = tokens_of(trees, way != "trees")
-    operations = (2 if work == "rank" else 4 if is_qwen else 6) * weights
+    operations = (6 if training and not (is_qwen or adapts) else 4 if training else 2) * weights
     return {
         "tokens": tokens,
         "seconds": seconds,
@@ -191,8 +195,9 @@ def models() -> list[str]:
     return [*named, "Qwen2.5-0.5B, LoRA 32"] if (QWEN / "config.json").is_file() else named
 
 
-@pytest.mark.parametrize("work", ["train", "rank"])
-@pytest.mark.parametrize("name", models())
+@pytest.mark.parametrize(
+    ("name", "work"), [*((name, work) for name in models() for work in ("train", "rank")), ("6.3 M", "adapt")]
+)
 def test_trees_beside_an_earlier_commit_and_beside_other_libraries(name, work, before):
     from lightning_arc.model.machine import fastest_precision
 
