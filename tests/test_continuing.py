@@ -171,13 +171,13 @@ def test_the_readmes_search_of_likely_answers_runs_with_a_checkpoint(cli, repo_r
     cli("fit", "--config", "configs/fit.yaml", *SMALL, SCRATCH, f"--trainer.default_root_dir={tmp_path / 'fit'}",
         "--trainer.max_steps=1", "--model.decoding.min_probability=0.5")  # fmt: skip
     (checkpoint,) = (tmp_path / "fit").rglob("last.ckpt")
-    decodings, write = [], arc_model.write
+    decodings, write_answers = [], arc_model.write_answers
 
     def spy(*arguments):
-        decodings.append(arguments[4])
-        return write(*arguments)
+        decodings.append(arguments[2])
+        return write_answers(*arguments)
 
-    monkeypatch.setattr(arc_model, "write", spy)
+    monkeypatch.setattr(arc_model, "write_answers", spy)
     command = recipe(repo_root, "configs/generate.yaml", "--ckpt_path")
     given = {"TASKS": tasks[0], "OUT": tmp_path / "out", "[--ckpt_path": "--ckpt_path", "CKPT]": checkpoint}
     command = [str(given.get(word, word)) for word in command]

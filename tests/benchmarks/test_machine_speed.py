@@ -1,8 +1,8 @@
 """How fast models train and rank on this machine, beside an earlier commit and beside other libraries: `make bench`.
 
 `BEFORE=commit` names the commit to compare with; its code runs in a worktree of its own. Every row is a process of its
-own. Real evaluation tasks and candidates as data for speed alone; nothing that is trained here is kept. `CPU_ISA=…` is
-handed to oneDNN (`AVX512_CORE` switches matrix units and products in bfloat16 off).
+own. Real evaluation tasks and candidates as data for speed alone; nothing that is trained here is kept.
+`ONEDNN_MAX_CPU_ISA=AVX512_CORE` switches matrix units and products in bfloat16 off.
 """
 
 import json
@@ -28,6 +28,7 @@ SIZES = {
     "6.3 M": {"hidden_size": 256, "layers": 8, "heads": 4, "kv_heads": 2, "intermediate_size": 768},
     "12.6 M": {"hidden_size": 384, "layers": 8, "heads": 6, "kv_heads": 2, "intermediate_size": 960},
 }
+BUNDLED = "the bundled model"
 BRANCHES, LONGEST = 6, 2048
 
 
@@ -57,15 +58,16 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
     from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
     torch.manual_seed(0)
-    is_qwen = name not in SIZES
+    is_qwen, adapts = name not in (*SIZES, BUNDLED), name == BUNDLED
     tokenizer = load_tokenizer(str(QWEN) if is_qwen else None)
     kept = prompt_vocabulary(Prompter(tokenizer)) if is_qwen and way == "trees" else None
     prompter = Prompter(tokenizer, kept=kept)
-    adapts = work == "adapt"
     if is_qwen:
         module = ArcModel(str(QWEN), lora=Lora(r=32, alpha=32), trim_vocabulary=kept is not None)
+    elif adapts:
+        module = ArcModel("bundled", lora=Lora(r=16, alpha=16))
     else:
-        module = ArcModel(scratch=Scratch(**SIZES[name]), lora=Lora(r=16, alpha=16) if adapts else None)
+        module = ArcModel(scratch=Scratch(**SIZES[name]))
     module.build(precision, kept)
     module.log = lambda *_, **__: None
     training = work != "rank"
@@ -169,8 +171,6 @@ def _packing(module, groups: list[list[TokenTree]], tokenizer, casts: bool) -> f
 def run(code: Path, *arguments: str) -> dict:
     """Run `measure` in a process of its own with the code of a checkout."""
     environment = {**os.environ, "PYTHONPATH": f"{code}{os.pathsep}{ROOT}", "ARC_QWEN": str(QWEN.absolute())}
-    if "CPU_ISA" in os.environ:
-        environment["ONEDNN_MAX_CPU_ISA"] = os.environ["CPU_ISA"]
     command = [sys.executable, "-P", "-m", "tests.benchmarks.test_machine_speed", *arguments]
     done = subprocess.run(command, cwd=tempfile.gettempdir(), env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -196,17 +196,17 @@ def models() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "work"), [*((name, work) for name in models() for work in ("train", "rank")), ("6.3 M", "adapt")]
+    ("name", "work"), [*((name, work) for name in models() for work in ("train", "rank")), (BUNDLED, "adapt")]
 )
 def test_trees_beside_an_earlier_commit_and_beside_other_libraries(name, work, before):
     from lightning_arc.model.machine import fastest_precision
 
     chosen = fastest_precision()
-    is_small = name in SIZES
+    is_small = name in (*SIZES, BUNDLED)
     plan = [("trees", ROOT, "trees", chosen)]
     if before is not None:
         plan += [(f"before, {p}", before, "trees", p) for p in ("32-true", "bf16-mixed") if is_small or p == chosen]
-    if is_small:
+    if is_small and work != "adapt":
         plan.append(("full prompts, transformers", ROOT, "single", chosen))
         if work == "train" and name == "6.3 M":
             plan.append(("full prompts, SFTTrainer with packing", ROOT, "packing", chosen))
