@@ -143,7 +143,7 @@ def _packing(module, groups: list[list[TokenTree]], tokenizer, casts: bool) -> f
     for tree in (tree for group in groups for tree in group):
         for i, branch in enumerate(tree.branches):
             ids = tree.sequence(i)
-            completion = [0] * (len(tree.prefix) + 1) + [int(t != IGNORE) for t in branch.targets[:-1]]
+            completion = [0] * (len(tree.prefix) + 1) + [int(t != IGNORE) for t in branch.targets]
             rows.append({"input_ids": ids.tolist(), "completion_mask": completion})
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
