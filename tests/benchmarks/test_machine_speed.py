@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from .ways import IGNORE, TokenTree, main, peak_mb, real_trees, table, tokens_of, whole_sequences
+from .ways import IGNORE, TokenTree, main, peak_mb, real_trees, seconds_of_sft, table, tokens_of, whole_sequences
 
 ROOT = Path(__file__).parents[2]
 CANDIDATES = str(ROOT / "lightning_arc/bundled/candidates/evaluation_60.json")
@@ -136,36 +136,13 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
 
 def _packing(module, groups: list[list[TokenTree]], tokenizer, casts: bool) -> float:
     """TRL's trainer with packing on one sequence an answer; returns the seconds of its training."""
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
     rows = []
     for tree in (tree for group in groups for tree in group):
         for i, branch in enumerate(tree.branches):
             ids = tree.sequence(i)
             completion = [0] * (len(tree.prefix) + 1) + [int(t != IGNORE) for t in branch.targets]
             rows.append({"input_ids": ids.tolist(), "completion_mask": completion})
-    with tempfile.TemporaryDirectory() as folder:
-        config = SFTConfig(
-            folder,
-            use_cpu=True,
-            bf16=casts,
-            gradient_checkpointing=False,
-            packing=True,
-            max_length=4096,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=4,
-            num_train_epochs=1,
-            completion_only_loss=True,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            optim="adamw_torch_fused",
-        )
-        trainer = SFTTrainer(module.model, config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-        start = time.perf_counter()
-        trainer.train()
-        return time.perf_counter() - start
+    return seconds_of_sft(module.model, rows, tokenizer, bf16=casts)
 
 
 def run(code: Path, *arguments: str) -> dict:

@@ -3,7 +3,6 @@
 Real evaluation tasks and candidates as data for speed alone; nothing that is trained here is kept. `make bench`.
 """
 
-import tempfile
 import time
 
 import numpy as np
@@ -17,7 +16,18 @@ from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import BUNDLED_MODEL, load_tokenizer
 from lightning_arc.prompt.tree import IGNORE, Kind, TokenTree
 
-from .ways import MAX_TOKENS, in_own_process, main, peak_mb, real_trees, table, tokens_of, tree_batch, whole_sequences
+from .ways import (
+    MAX_TOKENS,
+    in_own_process,
+    main,
+    peak_mb,
+    real_trees,
+    seconds_of_sft,
+    table,
+    tokens_of,
+    tree_batch,
+    whole_sequences,
+)
 
 CANDIDATES = "lightning_arc/bundled/candidates/evaluation_60.json"
 N_TREES, STEP = 8, 4
@@ -57,11 +67,8 @@ def loss_of_sequences(model: torch.nn.Module, trees: list[TokenTree], padded: bo
     return float(sum(p.grad.double().square().sum() for p in model.parameters()) ** 0.5)
 
 
-def train_packed(module: ArcModel, trees: list[TokenTree], tokenizer) -> None:
-    """TRL's trainer on the same sequences, with the same tokens supervised."""
-    from datasets import Dataset
-    from trl import SFTConfig, SFTTrainer
-
+def train_packed(module: ArcModel, trees: list[TokenTree], tokenizer) -> float:
+    """TRL's trainer on the same sequences, with the same tokens supervised; returns its seconds."""
     rows = []
     for tree in trees:
         for i, branch in enumerate(tree.branches):
@@ -69,27 +76,7 @@ def train_packed(module: ArcModel, trees: list[TokenTree], tokenizer) -> None:
             completion = np.zeros(len(ids), np.int64)
             completion[len(tree.prefix) + 1 :] = (branch.targets != IGNORE) & (branch.weights > 0)
             rows.append({"input_ids": ids.tolist(), "completion_mask": completion.tolist()})
-    with tempfile.TemporaryDirectory() as folder:
-        config = SFTConfig(
-            folder,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            packing=True,
-            max_length=4096,
-            per_device_train_batch_size=1,
-            gradient_accumulation_steps=4,
-            num_train_epochs=1,
-            completion_only_loss=True,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            optim="adamw_torch_fused",
-        )
-        trainer = SFTTrainer(module.model, config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
-        start = time.perf_counter()
-        trainer.train()
-        train_packed.seconds = time.perf_counter() - start
+    return seconds_of_sft(module.model, rows, tokenizer, bf16=False)
 
 
 def measure(way: str, verdicts: str) -> dict:
@@ -101,8 +88,7 @@ def measure(way: str, verdicts: str) -> dict:
     model, norms, seconds = module.model, [], 0.0
     if way == "packing":
         model.set_attn_implementation("sdpa")
-        train_packed(module, trees, prompter.tokenizer)
-        seconds = train_packed.seconds
+        seconds = train_packed(module, trees, prompter.tokenizer)
     else:
         if way != "tree":
             model.set_attn_implementation("sdpa")

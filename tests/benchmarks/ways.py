@@ -7,6 +7,8 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -90,6 +92,34 @@ def tokens_of(trees: Sequence[TokenTree], copies: bool) -> int:
     return sum(
         (len(t.branches) if copies else 1) * len(t.prefix) + sum(len(b.tokens) for b in t.branches) for t in trees
     )
+
+
+def seconds_of_sft(model: torch.nn.Module, rows: list[dict], tokenizer: object, bf16: bool) -> float:
+    """Train with TRL's SFTTrainer and packing on ``input_ids`` and ``completion_mask``; return its seconds."""
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    with tempfile.TemporaryDirectory() as folder:
+        config = SFTConfig(
+            folder,
+            use_cpu=True,
+            bf16=bf16,
+            gradient_checkpointing=False,
+            packing=True,
+            max_length=4096,
+            per_device_train_batch_size=1,
+            gradient_accumulation_steps=4,
+            num_train_epochs=1,
+            completion_only_loss=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+            optim="adamw_torch_fused",
+        )
+        trainer = SFTTrainer(model, config, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        start = time.perf_counter()
+        trainer.train()
+        return time.perf_counter() - start
 
 
 def peak_mb() -> float:
