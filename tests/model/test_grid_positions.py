@@ -17,7 +17,6 @@ from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.proof import check_positions, proved
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.tree_attention import use_tree_attention
-from lightning_arc.model.tree_forward import batch_hidden
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.prompter import Prompter
@@ -26,7 +25,7 @@ from lightning_arc.queries import opening_tree
 from lightning_arc.sources import Dataset
 
 from .conftest import SIZE, placed, separate_logits
-from .test_tree_forward import TREES, WAYS, collated, loss_of_sequences
+from .test_tree_forward import TREES, WAYS, check_hidden_states, collated, loss_of_sequences
 
 PLACED = [placed(tree, seed) for seed, tree in enumerate(TREES)]
 GRID = Scratch(**asdict(SIZE) | {"positions": "grid"})
@@ -71,21 +70,7 @@ def test_each_of_the_three_numbers_counts(grid_model):
 def test_every_token_has_the_hidden_state_of_its_separate_sequence(grid_model, way, max_tokens):
     plain = copy.deepcopy(grid_model)
     use_tree_attention(grid_model)
-    head, seen = grid_model.get_output_embeddings(), set()
-    branches = [(tree, i) for tree in PLACED for i in range(len(tree.branches))]
-    for pack, hidden in batch_hidden(grid_model.get_decoder(), collated(PLACED, max_tokens), way):
-        logits, start = head(hidden), 0
-        for piece in pack.pieces:
-            before = 0 if piece.held else piece.prefix
-            at_prefix = logits[start : start + before]
-            start += before
-            for number, length in enumerate(piece.branches, piece.first):
-                whole = separate_logits(plain, *branches[number])
-                torch.testing.assert_close(at_prefix, whole[:before], rtol=1e-7, atol=1e-7)
-                torch.testing.assert_close(logits[start : start + length], whole[piece.prefix :], rtol=1e-7, atol=1e-7)
-                start += length
-                seen.add(number)
-    assert seen == set(range(len(branches)))
+    check_hidden_states(grid_model, plain, PLACED, max_tokens, way)
     one_dimensional = separate_logits(plain, replace(PLACED[0], positions=None), 0)
     assert not torch.allclose(one_dimensional, separate_logits(plain, PLACED[0], 0), atol=1e-2)
 

@@ -30,15 +30,11 @@ def collated(trees, max_tokens=None, training=False):
     return TreeBatch.collate(trees, YES, NO, CHOICES, max_tokens=max_tokens, training=training)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("max_tokens", [None, 300, 60, 1])
-def test_every_token_has_the_hidden_state_of_its_separate_sequence(model, way, max_tokens):
-    plain = copy.deepcopy(model)
-    use_tree_attention(model)
+def check_hidden_states(model, plain, trees, max_tokens, way):
+    """Compare the logits of packs with those of every branch behind its prefix as a sequence of its own."""
     head, seen = model.get_output_embeddings(), set()
-    batch = collated(TREES, max_tokens)
-    branches = [(tree, i) for tree in TREES for i in range(len(tree.branches))]
-    for pack, hidden in batch_hidden(model.get_decoder(), batch, way):
+    branches = [(tree, i) for tree in trees for i in range(len(tree.branches))]
+    for pack, hidden in batch_hidden(model.get_decoder(), collated(trees, max_tokens), way):
         logits, start = head(hidden), 0
         for piece in pack.pieces:
             before = 0 if piece.held else piece.prefix
@@ -51,6 +47,14 @@ def test_every_token_has_the_hidden_state_of_its_separate_sequence(model, way, m
                 start += length
                 seen.add(number)
     assert seen == set(range(len(branches)))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("max_tokens", [None, 300, 60, 1])
+def test_every_token_has_the_hidden_state_of_its_separate_sequence(model, way, max_tokens):
+    plain = copy.deepcopy(model)
+    use_tree_attention(model)
+    check_hidden_states(model, plain, TREES, max_tokens, way)
 
 
 @pytest.mark.parametrize("way", WAYS)
