@@ -1,4 +1,4 @@
-"""Training that is interrupted and continues, and the README's recipes, executed as they are written there."""
+"""Training that is interrupted and continues, and the recipes of docs/, executed as they are written there."""
 
 import json
 import re
@@ -33,8 +33,8 @@ TASKS = {"a": {"train": [PAIR, PAIR], "test": [{"input": PAIR["input"]}]}}
 
 
 def recipe(root: Path, *words: str) -> list[str]:
-    """The README's command that holds some words, as a shell reads it, without the interpreter and ``cli.py``."""
-    blocks = re.findall(r"^```\n(.*?)^```", (root / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    """The command of docs/recipes.md with some words, as a shell reads it, without the interpreter and ``cli.py``."""
+    blocks = re.findall(r"^```\n(.*?)^```", (root / "docs" / "recipes.md").read_text(), re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     (line,) = [line for line in lines if all(word in line for word in words)]
     interpreter, script, *arguments = shlex.split(line, comments=True)
@@ -57,7 +57,7 @@ def tasks(tmp_path) -> tuple[Path, Path]:
     return tmp_path / "tasks.json", tmp_path / "candidates.json"
 
 
-def test_the_readmes_continuing_recipe_goes_on_in_the_runs_folder_and_keeps_one_set_of_checkpoints(
+def test_the_documented_continuing_recipe_goes_on_in_the_runs_folder_and_keeps_one_set_of_checkpoints(
     cli, repo_root, tmp_path
 ):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -166,8 +166,10 @@ def test_a_restored_optimizer_with_the_same_settings_is_bit_equal(name):
     assert train(*other, 7) == pytest.approx([3 * rate for rate in rates[5:]])
 
 
-def test_the_readmes_search_of_likely_answers_runs_with_a_checkpoint(cli, repo_root, tmp_path, tasks, monkeypatch):
-    (option,) = set(re.findall(r"--model\.decoding\.min_probability \S+(?=`)", (repo_root / "README.md").read_text()))
+def test_the_documented_search_of_likely_answers_runs_with_a_checkpoint(cli, repo_root, tmp_path, tasks, monkeypatch):
+    (option,) = set(
+        re.findall(r"--model\.decoding\.min_probability \S+(?=`)", (repo_root / "docs" / "recipes.md").read_text())
+    )
     cli("fit", "--config", "configs/fit.yaml", *SMALL, SCRATCH, f"--trainer.default_root_dir={tmp_path / 'fit'}",
         "--trainer.max_steps=1", "--model.decoding.min_probability=0.5")  # fmt: skip
     (checkpoint,) = (tmp_path / "fit").rglob("last.ckpt")
@@ -186,7 +188,7 @@ def test_the_readmes_search_of_likely_answers_runs_with_a_checkpoint(cli, repo_r
     assert (tmp_path / "out" / "candidates.json").is_file()
 
 
-def test_the_readmes_kaggle_recipe_ranks_with_a_base_that_lies_elsewhere(cli, repo_root, tmp_path, tasks):
+def test_the_documented_kaggle_recipe_ranks_with_a_base_that_lies_elsewhere(cli, repo_root, tmp_path, tasks):
     trained_on, folder = tmp_path / "there", tmp_path / "here"
     shutil.copytree(repo_root / "lightning_arc" / "bundled" / "model", trained_on)
     command = recipe(repo_root, "configs/fit_qwen_lora.yaml", "--model.model_path PATH_OR_HUB_NAME")
