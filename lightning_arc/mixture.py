@@ -53,7 +53,13 @@ def read_mixture(
             nothing is left.
     """
     read = [read_source(dataset, oversized) for dataset in datasets]
-    sources = [split(source, fraction, held_out=False) for source in read]
+    validated = {base_id(task.id) for task in judged if task.is_named}
+    sources = [
+        split(source, fraction, held_out=False)
+        if dataset.hold_out
+        else only(source, lambda task_id: base_id(task_id) not in validated)
+        for dataset, source in zip(datasets, read, strict=True)
+    ]
     paths, dropped = [dataset.path for dataset in datasets], [Counter[str]() for _ in datasets]
     if judged:
         # The first process looks, and tells the others.

@@ -35,6 +35,8 @@ class Dataset:
         candidates: files of candidates, whose wrong ones serve as wrong predictions.
         weight: how often samples are drawn from here, relative to the other datasets, however many tasks they have.
         ratio: share of the tasks that is used, drawn by their ids, all variations of a task or none.
+        hold_out: whether the held-out share of the tasks is left out. Else only tasks with the id of one that is
+            validated are: for datasets that nobody validates on.
     """
 
     path: str
@@ -42,6 +44,7 @@ class Dataset:
     candidates: list[str] = field(default_factory=list)
     weight: float = 1.0
     ratio: float = 1.0
+    hold_out: bool = True
 
 
 class TaskList(Sequence[Task]):

@@ -32,7 +32,7 @@ def answer(question: Question, n: int, shape: TreeShape, scores: BranchScores, s
     Raises:
         FloatingPointError: if one of them is not a finite number.
     """
-    said = {name: [math.nan] * n for name in ("log_odds", "log_likelihood")}
+    said = {name: [math.nan] * n for name in ("log_odds", "log_likelihood", "mismatches")}
     choices: tuple[Choice, ...] = ()
     if question.selections:
         rows = zip(question.selections, scores.choices.tolist(), strict=True)

@@ -68,11 +68,13 @@ class ArcModel(L.LightningModule):
         attention: how trees attend. ``auto`` takes the fastest for the machine; ``mask`` works anywhere.
         gradient_checkpointing: whether layers are run again in the backward pass instead of keeping what they computed.
         compile: whether layers are compiled, which takes a while and then saves some time in every step.
-        optimizer: ``adamw``, or ``paged_adamw_8bit`` (needs a GPU and bitsandbytes).
+        optimizer: ``adamw``; ``muon`` for the matrices of layers, with AdamW for the rest; or ``paged_adamw_8bit``
+            (needs a GPU and bitsandbytes).
         learning_rate: highest learning rate.
         weight_decay: decay of weights that are matrices.
         betas: averages of AdamW.
-        schedule: how the learning rate falls after warming up, over ``trainer.max_steps``.
+        schedule: how the learning rate falls after warming up, over ``trainer.max_steps``; ``stable`` falls over the
+            last fifth of them.
         warmup_steps: steps in which the learning rate rises from 0.
         loss_weights: weight of each prompt kind in the loss, 1 where not named.
         decoding: how answers are written where candidates are generated.
@@ -241,7 +243,9 @@ class ArcModel(L.LightningModule):
         settings = self.learning_rate, self.weight_decay, self.betas
         # A scaler of gradients, which 16-bit floats need, and a fused optimizer do not let gradients be clipped.
         fused = not str(self.trainer.precision).startswith("16")
-        optimizer = make_optimizer(self.optimizer_name, self.trained, *settings, fused=fused)
+        model = self.causal_lm
+        ends = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings())]
+        optimizer = make_optimizer(self.optimizer_name, self.trained, *settings, fused=fused, embeddings=ends)
         schedule = make_schedule(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

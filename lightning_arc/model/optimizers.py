@@ -3,9 +3,9 @@
 Knows parameters and learning rates. Knows nothing of models or losses.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch.nn import Parameter
@@ -15,8 +15,54 @@ from transformers import get_scheduler
 
 from lightning_arc.arc.grid import DataError
 
-OptimizerName = Literal["adamw", "paged_adamw_8bit"]
-ScheduleName = Literal["linear", "cosine", "constant"]
+OptimizerName = Literal["adamw", "muon", "paged_adamw_8bit"]
+ScheduleName = Literal["linear", "cosine", "constant", "stable"]
+
+FALL = 0.2
+"""Share of all steps, the last ones, in which the schedule ``stable`` falls."""
+
+
+class MuonWithAdamW(Optimizer):
+    """Muon (Jordan et al., 2024) for matrices, and AdamW for all other weights, as one optimizer.
+
+    Muon's updates are scaled to the size of AdamW's (Liu et al., 2025), so that both take one learning rate.
+
+    Args:
+        matrices: parameters of two dimensions, for Muon.
+        others: parameters for AdamW, in groups.
+        learning_rate: of all.
+        weight_decay: of the matrices.
+        betas: of AdamW.
+        fused: whether AdamW updates all weights in one pass.
+    """
+
+    def __init__(
+        self,
+        matrices: list[Parameter],
+        others: list[dict[str, Any]],
+        learning_rate: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+        fused: bool,
+    ) -> None:
+        muon = torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
+        adamw = torch.optim.AdamW(others, learning_rate, betas=betas, fused=fused)
+        self._parts = {"muon": muon, "adamw": adamw}
+        groups = [group | {"update": name} for name, part in self._parts.items() for group in part.param_groups]
+        super().__init__(groups, {})
+        self._step_supports_amp_scaling = getattr(adamw, "_step_supports_amp_scaling", False)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all weights; return what ``closure`` returns, which computes the gradients."""
+        result = None
+        if closure is not None:
+            with torch.enable_grad():
+                result = closure()
+        for name, part in self._parts.items():
+            part.state, part.param_groups = self.state, [g for g in self.param_groups if g["update"] == name]
+            part.step()
+        return result
 
 
 def make_optimizer(
@@ -26,28 +72,39 @@ def make_optimizer(
     weight_decay: float,
     betas: tuple[float, float],
     fused: bool = True,
+    embeddings: Iterable[Parameter] = (),
 ) -> Optimizer:
     """Make an optimizer in which only matrices decay.
 
     Args:
-        name: ``adamw`` (Loshchilov and Hutter, 2019); or ``paged_adamw_8bit`` (Dettmers et al., 2022 and 2023),
-            whose averages take a byte a number and may leave the GPU's memory, from bitsandbytes.
+        name: ``adamw`` (Loshchilov and Hutter, 2019); ``muon``, see `MuonWithAdamW`; or ``paged_adamw_8bit`` (Dettmers
+            et al., 2022 and 2023), whose averages take a byte a number and may leave the GPU's memory, from
+            bitsandbytes.
         parameters: what is trained.
         learning_rate: highest learning rate.
         weight_decay: decay of matrices.
         betas: of both averages.
         fused: whether ``adamw`` updates all weights in one pass.
+        embeddings: weights of embeddings and heads, which ``muon`` leaves to AdamW.
 
     Raises:
         DataError: if what the optimizer needs is missing.
     """
-    trained = list(parameters)
+    trained, matrices = list(parameters), []
+    if name == "muon":
+        aside = {id(weight) for weight in embeddings}
+        matrices = [p for p in trained if p.ndim == 2 and id(p) not in aside]
+        trained = [p for p in trained if p.ndim != 2 or id(p) in aside]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if name == "adamw":
+    if matrices and groups:
+        return MuonWithAdamW(matrices, groups, learning_rate, weight_decay, betas, fused)
+    if matrices:
+        return torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
+    if name != "paged_adamw_8bit":
         return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
     require_bitsandbytes(f"model.optimizer {name}")
     from bitsandbytes.optim import PagedAdamW8bit
@@ -58,6 +115,9 @@ def make_optimizer(
 def make_schedule(name: ScheduleName, optimizer: Optimizer, warmup_steps: int, steps: float) -> LambdaLR:
     """Make a schedule that rises over ``warmup_steps`` and falls over ``steps``, which may be infinite if constant.
 
+    ``stable`` keeps the highest rate and falls in a line over the last fifth of the steps (Hu et al., 2024): training
+    that has not begun to fall can go on for more steps as if that had been planned.
+
     Raises:
         DataError: if it is to fall, and never ends.
     """
@@ -65,6 +125,10 @@ def make_schedule(name: ScheduleName, optimizer: Optimizer, warmup_steps: int, s
         return get_scheduler("constant_with_warmup", optimizer, warmup_steps)
     if steps == float("inf"):
         raise DataError(f"trainer.max_steps: model.schedule {name} needs it")
+    if name == "stable":
+        falls = max(1, int(FALL * steps))
+        how = {"num_decay_steps": falls, "decay_type": "linear"}
+        return get_scheduler("warmup_stable_decay", optimizer, warmup_steps, int(steps), scheduler_specific_kwargs=how)
     return get_scheduler(name, optimizer, warmup_steps, int(steps))
 
 

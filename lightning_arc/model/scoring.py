@@ -34,6 +34,11 @@ class BranchScores:
     written: Tensor
     hits: Tensor
 
+    @property
+    def mismatches(self) -> Tensor:
+        """``(n,)`` how many written tokens are not the likeliest one, nan where nothing is written."""
+        return (self.written - self.hits).double().where(self.written > 0, torch.nan)
+
     def select(self, rows: Tensor) -> "BranchScores":
         """Return the scores of some branches."""
         return BranchScores(*(getattr(self, f.name)[rows] for f in fields(self)))

@@ -76,7 +76,7 @@ class ValidationMetrics(nn.Module):
         self.verdict_loss.update(nn.functional.softplus(torch.where(right, -log_odds, log_odds)))
         self.verdicts.update(log_odds.sigmoid(), right.long())
         if info["evidence"] is not None:
-            self._update_rankings(shape, info["episode"], info["evidence"], log_odds, scores.log_likelihood.float())
+            self._update_rankings(shape, info["episode"], info["evidence"], scores)
 
     def compute(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, Any]:
         """Return the metrics by name; none of what no tree was about.
@@ -109,15 +109,15 @@ class ValidationMetrics(nn.Module):
         metrics["token_accuracy"].update(hits / written, weight=written)
         metrics["exact_match"].update((hits == written).float())
 
-    def _update_rankings(
-        self, shape: TreeShape, episode: int, evidence: Evidence, log_odds: Tensor, log_likelihood: Tensor
-    ) -> None:
-        said = np.full((2, len(evidence.candidates)), np.nan)
+    def _update_rankings(self, shape: TreeShape, episode: int, evidence: Evidence, scores: BranchScores) -> None:
+        said = np.full((3, len(evidence.candidates)), np.nan)
+        of_branches = torch.stack([scores.log_odds, scores.log_likelihood, scores.mismatches]).float().tolist()
         for branch, answer in enumerate(shape.answers):
             if answer < len(evidence.candidates):
-                said[:, answer] = log_odds[branch].item(), log_likelihood[branch].item()
-        known = evidence.with_records([ViewEvidence(evidence.key, 0, *said.tolist())])
-        right = torch.tensor(known.correct, device=log_odds.device)
+                said[:, answer] = [values[branch] for values in of_branches]
+        log_odds, log_likelihood, mismatches = said.tolist()
+        known = evidence.with_records([ViewEvidence(evidence.key, 0, log_odds, log_likelihood, mismatches=mismatches)])
+        right = torch.tensor(known.correct, device=scores.log_odds.device)
         query = torch.full_like(right, episode, dtype=torch.long)
         for method, ranker in self.rankers.items():
             ranking = ranker.rank(known)

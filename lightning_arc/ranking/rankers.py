@@ -78,22 +78,37 @@ class Likelihood(Judge):
         return len(evidence.log_likelihood) if self.over_views == "sum" else 1
 
 
+class Mismatches(Judge):
+    """Orders by the fewest tokens that are not the model's likeliest one, given those before, means over views."""
+
+    name = "mismatches"
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        return -evidence.mismatches
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        table = self.table(evidence)
+        return self._ranking(evidence, paired_means(table), standard_errors(table))
+
+
 class Combined(Judge):
-    """Orders by a log-linear pool: a weighted sum of mean log-odds, mean log-likelihood and log-votes.
+    """Orders by a log-linear pool: a weighted sum of mean log-odds, mean log-likelihood, log-votes and more.
 
     ``p_correct`` is its softmax. Where one source says nothing of a candidate, the least that it says of another one
     stands in; where it says nothing at all, it counts for nothing. `lightning_arc.ranking.fit` finds the weights. Where
-    neither the verifier nor the likelihood weighs anything, no model is asked.
+    nothing that a model says weighs anything, none is asked.
 
     Args:
-        weights: of ``verifier``, ``likelihood``, ``votes``, ``solver`` (log-likelihoods in the candidates' file) and
-            ``order`` (minus the logarithm of the place in that file); 0 where not named.
+        weights: of ``verifier``, ``likelihood``, ``mismatches`` (minus their mean number), ``votes``, ``solver``
+            (log-likelihoods in the candidates' file) and ``order`` (minus the logarithm of the place in that file); 0
+            where not named.
         none: score of "none of the candidates", which takes its share of the probability; ``null`` if there is none.
         calibration: see `Ranker`.
     """
 
     name = "combined"
-    sources = ("verifier", "likelihood", "votes", "solver", "order")
+    sources = ("verifier", "likelihood", "mismatches", "votes", "solver", "order")
+    models = ("verifier", "likelihood", "mismatches")
 
     def __init__(
         self,
@@ -107,19 +122,23 @@ class Combined(Judge):
         for source in self.weights:
             if source not in self.sources:
                 raise DataError(f"ranker.weights: no source {source!r}, there are {', '.join(self.sources)}")
-        self.kinds = ("verify",) if self.weights.get("verifier") or self.weights.get("likelihood") else ()
+        self.kinds = ("verify",) if any(self.weights.get(source) for source in self.models) else ()
 
     def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
         return super().ask(evidence, live, view) if self.kinds else ()
 
     def table(self, evidence: Evidence) -> NDArray[np.float64]:
-        said = {"verifier": evidence.log_odds, "likelihood": evidence.log_likelihood}
+        said = {
+            "verifier": evidence.log_odds,
+            "likelihood": evidence.log_likelihood,
+            "mismatches": -evidence.mismatches,
+        }
         parts = [self.weights[name] * table for name, table in said.items() if self._heard(name, table)]
         total = sum(parts) if parts else np.full(evidence.log_odds.shape, np.nan)
         still = sum(
             self.weights.get(source, 0.0) * values
             for source, values in signals(evidence).items()
-            if source in ("votes", "solver", "order")
+            if source not in self.models
         )
         return total + still
 
@@ -168,6 +187,7 @@ def signals(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:
     values = {
         "verifier": paired_means(evidence.log_odds),
         "likelihood": paired_means(evidence.log_likelihood),
+        "mismatches": -paired_means(evidence.mismatches),
         "votes": np.log(np.maximum(evidence.votes.astype(float), 0.5)),
         "solver": evidence.solver_score,
         "order": -np.log(1.0 + np.arange(len(evidence.candidates))),
@@ -180,5 +200,5 @@ def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(known, values, values[known].min()) if known.any() else np.zeros(len(values))
 
 
-RANKERS: dict[str, Ranker] = {ranker.name: ranker for ranker in (Votes(), Verifier(), Likelihood())}
+RANKERS: dict[str, Ranker] = {ranker.name: ranker for ranker in (Votes(), Verifier(), Likelihood(), Mismatches())}
 """Those that need no settings and nothing beyond judged candidates, by the names that ``metrics.json`` gives them."""

@@ -79,6 +79,8 @@ class ViewEvidence:
         max_seq_len: the limit that something asked was too long for; ``None`` if nothing was, and in records of earlier
             versions, in which what was asked and has no value was too long.
         diverged: whether that training diverged, so that the model answered as it is.
+        mismatches: ``n`` numbers of tokens of a candidate that are not the likeliest one, given all before; nan as in
+            `log_likelihood`. Empty in records of earlier versions, which did not count them.
     """
 
     key: PairKey
@@ -94,6 +96,7 @@ class ViewEvidence:
     lesson_tokens: int = 0
     max_seq_len: int | None = None
     diverged: bool = False
+    mismatches: Sequence[float] = ()
 
     @property
     def id(self) -> QuestionId:
@@ -112,6 +115,10 @@ class ViewEvidence:
             return all(math.isfinite(p) for choice in self.selections for p in choice.log_probs)
         places = range(len(self.log_odds)) if self.candidates is None else self.candidates
         return all(math.isfinite(self.log_odds[i]) or math.isfinite(self.log_likelihood[i]) for i in places)
+
+    def values(self, name: Literal["log_odds", "log_likelihood", "mismatches"]) -> Sequence[float]:
+        """Return ``n`` numbers by their name, nan where there is none."""
+        return getattr(self, name) or [math.nan] * len(self.log_odds)
 
     def answers(self, question: Question) -> bool:
         """Whether everything that is asked was asked here."""
@@ -134,7 +141,9 @@ def no_answer(question: Question, n: int, max_seq_len: int | None = None) -> Vie
     silence = [math.nan] * n
     skipped = tuple(Choice(order, (math.nan,) * len(order)) for order in question.selections)
     about = {"member": question.member, "candidates": question.candidates, "selections": skipped}
-    return ViewEvidence(question.key, question.view, silence, silence, **about, max_seq_len=max_seq_len)
+    return ViewEvidence(
+        question.key, question.view, silence, silence, **about, max_seq_len=max_seq_len, mismatches=silence
+    )
 
 
 def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
@@ -147,8 +156,8 @@ def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
         return one
     costs = ("prefix_tokens", "branch_tokens", "seconds", "lesson_tokens")
     merged = {name: getattr(one, name) + getattr(other, name) for name in costs}
-    for name in ("log_odds", "log_likelihood"):
-        both = zip(getattr(one, name), getattr(other, name), strict=True)
+    for name in ("log_odds", "log_likelihood", "mismatches"):
+        both = zip(one.values(name), other.values(name), strict=True)
         merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
     merged["max_seq_len"] = one.max_seq_len if other.max_seq_len is None else other.max_seq_len
     merged |= {"candidates": tuple(sorted(asked | more)), "diverged": one.diverged or other.diverged}
@@ -164,6 +173,7 @@ def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
         "candidates": None if record.candidates is None else list(record.candidates),
         "log_odds": _finite(record.log_odds),
         "log_likelihood": _finite(record.log_likelihood),
+        "mismatches": _finite(record.mismatches),
         "selections": [[list(s.order), _finite(s.log_probs)] for s in record.selections],
         "prefix_tokens": record.prefix_tokens,
         "branch_tokens": record.branch_tokens,
@@ -196,6 +206,7 @@ def decode_evidence(value: Any) -> ViewEvidence | None:
             int(value.get("lesson_tokens", 0)),
             None if limit is None else int(limit),
             bool(value.get("diverged", False)),
+            _floats(value.get("mismatches", [])),
         )
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         return None

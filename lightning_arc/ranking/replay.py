@@ -62,8 +62,8 @@ def answer(recorded: Evidence, question: Question) -> ViewEvidence:
         return _part(found, len(question.selections) / len(found.selections), selections=choices)
     asked = set(question.candidates)
     values = {
-        name: [value if i in asked else math.nan for i, value in enumerate(getattr(found, name))]
-        for name in ("log_odds", "log_likelihood")
+        name: [value if i in asked else math.nan for i, value in enumerate(found.values(name))]
+        for name in ("log_odds", "log_likelihood", "mismatches")
     }
     share = len(asked) / (n if found.candidates is None else len(found.candidates))
     return _part(found, share, candidates=question.candidates, **values)
