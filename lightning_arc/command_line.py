@@ -30,6 +30,7 @@ from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import check_unchanged
 from lightning_arc.model.load import Scratch
 from lightning_arc.model.machine import fastest_precision
+from lightning_arc.model.test_time import AtTestTime
 from lightning_arc.trainer import SafeTrainer
 
 NOISE = (
@@ -95,7 +96,7 @@ class ArcCLI(LightningCLI):
         """Let the data follow the model's path and the seed."""
         parser.link_arguments("model.model_path", "data.model_path")
         parser.link_arguments("model.trim_vocabulary", "data.trim_vocabulary")
-        parser.link_arguments("model.test_time", "data.lessons", compute_fn=lambda settings: settings is not None)
+        parser.link_arguments("model.test_time", "data.lessons", compute_fn=_lessons)
         parser.link_arguments("model.scratch", "data.positions", compute_fn=_positions)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
@@ -184,6 +185,15 @@ def _positions(scratch: Namespace | Scratch | dict[str, Any] | None) -> str:
     settings = getattr(scratch, "init_args", scratch)
     settings = settings if isinstance(settings, dict) else vars(settings or Scratch())
     return settings.get("positions", Scratch().positions)
+
+
+def _lessons(test_time: Namespace | AtTestTime | dict[str, Any] | None) -> str | None:
+    """Return whose demonstrations are learned, of settings in any of the forms that a link gets."""
+    if test_time is None:
+        return None
+    settings = getattr(test_time, "init_args", test_time)
+    settings = settings if isinstance(settings, dict) else vars(settings)
+    return settings.get("scope", AtTestTime().scope)
 
 
 def _checkpoint_callbacks(settings: Namespace) -> list[Namespace]:

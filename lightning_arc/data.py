@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -34,7 +34,7 @@ from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.views import common_views, key_seed
 from lightning_arc.batch import TreeBatch, TreeShape, default_max_tokens
-from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
+from lightning_arc.lessons import WHOLE_SET, Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.loaders import BatchStream, ResumableLoader
 from lightning_arc.mixture import read_mixture, split
 from lightning_arc.prompt.encoders import GridEncoder
@@ -84,8 +84,8 @@ class ArcDataModule(L.LightningDataModule):
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
         oversized_tasks: whether tasks with a grid of more than 30 rows or columns are passed over with a warning
             (``skip``; a submission has ``[[0]]`` for them) or refused (``error``), in all data.
-        lessons: whether each task's demonstrations are given as training batches before it is asked about (follows
-            ``model.test_time``).
+        lessons: whose demonstrations are given as training batches before a task is asked about: its own (``task``),
+            those of all tasks together (``set``), or none (follows ``model.test_time``).
         lesson_prompts: prompts that are made of them; ``null`` for `predict_prompt`, and for the writing of outputs
             where that does not hold it.
         positions: what positions a model from scratch takes (follows ``model.scratch``); others tell it themselves.
@@ -131,7 +131,7 @@ class ArcDataModule(L.LightningDataModule):
         with_right_output: bool = False,
         only_with_candidates: bool = False,
         oversized_tasks: Oversized = "skip",
-        lessons: bool = False,
+        lessons: Literal["task", "set"] | None = None,
         lesson_prompts: list[str] | None = None,
         positions: Positions = "sequence",
         trim_vocabulary: bool = False,
@@ -267,7 +267,7 @@ class ArcDataModule(L.LightningDataModule):
         size = self.batch_size
         if not self.lessons:
             return self._loader(asked, batch_size=size)
-        lessons = alike([lesson_key(key) for _, (key, _) in asked])
+        lessons = alike([self._lesson_key(key) for _, (key, _) in asked])
         batches = [[asked[place] for place in own[i : i + size]] for own in lessons for i in range(0, len(own), size)]
         return self._loader(batches, batch_size=None)
 
@@ -321,15 +321,15 @@ class ArcDataModule(L.LightningDataModule):
         } | self._about(key)
 
     def lesson(self, key: PairKey) -> Lesson | None:
-        """Return what the demonstrations before a query teach, ``None`` if a single one leaves none to be shown.
+        """Return what demonstrations teach, ``None`` if there is a single one, which leaves none to be shown.
 
         Args:
             key: as a batch tells it in ``lesson``.
         """
         if self._lesson is None or self._lesson.key != key:
-            task = self.predict_tasks[key.task_id]
+            episodes = self._first_of_tasks() if key == WHOLE_SET else [self.queries[key]]
             made = self.prompter, self.options, self.lesson_prompts, partial(self._collate, training=True), self.seed
-            self._lesson = Lesson(self.queries[key], task, self.predict_candidates, *made)
+            self._lesson = Lesson(key, episodes, self.predict_tasks, self.predict_candidates, *made)
         return self._lesson if self._lesson.teaches else None
 
     @property
@@ -340,6 +340,7 @@ class ArcDataModule(L.LightningDataModule):
         settings += [self.generate, self.leave_one_out, self.options.pool_demonstrations]
         settings += self.prompter.conversation
         settings += [self.lesson_prompts, str(self.options)] if self.lessons else []
+        settings += ["set"] if self.lessons == "set" else []
         digest.update(json.dumps(settings).encode())
         for task in self.predict_tasks.values():
             for pair in (*task.demonstrations, *task.tests):
@@ -387,7 +388,14 @@ class ArcDataModule(L.LightningDataModule):
         return DataLoader(stream, batch_size=None)
 
     def _about(self, key: PairKey) -> dict[str, Any]:
-        return {"lesson": lesson_key(key)} if self.lessons else {}
+        return {"lesson": self._lesson_key(key)} if self.lessons else {}
+
+    def _lesson_key(self, key: PairKey) -> PairKey:
+        return WHOLE_SET if self.lessons == "set" else lesson_key(key)
+
+    def _first_of_tasks(self) -> list[Episode]:
+        """Return the first query of each task, whose demonstrations all of its queries have."""
+        return list({key.task_id: episode for key, episode in reversed(self.queries.items())}.values())
 
     def _cost(self, question: Question) -> int:
         tree = self.question_tree(question)

@@ -54,15 +54,19 @@ def check_settings(data: "ArcDataModule") -> None:
             raise DataError(f"data.lesson_prompts: {prompt!r}: expected a prompt that needs no code, such as {VERIFY}")
 
 
-def check_prediction(data: "ArcDataModule", ensemble: bool, learns: bool) -> None:
+def check_prediction(data: "ArcDataModule", ensemble: bool, learns: str | None) -> None:
     """Raise a `DataError` where a prediction's data and its model do not go together.
 
     Args:
         data: what is predicted.
         ensemble: whether several models are asked.
-        learns: whether the model is to learn each task before it is asked.
+        learns: what the model is to learn before it is asked, as in ``data.lessons``.
     """
     if data.generate and ensemble:
         raise DataError("model.ensemble: candidates are written by one model; ranking takes the files of several")
     if data.lessons != learns:
         raise DataError(f"data.lessons is {data.lessons}, expected {learns} as follows from model.test_time")
+    if learns == "set" and data.leave_one_out:
+        raise DataError(
+            "model.test_time.scope: set trains with the outputs that data.leave_one_out asks about; use scope: task"
+        )

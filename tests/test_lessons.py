@@ -4,7 +4,7 @@ import pytest
 from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task, as_grid, leave_one_out
 from lightning_arc.arc.files import file_name
 from lightning_arc.batch import TreeBatch
-from lightning_arc.lessons import Lesson, lesson_key, lesson_prompts_beside
+from lightning_arc.lessons import WHOLE_SET, Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.sampling import SamplingOptions
@@ -30,7 +30,15 @@ def task():
 def lesson(task, prompter, number: int = -2, pool=None, collate=list, seed: int = 0, **options) -> Lesson:
     episode = [*leave_one_out(task)][number]
     settings = SamplingOptions(**{"distractor_probability": 0.0, "keep_background_probability": 1.0} | options)
-    return Lesson(episode, task, pool or CandidatePool(), prompter, settings, [PROMPT], collate, seed)
+    how = pool or CandidatePool(), prompter, settings, [PROMPT], collate, seed
+    return Lesson(lesson_key(episode.key), [episode], {task.id: task}, *how)
+
+
+def set_lesson(tasks, prompter, pool=None, **options) -> Lesson:
+    episodes = [[*leave_one_out(task)][-1] for task in tasks]
+    settings = SamplingOptions(**{"distractor_probability": 0.0} | options)
+    how = pool or CandidatePool(), prompter, settings, [PROMPT], list, 0
+    return Lesson(WHOLE_SET, episodes, {task.id: task for task in tasks}, *how)
 
 
 def test_all_test_inputs_of_a_task_share_a_lesson_and_each_left_out_pair_has_its_own(task):
@@ -78,7 +86,7 @@ def test_wrong_predictions_are_the_candidates_that_were_proposed_for_the_very_pa
     for place, expected in ((-2, [0, 1, 2]), (1, [0, 3, 2])):
         own = lesson(task, prompter, place, pool)._sampler.sources[0].pool
         for i, number in enumerate(expected):
-            grids = [c.grid for c in own[PairKey(str(lesson(task, prompter, place).key), "train", i)]]
+            grids = [c.grid for c in own[PairKey(task.id, "train", i)]]
             assert any(np.array_equal(g, wrong[number]) for g in grids)
         sampler = lesson(task, prompter, place, pool, wrong_per_episode=1)._sampler
         for number in range(20):
@@ -99,6 +107,44 @@ def test_a_task_that_is_too_long_teaches_nothing(task, prompter):
 def test_tasks_are_not_composed(task, prompter):
     sampler = lesson(task, prompter, compose_new_task_probability=1.0)._sampler
     assert all(sampler.sample(number).composition is None for number in range(10))
+
+
+def marked(task, name: str, mark: int) -> Task:
+    """Return a task whose tests, not its demonstrations, have rows of two cells."""
+    pairs = [Pair(grid(i, 0, mark), grid(mark, 0, i)) for i in range(1, 4)]
+    return Task(name, tuple(pairs), (Pair(grid(8, mark), grid(7, mark)), Pair(grid(mark, mark), None)))
+
+
+def test_a_set_teaches_the_demonstrations_of_all_its_tasks_and_nothing_of_their_tests(task, prompter):
+    tasks = [marked(task, "a", 5), marked(task, "b", 6), Task("single", task.demonstrations[:1], task.tests[:1])]
+    pool = CandidatePool()
+    pool.add(PairKey("a", "train", 0), Candidate(grid(4, 4, 4), 1))
+    pool.add(PairKey("a", "test", 0), Candidate(grid(3, 3), 1))
+    lesson = set_lesson(tasks, prompter, pool)
+    assert lesson.teaches and lesson.name == "@set"
+    episodes = [lesson._sampler.episode(number)[0] for number in range(60)]
+    assert {episode.key.task_id for episode in episodes} == {"a", "b"}
+    for episode in episodes:
+        grids = [episode.query, episode.output]
+        grids += [g for pair in episode.demonstrations for g in (pair.input, pair.output)]
+        assert len(episode.demonstrations) == 2 and all(g.size == 6 for g in grids)
+    proposed = lesson._sampler.sources[0].pool
+    assert len(proposed[PairKey("a", "train", 0)]) == 1 and not proposed[PairKey("a", "test", 0)]
+    without = [Task(t.id, t.demonstrations, tuple(Pair(pair.input, None) for pair in t.tests)) for t in tasks]
+    one, other = lesson.batch(3, 8), set_lesson(without, prompter, pool).batch(3, 8)
+    for first, second in zip(one, other, strict=True):
+        assert np.array_equal(first.prefix, second.prefix)
+        assert [b.tokens.tolist() for b in first.branches] == [b.tokens.tolist() for b in second.branches]
+
+
+def test_a_set_of_single_demonstrations_teaches_nothing(task, prompter):
+    lesson = set_lesson([Task("one", task.demonstrations[:1], task.tests[:1])], prompter)
+    assert not lesson.teaches and lesson.batch(0, 1) is None
+
+
+def test_tasks_of_a_set_are_composed_as_the_settings_say(task, prompter):
+    sampler = set_lesson([task], prompter, compose_new_task_probability=1.0)._sampler
+    assert any(sampler.sample(number).composition for number in range(10))
 
 
 def test_verdicts_and_writing_are_taught_by_every_prompt_of_verdicts():

@@ -8,6 +8,7 @@ import signal
 import lightning as L
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lightning_arc.arc import DataError
 from lightning_arc.callbacks.generation_writer import GenerationWriter
@@ -50,7 +51,12 @@ def predict(tmp_path):
                 change(module.model)
         options = {"candidates": str(candidates)} if kind == "rank" else {"generate": True}
         data = ArcDataModule(
-            "bundled", tasks=str(tasks), n_views=2, batch_size=1, lessons="test_time" in settings, **options
+            "bundled",
+            tasks=str(tasks),
+            n_views=2,
+            batch_size=1,
+            lessons=settings["test_time"].scope if "test_time" in settings else None,
+            **options,
         )
         trainer = SafeTrainer(
             default_root_dir=str(tmp_path / name),
@@ -129,6 +135,28 @@ def test_a_task_whose_test_time_training_diverges_is_asked_about_with_the_model_
         assert metrics["test_time"] == {"diverged": 3, "diverged_tasks": ["t0", "t1", "t2"]}
         assert sentence in (folder / "report.html").read_text()
         assert json.loads((tmp_path / "plain" / "metrics.json").read_text())["test_time"]["diverged"] == 0
+
+
+@pytest.mark.parametrize("kind", ["rank", "generate"])
+def test_a_whole_set_is_learned_once_before_anything_is_asked_and_no_test_output_with_it(predict, tmp_path, kind):
+    learns = AtTestTime(scope="set", steps=2, trees=2, r=2, learning_rate=1e-2)
+    folder, tasks = predict(kind, "known", test_time=learns), json.loads((tmp_path / "tasks.json").read_text())
+    (adapter,) = (folder / "adapters").iterdir()
+    assert adapter.name == "@set.safetensors"
+    if kind == "rank":
+        first, *others = [json.loads(line) for line in (folder / "evidence-0.jsonl").read_text().splitlines()[1:]]
+        assert first["lesson_tokens"] > 0 and not any(record["lesson_tokens"] for record in others)
+        assert first["seconds"] > max(record["seconds"] for record in others)
+    for task in tasks.values():
+        task["test"][0]["output"] = [[5, 5, 5]]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    other = load_file(predict(kind, "other", test_time=learns) / "adapters" / adapter.name)
+    assert all(torch.equal(p, other[name]) for name, p in load_file(adapter).items())
+    for task in tasks.values():
+        task["train"][0]["output"] = [[5, 5, 5]]
+    (tmp_path / "tasks.json").write_text(json.dumps(tasks))
+    changed = load_file(predict(kind, "changed", test_time=learns) / "adapters" / adapter.name)
+    assert not all(torch.equal(p, changed[name]) for name, p in load_file(adapter).items())
 
 
 @pytest.mark.parametrize(

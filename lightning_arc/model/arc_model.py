@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from lightning_arc.arc import DataError, PairKey
 from lightning_arc.augment.weights import shares
 from lightning_arc.batch import Pack, TreeBatch
+from lightning_arc.lessons import WHOLE_SET
 from lightning_arc.model.accumulation import sum_in_turn
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer, write_answers
@@ -82,7 +83,7 @@ class ArcModel(L.LightningModule):
         stopping: when questions about candidates end; ``null`` asks all of them under ``data.n_views`` views.
         ensemble: further models, whose answers are averaged with this one's: folders of adapters, checkpoints of
             trainings from this model, or folders of whole models that read the same tokens.
-        test_time: how an adapter for each task is trained on its demonstrations before it is asked about; ``null``
+        test_time: how an adapter is trained on the demonstrations of each task, or of all, before it is asked; ``null``
             asks the model as it is.
     """
 
@@ -140,6 +141,7 @@ class ArcModel(L.LightningModule):
         self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
         self._panel: Panel | None = None
+        self._ahead: dict[int, Learned | None] = {}
         self.strict_loading = not self.uses_lora
         self.configure_metrics()
 
@@ -344,9 +346,9 @@ class ArcModel(L.LightningModule):
         """
         if not batch.info:
             return []
-        start = time.perf_counter()
         number, lesson, about = _common(batch.info)
         learned = None if lesson is None else self._learn(number, lesson)
+        start = time.perf_counter()
         diverged = learned is not None and learned.diverged
         with self.panel.asked(number, taught=learned is not None and not diverged) as model:
             if "room" in about[0]:
@@ -361,10 +363,18 @@ class ArcModel(L.LightningModule):
             with finite_answers([(info["question"].key, info["question"].view)]):
                 said.append(answer(**info, shape=shape, scores=own, seconds=seconds))
         said = [replace(record, diverged=diverged) for record in said]
-        return [replace(said[0], lesson_tokens=learned.tokens if learned else 0), *said[1:]]
+        cost = learned or Learned(0)
+        return [replace(said[0], lesson_tokens=cost.tokens, seconds=said[0].seconds + cost.seconds), *said[1:]]
+
+    def on_predict_start(self) -> None:
+        """Let the first process learn a whole set, which the others then read."""
+        if self.test_time is not None and self.test_time.scope == "set":
+            if self.trainer.is_global_zero:
+                self._ahead = {number: self._learn(number, WHOLE_SET) for number in range(len(self.panel.members))}
+            self.trainer.strategy.barrier()
 
     def _learn(self, number: int, key: PairKey) -> Learned | None:
-        """Let a member learn a task's lesson; return what this came to, ``None`` if there is nothing to learn."""
+        """Let a member learn a lesson; return what this came to, ``None`` if there is nothing to learn."""
         data, settings = self.trainer.datamodule, self.test_time
         lesson = data.lesson(key)
         if lesson is None or not settings.steps:
@@ -375,7 +385,8 @@ class ArcModel(L.LightningModule):
             return Pupil(adapters, settings, self._lesson_loss, folder, f"{data.signature}-{self.signature}")
 
         self.panel.let_learn(pupil)
-        return self.panel.learn(number, lesson)
+        learned = self.panel.learn(number, lesson)
+        return self._ahead.pop(number, learned)
 
     def _lesson_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
         return self._batch_loss(model, batch, trained)[0]
@@ -384,7 +395,7 @@ class ArcModel(L.LightningModule):
         """Leave behind what a prediction that did not end left, and refuse settings that do not go together."""
         self.teardown(stage)
         if stage == "predict" and self.trainer.datamodule is not None:
-            check_prediction(self.trainer.datamodule, bool(self.ensemble), self.test_time is not None)
+            check_prediction(self.trainer.datamodule, bool(self.ensemble), self.test_time and self.test_time.scope)
 
     def teardown(self, stage: str) -> None:
         """Leave the model as it was before a prediction."""

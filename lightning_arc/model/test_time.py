@@ -1,15 +1,18 @@
-"""Test-time training: a fresh LoRA adapter for each task, trained on its demonstrations before it is asked about.
+"""Test-time training: a fresh LoRA adapter for a task, or for all, trained on demonstrations before it is asked.
 
 Knows adapters, losses, and lessons as training batches by number. Knows nothing of tasks, prompts or Lightning.
 """
 
+import pickle
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info
 from peft import LoraConfig
 from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
@@ -17,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.nn import Parameter
 from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from lightning_arc.arc.files import whole_file
@@ -33,15 +37,22 @@ NAME = "test_time"
 LONGEST_GRADIENT = 1.0
 """Gradients are clipped to this norm."""
 
+SAVE_SECONDS = 60.0
+"""What is learned of a set is saved this often, so that an interrupted training goes on from there."""
+
 
 @dataclass(frozen=True)
 class AtTestTime:
-    """How a fresh LoRA is trained on each task's demonstrations (Sun et al., 2020; for ARC, Akyürek et al., 2024).
+    """How a fresh LoRA is trained on demonstrations (Sun et al., 2020; for ARC, Akyürek et al., 2024).
 
     Args:
-        steps: steps of AdamW; 0 leaves the model as it is.
+        scope: ``task`` trains one for each task, on its demonstrations; ``set`` one for all tasks that are predicted,
+            on all their demonstrations, before the first question.
+        steps: most steps of AdamW; 0 leaves the model as it is.
+        max_seconds: most seconds of training, each task's or the set's; ``null`` for no limit. What is learned within a
+            limit depends on the machine.
         trees: prompts a step, each with the right output and wrong ones.
-        learning_rate: constant.
+        learning_rate: constant for a task; for a set it falls in a line to 0 at the last step or second.
         r: rank.
         alpha: scale; the update is multiplied by ``alpha / sqrt(r)``.
         target_modules: names of the linear layers that are adapted, or ``all-linear``.
@@ -50,7 +61,9 @@ class AtTestTime:
         DataError: names the setting that is not as it must be.
     """
 
+    scope: Literal["task", "set"] = "task"
     steps: int = 16
+    max_seconds: float | None = None
     trees: int = 2
     learning_rate: float = 2e-4
     r: int = 16
@@ -61,8 +74,18 @@ class AtTestTime:
         for name, least in (("steps", 0), ("trees", 1), ("r", 1), ("alpha", 1)):
             if getattr(self, name) < least:
                 raise DataError(f"model.test_time.{name} is {getattr(self, name)}, expected at least {least}")
+        if self.max_seconds is not None and not self.max_seconds > 0:
+            raise DataError(f"model.test_time.max_seconds is {self.max_seconds}, expected more than 0")
         if not 0 < self.learning_rate < float("inf"):
             raise DataError(f"model.test_time.learning_rate is {self.learning_rate}, expected more than 0")
+
+    def rate(self, step: int, seconds: float) -> float:
+        """Return the learning rate of a step, ``seconds`` after the first one began; 0 if there is none."""
+        timed = self.max_seconds is not None and seconds >= self.max_seconds
+        if step >= self.steps or timed:
+            return 0.0
+        done = max(step / self.steps, seconds / (self.max_seconds or float("inf")))
+        return self.learning_rate * (1 - done if self.scope == "set" else 1)
 
 
 class Teaching(Protocol):
@@ -76,15 +99,17 @@ class Teaching(Protocol):
 
 
 class Learned(NamedTuple):
-    """What the training for a task came to.
+    """What a training came to.
 
     Args:
         tokens: of the training, 0 where it was done before.
-        diverged: whether its loss or its weights were not finite, so that there is no adapter for the task.
+        diverged: whether its loss or its weights were not finite, so that there is no adapter.
+        seconds: of the training, those before an interruption too.
     """
 
     tokens: int
     diverged: bool = False
+    seconds: float = 0.0
 
 
 Loss = Callable[[PreTrainedModel, TreeBatch, list[Parameter]], Tensor]
@@ -92,16 +117,17 @@ Loss = Callable[[PreTrainedModel, TreeBatch, list[Parameter]], Tensor]
 
 
 class Pupil:
-    """A model with a place for one task's adapter, whose own weights are never changed.
+    """A model with a place for one lesson's adapter, whose own weights are never changed.
 
-    The adapter of a task is a pure function of the settings, the model and the lesson. It is kept in a folder, and read
-    from there when the task is asked about again, in this run or in one that goes on from it.
+    The adapter is a pure function of the settings, the model and the lesson, if time does not end the training. It is
+    kept in a folder, and read from there when it is wanted again, in this run or in one that goes on from it. A
+    training that takes longer is saved there now and then, and goes on where it was interrupted.
 
     Args:
         adapters: the model's adapters.
         settings: how it learns.
         loss: what is to become less.
-        folder: where the tasks' adapters are kept, a file a task.
+        folder: where the adapters are kept, a file a lesson.
         signature: names all that they follow from; files of another one are not used.
     """
 
@@ -121,10 +147,10 @@ class Pupil:
         self._diverged: set[str] = set()
 
     def learn(self, name: str, lesson: Teaching, beneath: Sequence[str] = ()) -> Learned:
-        """Let the adapter be that of a task.
+        """Let the adapter be that of a lesson.
 
         Args:
-            name: of the task, and of what else it depends on.
+            name: of the lesson, and of what else it depends on.
             lesson: is asked for as many batches as there are steps, if the adapter is not there yet.
             beneath: adapters that are in use beneath it.
 
@@ -144,16 +170,17 @@ class Pupil:
         torch.clear_autocast_cache()
         with torch.inference_mode(False), torch.enable_grad():
             self._begin(lesson.seed)
-            tokens, finite = self._train(lesson, beneath)
+            learned = self._train(lesson, beneath, path.with_suffix(".training"))
         torch.clear_autocast_cache()
-        if not finite:
+        if learned.diverged:
             self._diverged.add(name)
-            return Learned(tokens, diverged=True)
+            return learned
         with whole_file(path) as temporary:
             own = {key: p.detach().to("cpu").contiguous() for key, p in self._weights.items()}
             temporary.write_bytes(save(own, {"signature": self.signature}))
+        path.with_suffix(".training").unlink(missing_ok=True)
         self._present = name
-        return Learned(tokens)
+        return learned
 
     def _begin(self, seed: int) -> None:
         devices = [p.device for p in self._weights.values() if p.is_cuda][:1]
@@ -163,27 +190,59 @@ class Pupil:
                 if isinstance(layer, LoraLayer) and NAME in layer.lora_A:
                     layer.reset_lora_parameters(NAME, True)
 
-    def _train(self, lesson: Teaching, beneath: Sequence[str]) -> tuple[int, bool]:
-        """Return the tokens that were trained with, and whether all losses and the weights are finite."""
-        trained, tokens = list(self._weights.values()), 0
-        finite = torch.ones((), dtype=torch.bool, device=trained[0].device)
-        rate = self.settings.learning_rate
-        optimizer = make_optimizer("adamw", trained, rate, weight_decay=0.0, betas=(0.9, 0.95))
+    def _train(self, lesson: Teaching, beneath: Sequence[str], saved: Path) -> Learned:
+        """Train the adapter, from where an interrupted training was saved if there is one."""
+        trained, settings = list(self._weights.values()), self.settings
+        optimizer = make_optimizer("adamw", trained, settings.learning_rate, weight_decay=0.0, betas=(0.9, 0.95))
+        step, seconds, tokens = self._resume(optimizer, saved)
+        start = time.monotonic() - seconds
+        last_saved, finite = seconds, torch.ones((), dtype=torch.bool, device=trained[0].device)
         with self.adapters.in_use((*beneath, NAME)) as model, _checkpointing(model):
             for p in trained:
                 p.requires_grad_(True)
-            for step in range(self.settings.steps):
-                batch = lesson.batch(step, self.settings.trees)
+            while rate := settings.rate(step, seconds):
+                batch = lesson.batch(step, settings.trees)
                 if batch is None:
                     break
+                optimizer.param_groups[0]["lr"] = rate
                 loss = self.loss(model, batch.to(trained[0].device), trained)
                 finite &= loss.detach().isfinite()
                 loss.backward()
                 clip_grad_norm_(trained, LONGEST_GRADIENT)
                 optimizer.step()
                 optimizer.zero_grad()
-                tokens += sum(batch.n_tokens)
-        return tokens, bool(finite) and not not_finite(self._weights.items())
+                step, tokens, seconds = step + 1, tokens + sum(batch.n_tokens), time.monotonic() - start
+                if seconds - last_saved > SAVE_SECONDS:
+                    last_saved = seconds
+                    if not finite:
+                        break
+                    self._save(optimizer, saved, step, seconds, tokens)
+                    limit = f" of {settings.max_seconds:.0f}" if settings.max_seconds else ""
+                    rank_zero_info(
+                        f"Test-time training: step {step} of {settings.steps}, {seconds:.0f}{limit} s, loss {loss:.3f}"
+                    )
+        return Learned(tokens, not finite or bool(not_finite(self._weights.items())), seconds)
+
+    def _save(self, optimizer: Optimizer, path: Path, step: int, seconds: float, tokens: int) -> None:
+        state = {"signature": self.signature, "step": step, "seconds": seconds, "tokens": tokens}
+        state |= {"weights": {key: p.detach() for key, p in self._weights.items()}, "optimizer": optimizer.state_dict()}
+        with whole_file(path) as temporary:
+            torch.save(state, temporary)
+
+    def _resume(self, optimizer: Optimizer, path: Path) -> tuple[int, float, int]:
+        """Take over what an interrupted training saved; return its steps, seconds and tokens, 0 if there is nothing."""
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if state["signature"] != self.signature or {*state["weights"]} != {*self._weights}:
+                return 0, 0.0, 0
+            progress = state["step"], state["seconds"], state["tokens"]
+            with torch.no_grad():
+                for key, p in self._weights.items():
+                    p.copy_(state["weights"][key])
+            optimizer.load_state_dict(state["optimizer"])
+        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
+            return 0, 0.0, 0  # none, or a damaged one
+        return progress
 
     def _read(self, path: Path) -> bool:
         """Take an adapter's weights from a file, if it is one that the same training would give."""

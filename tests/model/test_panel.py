@@ -133,11 +133,17 @@ def test_what_an_interrupted_prediction_left_is_gone_before_the_next_run(base, t
 
 
 def test_settings_of_data_and_model_that_do_not_go_together_are_named():
-    check_prediction(SimpleNamespace(generate=False, lessons=True), ensemble=True, learns=True)
-    with pytest.raises(DataError, match=r"data\.lessons is False, expected True"):
-        check_prediction(SimpleNamespace(generate=False, lessons=False), ensemble=False, learns=True)
+    def data(**settings):
+        return SimpleNamespace(**{"generate": False, "leave_one_out": False, "lessons": None} | settings)
+
+    check_prediction(data(lessons="task", leave_one_out=True), ensemble=True, learns="task")
+    check_prediction(data(lessons="set"), ensemble=False, learns="set")
+    with pytest.raises(DataError, match=r"data\.lessons is None, expected task"):
+        check_prediction(data(), ensemble=False, learns="task")
     with pytest.raises(DataError, match=r"model\.ensemble: "):
-        check_prediction(SimpleNamespace(generate=True, lessons=False), ensemble=True, learns=False)
+        check_prediction(data(generate=True), ensemble=True, learns=None)
+    with pytest.raises(DataError, match=r"model\.test_time\.scope: "):
+        check_prediction(data(lessons="set", leave_one_out=True), ensemble=False, learns="set")
 
 
 def test_adapters_of_a_panel_are_taken_off(base, tmp_path):

@@ -151,8 +151,59 @@ def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
     assert torch.equal(scores(one, taught=True), scores(one, taught=False))
 
 
+def test_an_interrupted_training_goes_on_from_what_was_saved_as_if_nothing_had_been(trained, tmp_path, monkeypatch):
+    settings = AtTestTime(scope="set", steps=6, trees=2, learning_rate=1e-2, r=4)
+    whole = pupil(trained, tmp_path / "whole", settings=settings)
+    whole.learn("task", Trees(1), whole.adapters.own)
+    expected = scores(whole, taught=True)
+    whole.adapters.remove()
+    monkeypatch.setattr("lightning_arc.model.test_time.SAVE_SECONDS", -1.0)
+    torn = pupil(trained, tmp_path / "torn", settings=settings)
+
+    class Killed(Trees):
+        def batch(self, number, n_trees):
+            if number == 4:
+                raise KeyboardInterrupt
+            return super().batch(number, n_trees)
+
+    with pytest.raises(KeyboardInterrupt):
+        torn.learn("task", Killed(1), torn.adapters.own)
+    torn.adapters.remove()
+    for signature, steps in (("other", 6), ("s", 2)):
+        again, lesson = pupil(trained, tmp_path / "torn", signature, settings), Trees(1)
+        if signature == "other":  # of another run: from the beginning, and what was saved is replaced
+            kept = (tmp_path / "torn" / "task.training").read_bytes()
+        learned = again.learn("task", lesson, again.adapters.own)
+        assert lesson.asked == steps and learned.seconds > 0
+        assert learned.tokens == sum(sum(Trees(1).batch(number, 2).n_tokens) for number in range(6))
+        assert torch.equal(scores(again, taught=True), expected)
+        again.adapters.remove()
+        assert [path.name for path in (tmp_path / "torn").iterdir()] == ["task.safetensors"]
+        (tmp_path / "torn" / "task.safetensors").unlink()
+        (tmp_path / "torn" / "task.training").write_bytes(kept)
+    (tmp_path / "torn" / "task.training").write_bytes(kept[: len(kept) // 2])
+    again, lesson = pupil(trained, tmp_path / "torn", settings=settings), Trees(1)
+    again.learn("task", lesson, again.adapters.own)
+    assert lesson.asked == 6 and torch.equal(scores(again, taught=True), expected)
+
+
+def test_a_training_ends_within_its_seconds(model, tmp_path):
+    use_tree_attention(model)
+    one, lesson = pupil(model.eval(), tmp_path, settings=AtTestTime(steps=10**9, max_seconds=0.5, r=4)), Trees(1)
+    learned = one.learn("task", lesson)
+    assert 0.5 <= learned.seconds < 5 and 1 < lesson.asked < 1000
+
+
+def test_the_rate_of_a_set_falls_with_its_steps_or_seconds_whichever_are_sooner_over():
+    whole = AtTestTime(scope="set", steps=10, max_seconds=100.0, learning_rate=1.0)
+    rates = [whole.rate(*at) for at in ((0, 0.0), (4, 20.0), (4, 75.0), (10, 20.0), (4, 100.0))]
+    assert rates == pytest.approx([1.0, 0.6, 0.25, 0.0, 0.0])
+    alone = AtTestTime(steps=10, learning_rate=1.0)
+    assert [alone.rate(step, 1e9) for step in (0, 9, 10)] == [1.0, 1.0, 0.0]
+
+
 @pytest.mark.parametrize(
-    ("name", "value"), [("steps", -1), ("trees", 0), ("r", 0), ("alpha", 0), ("learning_rate", 0.0)]
+    ("name", "value"), [("max_seconds", 0), ("steps", -1), ("trees", 0), ("r", 0), ("alpha", 0), ("learning_rate", 0.0)]
 )
 def test_settings_that_cannot_be_are_named(name, value):
     with pytest.raises(DataError, match=rf"test_time\.{name} is {value}"):
