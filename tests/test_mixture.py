@@ -65,6 +65,18 @@ def test_evaluation_tasks_among_those_of_arc_agi_2_are_dropped_and_counted_in_on
     assert len(allowed.tasks) == 1000
 
 
+def test_only_validated_tasks_are_left_out_of_a_dataset_that_is_not_held_out(tmp_path, told):
+    tasks = read_tasks(TRAINING)
+    held_out = [task_id for task_id in tasks if id_share(task_id) < 0.1]
+    validated = [tasks[task_id] for task_id in held_out[:5]]
+    pairs = tasks[held_out[0]].demonstrations
+    # of a rule that is validated, of one that is held out and not validated, and of another
+    path = write_pools(tmp_path / "made.json", **{f"{held_out[0]}_1000": pairs, held_out[5]: pairs, "x": pairs})
+    datasets = [Dataset(TRAINING), Dataset(str(path), hold_out=False)]
+    training, made = read_mixture(datasets, "skip", 0.1, validated, allow=True)
+    assert set(training.tasks.ids) == set(tasks) - set(held_out) and made.tasks.ids == [held_out[5], "x"]
+
+
 def test_generators_and_variations_of_a_task_that_leaks_are_dropped_in_every_source(tmp_path, judged, told):
     tasks = read_tasks(TRAINING)
     other = tasks["007bbfb7"].demonstrations

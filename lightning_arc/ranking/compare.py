@@ -14,6 +14,7 @@ from lightning_arc.arc import DataError, add_right_outputs, leave_one_out, read_
 from lightning_arc.arc.files import whole_file, write_json
 from lightning_arc.arc.outputs import check_file
 from lightning_arc.ranking.evidence import Evidence, counted, gather
+from lightning_arc.ranking.judged import is_judged
 from lightning_arc.ranking.metrics import asked_views, file_order, score_rankings
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS, Votes
@@ -124,6 +125,8 @@ def compare_evidence(
     rows += [row(None, name, None, bare, [r.rank(e) for e in bare]) for name, r in rankers.items() if not r.kinds]
     for run, evidence in by_run.items():
         for name, ranker in rankers.items():
+            if ranker in RANKERS.values() and not any(is_judged(e, ranker) for e in evidence):
+                continue  # what is simple has a row where a model said what it goes by
             most = asked_views(evidence, ranker.kinds)
             for n in sorted({min(n, most) for n in views or (most,)} - {0}):
                 first = [e.first_views(n) for e in evidence]

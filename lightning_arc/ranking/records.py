@@ -206,7 +206,7 @@ def decode_evidence(value: Any) -> ViewEvidence | None:
             int(value.get("lesson_tokens", 0)),
             None if limit is None else int(limit),
             bool(value.get("diverged", False)),
-            _floats(value.get("mismatches", [])),
+            tuple(_floats(value.get("mismatches", []))),
         )
     except (ValueError, KeyError, TypeError, OverflowError, AttributeError):
         return None

@@ -187,7 +187,11 @@ def test_a_selection_has_its_own_line_and_judges_that_were_not_asked_have_none(
             choices = (Choice((0, 1, 2), (-2.0, -1.0, -0.5)),)
             e.take(ViewEvidence(e.key, view, nothing, nothing, 50, 10, 0.1, selections=choices))
     metrics, out, page = written(tmp_path, evidence, capsys, Selection())
-    assert set(metrics["methods"]) == {"vote", "selection"} and metrics["not_asked"] == ["verifier", "likelihood"]
+    assert set(metrics["methods"]) == {"vote", "selection"} and metrics["not_asked"] == [
+        "verifier",
+        "likelihood",
+        "mismatches",
+    ]
     assert len(metrics["methods"]["selection"]["curve"]) == 2
     assert "verifier" not in out and [row[0].strip() for row in cells(page)[2:]] == ["vote", "selection"]
     assert "selection, 2 views, 720 tokens: 100.0%" in page and "verifier, " not in page

@@ -1,12 +1,14 @@
 """Optimizers and schedules by name."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
 from lightning_arc.arc import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Lora, load_base
-from lightning_arc.model.optimizers import make_optimizer, make_schedule
+from lightning_arc.model.optimizers import make_optimizer, make_schedule, use_settings
 
 PARAMETERS = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))]
 
@@ -14,6 +16,62 @@ PARAMETERS = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.one
 def test_only_matrices_decay():
     optimizer = make_optimizer("adamw", PARAMETERS, 0.1, 0.5, (0.9, 0.95))
     assert [(len(g["params"]), g["weight_decay"]) for g in optimizer.param_groups] == [(1, 0.5), (1, 0.0)]
+
+
+def weights() -> list[torch.nn.Parameter]:
+    draw = torch.Generator().manual_seed(0)
+    shapes = (8, 4), (4, 6), (6,), (5, 4)  # two matrices, a norm, an embedding
+    return [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+
+
+def descend(optimizers, parameters, steps: int) -> None:
+    for step in range(steps):
+        for p in parameters:
+            p.grad = torch.sin(p.detach() + step)
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+def test_muon_updates_matrices_as_torchs_and_all_else_as_adamw():
+    one, other = weights(), weights()
+    both = make_optimizer("muon", one, 0.1, 0.5, (0.9, 0.95), embeddings=one[3:])
+    muon = torch.optim.Muon(other[:2], 0.1, 0.5, adjust_lr_fn="match_rms_adamw")
+    groups = [{"params": other[3:], "weight_decay": 0.5}, {"params": other[2:3], "weight_decay": 0.0}]
+    adamw = torch.optim.AdamW(groups, 0.1, betas=(0.9, 0.95), fused=True)
+    descend([both], one, 3)
+    descend([muon, adamw], other, 3)
+    assert all(torch.equal(p, q) for p, q in zip(one, other, strict=True))
+
+
+def test_muon_goes_on_from_its_state_with_a_schedule():
+    one, other = weights(), weights()
+    first = make_optimizer("muon", one, 0.1, 0.5, (0.9, 0.95), embeddings=one[3:])
+    schedule = make_schedule("stable", first, 0, 10)
+    descend([first], one, 3)
+    again = make_optimizer("muon", other, 0.7, 0.5, (0.9, 0.95), embeddings=other[3:])
+    with torch.no_grad():
+        for p, q in zip(other, one, strict=True):
+            p.copy_(q)
+    again.load_state_dict(deepcopy(first.state_dict()))
+    for optimizer, parameters in ((first, one), (again, other)):
+        descend([optimizer], parameters, 2)
+    assert all(torch.equal(p, q) for p, q in zip(one, other, strict=True))
+    use_settings(schedule, 0.2, 0.3, (0.9, 0.95))
+    assert [(g["lr"], g["weight_decay"]) for g in first.param_groups] == [(0.2, 0.3), (0.2, 0.3), (0.2, 0.0)]
+
+
+def test_muon_of_matrices_alone_or_of_none_is_one_optimizer():
+    assert isinstance(make_optimizer("muon", weights()[:2], 0.1, 0.0, (0.9, 0.95)), torch.optim.Muon)
+    assert isinstance(make_optimizer("muon", weights()[2:3], 0.1, 0.0, (0.9, 0.95)), torch.optim.AdamW)
+
+
+def test_a_stable_schedule_falls_over_the_last_fifth_and_can_be_prolonged_until_then():
+    def rates(steps: int) -> list[float]:
+        factor = make_schedule("stable", make_optimizer("adamw", weights(), 1.0, 0.0, (0.9, 0.95)), 2, steps)
+        return [factor.lr_lambdas[0](step) for step in range(steps + 1)]
+
+    assert rates(10) == pytest.approx([0, 0.5, 1, 1, 1, 1, 1, 1, 1, 0.5, 0])
+    assert rates(20)[:16] == rates(40)[:16] and rates(20)[18] == pytest.approx(0.5)
 
 
 def test_a_schedule_that_falls_needs_an_end():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -201,14 +202,23 @@ def test_every_record_comes_back_from_json_as_it_was(data: st.DataObject) -> Non
     asked = st.none() | st.sets(st.integers(0, 2)).map(tuple)
     choices = st.lists(choice, max_size=3).map(tuple)
     drawn = st.builds(ViewEvidence, st.just(KEY), whole, values, values, whole, whole, seconds, whole, asked, choices)
-    record = data.draw(drawn)
+    record = replace(data.draw(drawn), mismatches=data.draw(st.just(()) | values.map(tuple)))
     back = decode_evidence(json.loads(json.dumps(encode_evidence(record), allow_nan=False)))
     assert repr(back) == repr(record)
 
 
+def test_mismatches_are_merged_and_a_record_without_them_counts_as_unknown() -> None:
+    one = ViewEvidence(KEY, 0, [1.0, 2.0, math.nan], [0.0] * 3, candidates=(0, 1), mismatches=(3.0, 4.0, math.nan))
+    two = ViewEvidence(KEY, 0, [math.nan, 5.0, 6.0], [0.0] * 3, candidates=(1, 2), mismatches=(math.nan, 7.0, 8.0))
+    old = ViewEvidence(KEY, 1, [1.0, 2.0, 3.0], [0.0] * 3)
+    known = three().with_records([one, two, old])
+    np.testing.assert_array_equal(known.mismatches, [[3.0, 4.0, 8.0], [math.nan] * 3])
+    assert not three().take(ViewEvidence(KEY, 0, [1.0] * 3, [1.0] * 3, mismatches=(1.0,)))
+
+
 def test_a_record_of_an_earlier_version_is_of_one_model_that_was_asked_about_all() -> None:
     old = encode_evidence(records(1)[0])
-    old = {name: old[name] for name in old if name not in ("member", "candidates", "selections")}
+    old = {name: old[name] for name in old if name not in ("member", "candidates", "selections", "mismatches")}
     record = decode_evidence(old)
     assert (record.member, record.candidates, record.selections) == (0, None, ())
     assert record.answers(Question(KEY, 0, (0, 1)))

@@ -152,7 +152,7 @@ def test_pairs_that_were_left_out_are_fitted_to_like_test_inputs(
     printed = capsys.readouterr().out
     assert "30 test inputs and 30 demonstration pairs of training tasks, 60 solvable" in printed
     assert "verifier" in printed and not any(line.startswith("│ vote") for line in printed.splitlines())
-    assert list(fitted.weights) == ["verifier", "likelihood"] and fitted.weights["verifier"] > 0
+    assert list(fitted.weights) == ["verifier", "likelihood", "mismatches"] and fitted.weights["verifier"] > 0
 
 
 def test_evidence_about_other_candidates_is_refused_whichever_way_the_right_output_was_forgotten(

@@ -113,12 +113,12 @@ def test_accuracies_over_judged_test_inputs_leave_out_what_no_model_answered(sai
 def test_methods_that_were_not_asked_have_no_figures_and_are_named(said: Any) -> None:
     bare = [said([], votes=[1, 2], correct=[True, False])]
     metrics = score_methods(bare, RANKERS, "vote")
-    assert list(metrics["methods"]) == ["vote"] and metrics["not_asked"] == ["verifier", "likelihood"]
+    assert list(metrics["methods"]) == ["vote"] and metrics["not_asked"] == ["verifier", "likelihood", "mismatches"]
     chosen = score_methods(bare, RANKERS, "verifier")  # asked in vain
-    assert list(chosen["methods"]) == ["vote", "verifier"] and chosen["not_asked"] == ["likelihood"]
+    assert list(chosen["methods"]) == ["vote", "verifier"] and chosen["not_asked"] == ["likelihood", "mismatches"]
     assert chosen["methods"]["verifier"]["judged"]["top1"] is None
     verdicts = score_methods([said([[0, 1]], correct=[True, False])], RANKERS, "vote")
-    assert list(verdicts["methods"]) == ["vote", "verifier"] and verdicts["not_asked"] == ["likelihood"]
+    assert list(verdicts["methods"]) == ["vote", "verifier"] and verdicts["not_asked"] == ["likelihood", "mismatches"]
 
 
 def of(p: list[float], correct: list[bool] | None, key: PairKey) -> tuple[Evidence, Ranking]:

@@ -15,7 +15,7 @@ from lightning_arc.ranking.calibration import Isotonic, Temperature
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.means import DECIMALS, paired_means
 from lightning_arc.ranking.ranker import Ranker, Ranking
-from lightning_arc.ranking.rankers import Combined, Ensemble, Likelihood, Verifier, Votes
+from lightning_arc.ranking.rankers import Combined, Ensemble, Likelihood, Mismatches, Verifier, Votes
 from lightning_arc.ranking.records import Question, ViewEvidence
 
 RANKERS = {
@@ -256,6 +256,17 @@ def test_settings_name_any_ranker_by_its_class(given: Any, kind: type) -> None:
 
 def test_a_ranker_of_somebodys_own_orders_as_it_likes(said: Any) -> None:
     assert Backwards().rank(said([[0, 0, 0]])).order.tolist() == [2, 1, 0]
+
+
+def test_the_fewest_mismatches_come_first_and_weigh_in_a_combination(said: Any) -> None:
+    evidence = said([[0.0] * 3, [0.0] * 3])
+    for view, counts in enumerate(([5.0, 1.0, math.nan], [3.0, 2.0, math.nan])):
+        evidence.take(ViewEvidence(evidence.key, view + 2, [0.0] * 3, [0.0] * 3, mismatches=counts))
+    ranking = Mismatches().rank(evidence)
+    assert ranking.order.tolist() == [1, 0, 2] and ranking.score[:2].tolist() == [-4.0, -1.5]
+    combined = Combined({"mismatches": 2.0, "order": 1.0})
+    assert combined.kinds == ("verify",)
+    np.testing.assert_allclose(combined.rank(evidence).score, [-8, -3 - math.log(2), -8 - math.log(3)])
 
 
 @pytest.mark.parametrize(
