@@ -28,7 +28,8 @@ ATTEMPTS = 2
 
 MEANING = {
     "MRR": "mean reciprocal rank of the right output",
-    "AUROC": "how well p tells right candidates from wrong ones: the area under the ROC curve",
+    "AUROC": "share of a test input's wrong candidates that are below the right one, ties half: the area under the ROC "
+    "curve within test inputs, in the mean",
     "ECE": "expected calibration error of p, in 15 bins",
     "score": "as ARC counts it: a point a task, shared by its test inputs, over all tasks",
     "expected (calibrated)": "the score that is expected: the sum of p over the candidates that are sent, of methods "

@@ -25,7 +25,7 @@ class Fitted(Combined):
             do. Of the bundled weights those without the order are taken where it does not.
 
     Raises:
-        DataError: if there is no such file or no combined ranker in it, or one that goes by the order where it is not to.
+        DataError: if there is no such file or no combined ranker in it, or if it goes by the order where it is not to.
     """
 
     def __init__(self, path: str | None = None, order: bool = True) -> None:

@@ -37,6 +37,24 @@ def reciprocal_ranks(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) 
     return np.array([1 / (1 + order.index(e.correct.index(True))) for e, order in pairs], float)
 
 
+def within_aurocs(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
+    """Return the share of wrong candidates that score below the right one, ties half, for each solvable test input.
+
+    What has no score is below all that has one; where there is none, the order counts. Test inputs without a wrong
+    candidate are left out.
+    """
+    found = []
+    for e, ranking in zip(evidence, rankings, strict=True):
+        if e.solvable and not all(e.correct):
+            score = ranking.score
+            if np.isnan(score).all():
+                score = -np.argsort(ranking.order).astype(float)
+            score, right = np.where(np.isnan(score), -np.inf, score), np.array(e.correct, bool)
+            best = score[right].max()
+            found.append(float(np.mean((score[~right] < best) + 0.5 * (score[~right] == best))))
+    return np.array(found, float)
+
+
 def bootstrap_interval(
     values: NDArray[np.floating], groups: Sequence[str], level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
@@ -198,9 +216,9 @@ def accuracies(
         against: rankings of other methods by name.
 
     Returns:
-        A dict with ``top1`` and ``top2`` with their intervals ``…_ci``, ``mrr``, ``auroc`` and ``ece``, all null where
-        outputs are unknown. Against a method ``NAME``, ``top1_minus_NAME`` and ``top2_minus_NAME`` are paired
-        differences, with their intervals.
+        A dict with ``top1``, ``top2`` and ``auroc_within`` (see `within_aurocs`) with their intervals ``…_ci``,
+        ``mrr``, ``auroc`` and ``ece``, all null where outputs are unknown. Against a method ``NAME``,
+        ``top1_minus_NAME`` and ``top2_minus_NAME`` are paired differences, with their intervals.
     """
     tasks = [e.key.task_id for e in evidence if e.solvable]
     entry: dict[str, Any] = {}
@@ -211,6 +229,8 @@ def accuracies(
             entry |= _mean(f"top{k}_minus_{name}", right - hits(evidence, others, k), tasks)
     reciprocal = reciprocal_ranks(evidence, rankings)
     entry["mrr"] = float(reciprocal.mean()) if len(reciprocal) else None
+    several = [e.key.task_id for e in evidence if e.solvable and not all(e.correct)]
+    entry |= _mean("auroc_within", within_aurocs(evidence, rankings), several)
     return entry | verdict_metrics(evidence, rankings)
 
 

@@ -47,7 +47,7 @@ def figures(entry: Mapping[str, Any]) -> list[str]:
         share(entry["top1"], entry["top1_ci"]),
         share(entry["top2"], entry["top2_ci"]),
         share(entry.get("top2_minus_vote"), entry.get("top2_minus_vote_ci"), "+"),
-        *(number(entry[name], 3) for name in ("mrr", "auroc", "ece")),
+        *(number(entry[name], 3) for name in ("mrr", "auroc_within", "ece")),
         *(number(entry[name], 1) for name in ("score", "expected_score")),
         f"{entry['views']:.3g}" if asked else "-",
         _tokens(entry) if asked else "-",

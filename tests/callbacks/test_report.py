@@ -64,7 +64,7 @@ def test_the_printed_table_and_the_page_tell_what_metrics_json_holds(
         assert title in out, title
     assert [row[0].strip() for row in rows] == ["order of the file", "vote", "verifier", "likelihood"]
     (printed,) = (line for line in out.splitlines() if line.startswith("verifier *"))
-    figures = [f"{verifier[name]:.3f}" for name in ("mrr", "auroc", "ece")]
+    figures = [f"{verifier[name]:.3f}" for name in ("mrr", "auroc_within", "ece")]
     figures += [f"{verifier['score']:.1f}", f"{verifier['expected_score']:.1f}", "+100.0%"]
     for figure in figures:
         assert figure in printed and any(figure in cell for cell in rows[2]), figure

@@ -18,6 +18,7 @@ from lightning_arc.ranking.metrics import (
     expected_score,
     score_methods,
     verdict_metrics,
+    within_aurocs,
 )
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS, Combined, Ensemble, Likelihood, Selection, Verifier, Votes
@@ -76,7 +77,18 @@ def test_unknown_outputs_give_no_accuracy_but_what_calibrated_probabilities_let_
     metrics = score_methods(evidence, RANKERS | {"combined": fitted}, "combined")
     assert metrics["n_solvable"] is None and metrics["methods"]["combined"]["judged"]["n_solvable"] is None
     for name, method in metrics["methods"].items():
-        names = ("top1", "top1_ci", "top2", "top2_ci", "top2_minus_file", "mrr", "auroc", "ece", "score")
+        names = (
+            "top1",
+            "top1_ci",
+            "top2",
+            "top2_ci",
+            "top2_minus_file",
+            "mrr",
+            "auroc",
+            "auroc_within",
+            "ece",
+            "score",
+        )
         assert {method[name] for name in names} == {None}
         assert (method["expected_score"] is None) == (name != "combined")
     assert 0 <= metrics["methods"]["combined"]["expected_score"] <= 1
@@ -177,6 +189,19 @@ def test_a_ranker_that_asks_other_questions_has_its_own_views_costs_and_curve(sa
     assert "curve" not in methods["vote"]
 
 
+def test_auroc_within_compares_the_right_output_with_wrong_ones_of_the_same_test_input(said: Any) -> None:
+    evidence = [
+        said([[1, 0, 1, math.nan]], correct=[True, False, False, False], task_id="a"),  # above two, beside one
+        said([[5, 9]], correct=[True, False], task_id="b"),
+        said([[5]], votes=[1], correct=[True], task_id="c"),  # nothing to compare with
+        said([[5, 1]], correct=[False, False], task_id="d"),
+    ]
+    rankings = [Verifier().rank(e) for e in evidence]
+    assert within_aurocs(evidence, rankings).tolist() == [pytest.approx(2.5 / 3), 0.0]
+    found = score_methods(evidence, RANKERS, "vote")["methods"]["verifier"]
+    assert found["auroc_within"] == pytest.approx(1.25 / 3) and found["auroc_within_ci"] == [0, pytest.approx(2.5 / 3)]
+
+
 def test_views_that_were_asked_but_not_answered_are_not_counted_as_used(said: Any) -> None:
     evidence = [said([[1, math.nan], [math.nan] * 2, [0, 1]]), said([[0, 1]], task_id="u"), said([], votes=[])]
     assert score_methods(evidence, RANKERS, "verifier")["methods"]["verifier"]["views"] == 1.5
@@ -190,6 +215,7 @@ def test_the_order_of_the_file_is_a_method_beside_the_others(said: Any) -> None:
     file = metrics["file_order"]
     assert (file["top1"], file["top2"], file["mrr"], file["score"]) == (0.5, 0.5, pytest.approx(2 / 3), 1)
     assert file["auroc"] is None and file["ece"] is None and file["expected_score"] is None
+    assert file["auroc_within"] == 0.5  # first and last of three
     assert file["top1_minus_vote"] == 0 and list(metrics["methods"]) == ["vote"]
 
 
