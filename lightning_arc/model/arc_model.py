@@ -21,16 +21,15 @@ from transformers import PreTrainedModel
 
 from lightning_arc.arc import DataError, PairKey
 from lightning_arc.augment.weights import shares
-from lightning_arc.batch import Pack, TreeBatch
+from lightning_arc.batch import TreeBatch
 from lightning_arc.lessons import WHOLE_SET
-from lightning_arc.model.accumulation import sum_in_turn
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer, write_answers
+from lightning_arc.model.batch_loss import batch_loss
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding
 from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
 from lightning_arc.model.finite import finite_answers
-from lightning_arc.model.head import Head, weighted_loss
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_model
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
@@ -40,13 +39,13 @@ from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
 from lightning_arc.model.test_time import AtTestTime, Learned, Pupil
 from lightning_arc.model.tree_attention import Way, use_tree_attention
-from lightning_arc.model.tree_forward import pack_hidden
 from lightning_arc.model.validation_metrics import ValidationMetrics
 from lightning_arc.model.vocabulary import trim
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.positions import GridRows
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind
+from lightning_arc.ranking.fitted import Fitted, warn_of_other_model
 from lightning_arc.ranking.ranker import Ranker
 from lightning_arc.ranking.rankers import Ensemble, Verifier
 from lightning_arc.ranking.records import ViewEvidence
@@ -273,33 +272,13 @@ class ArcModel(L.LightningModule):
 
     def training_step(self, batch: TreeBatch, batch_idx: int) -> Tensor:
         """Return the loss: per prompt kind the weighted mean over its targets, summed with the kinds' weights."""
-        loss, sums, totals = self._batch_loss(self.causal_lm, batch, self.trained)
+        loss, sums, totals = batch_loss(self.causal_lm, batch, self.trained, self.kind_weights, self.attention)
         for kind in batch.kinds:
             of_kind = {"loss": sums[0, kind] / totals[kind], "accuracy": sums[1, kind] / totals[kind]}
             self._recent.add({f"train/{kind.label}/{name}": value for name, value in of_kind.items()})
         self._recent.add({f"data/{name}": value for name, value in batch.stats.items()})
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.shapes))
         return loss
-
-    def _batch_loss(
-        self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return a batch's loss; by kind, ``(2, kinds)`` weighted sums of its targets' losses and hits, and weights."""
-        wanted = self.kind_weights.float()
-        totals = torch.zeros_like(wanted)
-        for pack in batch.packs:
-            totals = totals.index_add(0, pack.kinds, pack.weights)
-        of_target = (wanted / totals).where(totals > 0, 0)
-        losses = [partial(self._pack_loss, model, pack, of_target) for pack in batch.packs]
-        return *sum_in_turn(losses, trained), totals
-
-    def _pack_loss(self, model: PreTrainedModel, pack: Pack, of_target: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the loss of a pack, and ``(2, kinds)`` weighted sums of its targets' losses and hits."""
-        hidden = pack_hidden(model.get_decoder(), pack, self.attention)[pack.places]
-        weights = pack.weights * of_target[pack.kinds]
-        loss, losses, hits = weighted_loss(Head.of(model), hidden, pack.targets, weights)
-        both = torch.stack([losses.float(), hits.float()]) * pack.weights
-        return loss, both.new_zeros(2, len(of_target)).index_add_(1, pack.kinds, both)
 
     def on_train_batch_end(self, outputs: Any, batch: TreeBatch, batch_idx: int) -> None:
         """Log means over the steps since the last time; a single step has few prompts of each kind."""
@@ -389,11 +368,13 @@ class ArcModel(L.LightningModule):
         return self._ahead.pop(number, learned)
 
     def _lesson_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
-        return self._batch_loss(model, batch, trained)[0]
+        return batch_loss(model, batch, trained, self.kind_weights, self.attention)[0]
 
     def setup(self, stage: str) -> None:
         """Leave behind what a prediction that did not end left, and refuse settings that do not go together."""
         self.teardown(stage)
+        if stage == "predict" and isinstance(self.ranker, Fitted) and self.ranker.path is None:
+            warn_of_other_model(self.source)
         if stage == "predict" and self.trainer.datamodule is not None:
             check_prediction(self.trainer.datamodule, bool(self.ensemble), self.test_time and self.test_time.scope)
 

@@ -24,7 +24,7 @@ from lightning_arc.arc.files import whole_file
 from lightning_arc.arc.outputs import check_file
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.evidence import Evidence, counted, gather
-from lightning_arc.ranking.fitting import cross_validated, fit_calibration, fit_combined
+from lightning_arc.ranking.fitting import best_penalty, cross_validated, fit_calibration, fit_combined
 from lightning_arc.ranking.metrics import score_methods
 from lightning_arc.ranking.ranker import Ranker, Ranking
 from lightning_arc.ranking.rankers import RANKERS, Combined
@@ -66,7 +66,7 @@ def fit(
     with_right_output: bool = False,
     sources: list[Literal["verifier", "likelihood", "mismatches", "votes", "solver", "order"]] | None = None,
     calibration: Literal["temperature", "isotonic"] = "temperature",
-    l2: float = 0.01,
+    l2: float | None = None,
     folds: int = 10,
     seed: int = 0,
     allow_evaluation: bool = False,
@@ -83,7 +83,8 @@ def fit(
             votes nor order, is weighed then, and probabilities are those of pairs whose right output is proposed.
         sources: what is weighed, see `Combined`; all but ``solver`` if not given.
         calibration: how probabilities are made to come true, fitted on rankings of tasks left out.
-        l2: penalty of the squared weights.
+        l2: penalty of the squared weights, in units of the standard deviation of what is weighed; ``null`` takes the
+            one that does best on tasks left out.
         folds: parts into which tasks are divided, each left out in turn.
         seed: of the division.
         allow_evaluation: whether tasks of ARC's evaluation sets may be fitted to.
@@ -106,11 +107,13 @@ def fit(
     if not allow_evaluation:
         refuse_evaluation(used)
     gathered = [e for e in gather_pairs(used, read_candidates(candidates, used), said, with_right_output) if e.records]
+    l2 = best_penalty(gathered, weighed, folds, seed) if l2 is None else l2
     left_out = cross_validated(gathered, weighed, l2, folds, seed)
     calibrated = fit_calibration(gathered, left_out, calibration)
     fitted = fit_combined(gathered, weighed, l2)
     fitted.calibration = calibrated
     print_report(gathered, left_out, fitted, [name for name in RANKERS if not with_right_output or name in MODELS])
+    print(f"penalty of squared weights: {l2:g}")
     write_ranker(fitted, Path(out))
     return fitted
 

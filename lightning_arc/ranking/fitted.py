@@ -3,6 +3,7 @@
 Knows rankers and the files that `lightning_arc.ranking.fit` writes. Knows nothing of models.
 """
 
+import warnings
 from pathlib import Path
 
 from jsonargparse import ArgumentError, ArgumentParser
@@ -52,3 +53,13 @@ def read_ranker(path: Path) -> Combined:
     if not isinstance(made, Combined):
         raise DataError(f"{path}: no combined ranker (model.ranker.path)")
     return made
+
+
+def warn_of_other_model(source: str) -> None:
+    """Warn where the ranker that was fitted with the bundled model ranks with another one, from ``source``."""
+    if source != "bundled":
+        warnings.warn(
+            f"{source}: the default ranker was fitted with the bundled model; fit one with this model "
+            "(python -m lightning_arc.ranking.fit) or set model.ranker",
+            stacklevel=2,
+        )

@@ -15,6 +15,12 @@ from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.ranker import Ranking, logits
 from lightning_arc.ranking.rankers import Combined, signals
 
+PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+"""Penalties that are tried, the largest first, which is taken where several do as well."""
+
+SMALLEST = 1e-9
+"""A right output counts as no less likely than this, so that a single test input does not decide."""
+
 
 def fit_combined(evidence: Sequence[Evidence], sources: Sequence[str], l2: float = 0.01) -> Combined:
     """Fit weights by a conditional logit (McFadden, 1974) with "none of them" as a further choice.
@@ -56,6 +62,27 @@ def fit_combined(evidence: Sequence[Evidence], sources: Sequence[str], l2: float
     weights = found.x[:-1] / scale
     named = {source: float(weight) for source, weight in zip(sources, weights, strict=True)}
     return Combined(named, none=float(found.x[-1] + levels @ weights))
+
+
+def best_penalty(evidence: Sequence[Evidence], sources: Sequence[str], folds: int = 10, seed: int = 0) -> float:
+    """Return the penalty of `PENALTIES` by which right outputs of tasks left out are likeliest.
+
+    Args:
+        evidence: of test inputs with known outputs.
+        sources: see `fit_combined`.
+        folds: see `cross_validated`.
+        seed: see `cross_validated`.
+    """
+
+    def loss(l2: float) -> float:
+        total = 0.0
+        for e, ranking in zip(evidence, cross_validated(evidence, sources, l2, folds, seed), strict=True):
+            p = ranking.p_correct
+            right = p[e.correct.index(True)] if e.solvable else 1 - p.sum()
+            total -= np.log(max(right, SMALLEST))
+        return total
+
+    return min(PENALTIES, key=loss)
 
 
 def cross_validated(

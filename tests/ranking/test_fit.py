@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lightning_arc.arc import Candidate, DataError, PairKey, read_tasks
 from lightning_arc.ranking.calibration import Isotonic, Temperature
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.fit import fit
-from lightning_arc.ranking.fitting import cross_validated, fit_combined
+from lightning_arc.ranking.fitting import best_penalty, cross_validated, fit_combined
 from lightning_arc.ranking.metrics import hits
 from lightning_arc.ranking.ranker import Ranker
 from lightning_arc.ranking.rankers import Verifier, Votes
@@ -64,6 +65,14 @@ def test_what_tells_nothing_gets_little_weight_and_never_less_than_none() -> Non
 def test_more_penalty_gives_less_weight() -> None:
     sizes = [sum(fit_combined(drawn(200), list(WEIGHTS), l2).weights.values()) for l2 in (1e-3, 1.0, 1000.0)]
     assert sizes[0] > sizes[1] > sizes[2]
+
+
+def test_the_penalty_that_does_best_on_tasks_left_out_is_taken() -> None:
+    sources = list(WEIGHTS)
+    assert best_penalty(drawn(60, noise=True), sources) > best_penalty(drawn(1000), sources)
+    same = [replace(e, correct=[False] * len(e.candidates)) for e in drawn(20)]
+    with pytest.raises(DataError, match="nothing to fit to"):
+        best_penalty(same, sources)
 
 
 def test_ranking_by_all_beats_ranking_by_one_on_tasks_left_out() -> None:
