@@ -276,7 +276,7 @@ def test_one_command_ranks_by_any_ranker_and_asks_what_it_needs(repo_root, tmp_p
         "--trainer.accelerator=cpu",
     )
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    judges = {"verifier", "likelihood"} if "log_odds" in asked else set()
+    judges = {"verifier", "likelihood", "mismatches"} if "log_odds" in asked else set()
     assert metrics["chosen"] == chosen and set(metrics["methods"]) == {"vote", *judges, chosen}
     _, *records = map(json.loads, (tmp_path / "out" / "evidence-0.jsonl").read_text().splitlines())
     assert len(records) == (4 if asked else 0)  # two test inputs under two views
@@ -423,7 +423,7 @@ def test_an_ensemble_asks_every_model_and_averages(repo_root, tmp_path):
     rank = (*rank, "--data.n_views=2", "--trainer.accelerator=cpu", "--model.model_path=null", TINY[0])
 
     def ranked(name: str, *arguments: str) -> dict:
-        run(repo_root, *rank, *arguments, f"--trainer.default_root_dir={tmp_path / name}")
+        run(repo_root, *rank, "--model.ranker=Verifier", *arguments, f"--trainer.default_root_dir={tmp_path / name}")
         lines = (tmp_path / name / "ranking.jsonl").read_text().splitlines()
         found = {}
         for line in map(json.loads, lines):
