@@ -215,7 +215,8 @@ class ArcDataModule(L.LightningDataModule):
             judged = self.evaluation_tasks + ([self.tasks] if self.tasks else [])
             tasks = [task for path in judged for task in read_all_tasks(path, self.oversized_tasks).values()]
             how = self.oversized_tasks, self.held_out_fraction, [*self._val_tasks, *tasks]
-            sources = read_mixture(self.train_datasets, *how, self.drop_leaks, self.allow_leaks, self.trainer)
+            how += self.drop_leaks, self.allow_leaks, self.trainer, self._val_tasks
+            sources = read_mixture(self.train_datasets, *how)
             self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
             programs = [prompt for prompt in self._sampler.prompts if PROMPTS[prompt] in FROM_CODE]
             if programs and not self.prompter.writes_code:

@@ -35,6 +35,7 @@ def read_mixture(
     drop: bool = False,
     allow: bool = False,
     trainer: L.Trainer | None = None,
+    validated: Sequence[Task] = (),
 ) -> list[Source]:
     """Read training datasets, without held-out tasks and, if so wished, without tasks that are judged.
 
@@ -47,17 +48,18 @@ def read_mixture(
             each dataset. Any pair in common is a leak then.
         allow: whether tasks that leak are trained with, and warned of.
         trainer: its first process looks for leaks and tells the others.
+        validated: those of the judged tasks whose ids are held out of datasets that are not held out themselves.
 
     Raises:
         DataError: names what is not as it must be, leaks that are neither dropped nor allowed, or a dataset of which
             nothing is left.
     """
     read = [read_source(dataset, oversized) for dataset in datasets]
-    validated = {base_id(task.id) for task in judged if task.is_named}
+    ids = {base_id(task.id) for task in validated if task.is_named}
     sources = [
         split(source, fraction, held_out=False)
         if dataset.hold_out
-        else only(source, lambda task_id: base_id(task_id) not in validated)
+        else only(source, lambda task_id: base_id(task_id) not in ids)
         for dataset, source in zip(datasets, read, strict=True)
     ]
     paths, dropped = [dataset.path for dataset in datasets], [Counter[str]() for _ in datasets]

@@ -73,7 +73,7 @@ def test_only_validated_tasks_are_left_out_of_a_dataset_that_is_not_held_out(tmp
     # of a rule that is validated, of one that is held out and not validated, and of another
     path = write_pools(tmp_path / "made.json", **{f"{held_out[0]}_1000": pairs, held_out[5]: pairs, "x": pairs})
     datasets = [Dataset(TRAINING), Dataset(str(path), hold_out=False)]
-    training, made = read_mixture(datasets, "skip", 0.1, validated, allow=True)
+    training, made = read_mixture(datasets, "skip", 0.1, validated, allow=True, validated=validated)
     assert set(training.tasks.ids) == set(tasks) - set(held_out) and made.tasks.ids == [held_out[5], "x"]
 
 
