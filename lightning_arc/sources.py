@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lightning_arc.arc.candidate_files import open_pool
 from lightning_arc.arc.grid import DataError, LineError
 from lightning_arc.arc.json_lines import JsonLinesTasks
-from lightning_arc.arc.merged_pool import Pool
+from lightning_arc.arc.merged_pool import LimitedPool, Pool
 from lightning_arc.arc.task import Task, base_id
 from lightning_arc.arc.tasks import Oversized, read_all_tasks, read_tasks
 from lightning_arc.augment.weights import shares
@@ -33,6 +33,7 @@ class Dataset:
             Prompts that need a task's code are made of the tasks that have some; where no task of the dataset has, and
             it is no file of JSON lines, the others take their share.
         candidates: files of candidates, whose wrong ones serve as wrong predictions.
+        max_wrong: most wrong predictions of a pair that samples draw from, the same ones each time; ``null`` for all.
         weight: how often samples are drawn from here, relative to the other datasets, however many tasks they have.
         ratio: share of the tasks that is used, drawn by their ids, all variations of a task or none.
         hold_out: whether the held-out share of the tasks is left out. Else only tasks with the id of one that is
@@ -45,6 +46,7 @@ class Dataset:
     weight: float = 1.0
     ratio: float = 1.0
     hold_out: bool = True
+    max_wrong: int | None = None
 
 
 class TaskList(Sequence[Task]):
@@ -132,7 +134,11 @@ def read_source(dataset: Dataset, oversized: Oversized = "skip", in_memory: bool
         if not any(weights.values()):
             raise DataError(f"{where}: prompts: {names[0]} needs tasks with code, and none of these has any")
         names, probabilities = shares(weights, PROMPTS, f"{where}: prompts")
-    pool = open_pool(dataset.candidates, tasks)
+    if dataset.max_wrong is not None and dataset.max_wrong < 1:
+        raise DataError(f"{where}: max_wrong is {dataset.max_wrong}, expected at least 1")
+    pool: Pool = open_pool(dataset.candidates, tasks)
+    if dataset.max_wrong is not None:
+        pool = LimitedPool(pool, dataset.max_wrong)
     source = Source(short_name(where), TaskList(tasks, list(tasks)), pool, tuple(names), probabilities, dataset.weight)
     if dataset.ratio < 1:
         source = only(source, lambda task_id: id_share(f"ratio {base_id(task_id)}") < dataset.ratio)

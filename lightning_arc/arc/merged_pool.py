@@ -12,9 +12,10 @@ import numpy as np
 from lightning_arc.arc.candidates import Candidate, CandidatePool, choose_wrong
 from lightning_arc.arc.grid import Grid, grid_key
 from lightning_arc.arc.pool_file import PoolFile
+from lightning_arc.arc.pool_index import pair_number
 from lightning_arc.arc.task import PairKey
 
-Pool: TypeAlias = Union[CandidatePool, PoolFile, "MergedPool"]
+Pool: TypeAlias = Union[CandidatePool, PoolFile, "MergedPool", "LimitedPool"]
 """Candidates by pair, wherever they are."""
 
 
@@ -59,5 +60,43 @@ class MergedPool:
 
     def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:
         """Draw up to ``n`` of a pair's candidates that differ from its right output, without replacement."""
+        grids = self.wrong(key, right)
+        return choose_wrong(rng, len(grids), grids.__getitem__, right, n) if grids else []
+
+
+class LimitedPool:
+    """A pool of whose wrong predictions of a pair only some are drawn from, always the same ones.
+
+    Args:
+        pool: the whole pool.
+        most: wrong predictions of a pair that are drawn from, chosen by the pair's name.
+    """
+
+    def __init__(self, pool: Pool, most: int) -> None:
+        self.pool, self.most = pool, most
+
+    def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
+        """Return all of a pair's candidates."""
+        return self.pool[key]
+
+    def __contains__(self, key: PairKey) -> bool:
+        return key in self.pool
+
+    def __iter__(self) -> Iterator[PairKey]:
+        return iter(self.pool)
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def wrong(self, key: PairKey, right: Grid) -> list[Grid]:
+        """Return those of a pair's candidates that differ from its right output and are drawn from."""
+        grids = self.pool.wrong(key, right)
+        if len(grids) <= self.most:
+            return grids
+        chosen = np.random.default_rng(pair_number(key)).choice(len(grids), self.most, replace=False)
+        return [grids[i] for i in sorted(chosen.tolist())]
+
+    def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:
+        """Draw up to ``n`` of them, without replacement."""
         grids = self.wrong(key, right)
         return choose_wrong(rng, len(grids), grids.__getitem__, right, n) if grids else []

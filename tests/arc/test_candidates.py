@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lightning_arc.arc import Candidate, CandidatePool, Episode, PairKey, add_right_outputs, same_grid
+from lightning_arc.arc import Candidate, CandidatePool, Episode, PairKey, add_right_outputs, as_grid, same_grid
+from lightning_arc.arc.merged_pool import LimitedPool
 
 grids = arrays(np.int8, st.tuples(st.integers(1, 2), st.integers(1, 2)), elements=st.integers(0, 1))
 candidates = st.builds(
@@ -92,3 +93,17 @@ def test_right_outputs_are_added_once_behind_the_rest_and_change_nothing_else(fo
         assert contents(pool)[key][: len(before[key])] == contents(before).get(key, [])
         assert more in ([], [(right.tolist(), 0, set(), None)])
         assert bool(before[key]) or not more
+
+
+def test_a_limited_pool_draws_from_some_wrong_predictions_of_a_pair_always_the_same() -> None:
+    pool, key, right = CandidatePool(), PairKey("t", "train", 0), as_grid([[9]])
+    for i in range(10):
+        pool.add(key, Candidate(as_grid([[i]])))
+    limited = LimitedPool(pool, 4)
+    wrong = {grid.tobytes() for grid in limited.wrong(key, right)}
+    assert len(wrong) == 4 and right.tobytes() not in wrong and len(limited[key]) == 10
+    drawn = [limited.draw_wrong(np.random.default_rng(seed), key, right, 3) for seed in range(30)]
+    assert all(len(grids) == 3 for grids in drawn)
+    assert {grid.tobytes() for grids in drawn for grid in grids} == wrong
+    assert len(LimitedPool(pool, 20).wrong(key, right)) == 9 and key in limited and [*limited] == [key]
+    assert limited.draw_wrong(np.random.default_rng(0), PairKey("u", "train", 0), right, 3) == []

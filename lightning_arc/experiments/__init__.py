@@ -1,0 +1,1 @@
+"""Experiments: a question asked as arms and seeds, each trained and measured by the ordinary commands."""

@@ -1,0 +1,175 @@
+"""Running an experiment: each arm with each seed is trained, then ranks pairs that it has not seen.
+
+Knows arms, their settings, and the commands of ``cli.py``, which it starts. Knows nothing of what they do.
+"""
+
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lightning_arc.arc import DataError
+from lightning_arc.arc.files import whole_file
+from lightning_arc.experiments.report import Ranked, write_report
+
+PROGRAM = Path(__file__).parent.parent.parent / "cli.py"
+"""The command line of the repository."""
+
+
+@dataclass
+class Arm:
+    """One of the things that are compared.
+
+    Args:
+        fit: settings of its training, as in a config of ``cli.py fit``, beyond those that all arms have.
+        predict: settings of its ranking, beyond those that all arms have.
+        fit_of: an arm whose training it takes, where only the ranking differs.
+    """
+
+    fit: dict[str, Any] = field(default_factory=dict)
+    predict: dict[str, Any] = field(default_factory=dict)
+    fit_of: str | None = None
+
+
+def experiment(
+    name: str,
+    question: str,
+    fit: list[str],
+    predict: list[str],
+    arms: dict[str, Arm],
+    seeds: list[int],
+    folder: str = "runs/experiments",
+    out: str = "docs/results",
+    notes: str = "",
+    report_only: bool = False,
+    max_seconds: float | None = None,
+) -> None:
+    """Run what has not been run yet, and write ``NAME.md``, ``NAME.svg`` and ``NAME.json`` of all that there is.
+
+    A training that was interrupted goes on from its last checkpoint, and what is finished is not run again.
+
+    Args:
+        name: of the experiment, of its folder and files.
+        question: what is asked, a sentence.
+        fit: configs of ``cli.py fit`` that all arms have.
+        predict: configs of ``cli.py predict`` that all arms have; their tasks and candidates are what is measured.
+        arms: what is compared, by name; differences are from the first one.
+        seeds: of the trainings.
+        folder: where the runs go.
+        out: where the results go.
+        notes: what is to be said below the table, as Markdown.
+        report_only: whether nothing is run.
+        max_seconds: time after which no further run begins; ``null`` for none.
+
+    Raises:
+        DataError: names what is not as it must be, or the arm whose run failed, with what it said.
+    """
+    check(arms, seeds)
+    root, start = Path(folder) / name, time.monotonic()
+    if not report_only:
+        if not PROGRAM.is_file():
+            raise DataError(f"{PROGRAM}: no such file; experiments are run in a clone of the repository")
+        for seed in seeds:  # all arms of a seed first, so that an early end leaves arms that can be compared
+            for arm_name, arm in arms.items():
+                if max_seconds is not None and time.monotonic() - start > max_seconds:
+                    print(f"{name}: {max_seconds:.0f} s are over; the same command goes on")
+                    break
+                _run(root, arm_name, arm, arms, seed, fit, predict)
+    runs = {
+        arm_name: [
+            Ranked(seed, root / f"{arm.fit_of or arm_name}-{seed}", ranking)
+            for seed in seeds
+            if ((ranking := root / f"{arm_name}-{seed}" / "ranking") / "metrics.json").is_file()
+        ]
+        for arm_name, arm in arms.items()
+    }
+    missing = [
+        f"{arm_name} with seed {seed}"
+        for arm_name in arms
+        for seed in seeds
+        if seed not in {run.seed for run in runs[arm_name]}
+    ]
+    if missing:
+        print(f"{name}: not there yet, and left out: {', '.join(missing)}")
+    if not all(runs.values()):
+        raise DataError(f"{name}: an arm has no run yet, so that there is nothing to compare")
+    settings = _merged([yaml.safe_load(Path(path).read_text()) for path in predict])
+    write_report(Path(out), name, question, runs, settings["data"], notes)
+
+
+def check(arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
+    """Raise a `DataError` that names the first setting that is not as it must be."""
+    if len(arms) < 2:
+        raise DataError(f"arms: {len(arms)}, expected two at least to compare")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise DataError(f"seeds: {list(seeds)}, expected one at least, each once")
+    for name, arm in arms.items():
+        if arm.fit_of is not None and (arm.fit_of not in arms or arms[arm.fit_of].fit_of is not None):
+            raise DataError(f"arms.{name}.fit_of: {arm.fit_of!r} is no arm with a training of its own")
+        if arm.fit_of is not None and arm.fit:
+            raise DataError(f"arms.{name}: has settings of fit, which it takes from {arm.fit_of} (fit_of)")
+
+
+def _run(
+    root: Path, name: str, arm: Arm, arms: Mapping[str, Arm], seed: int, fit: Sequence[str], predict: Sequence[str]
+) -> None:
+    trained, owner = root / f"{arm.fit_of or name}-{seed}", arms[arm.fit_of or name]
+    if not (trained / "trained").is_file():
+        settings = {**owner.fit, "seed_everything": seed}
+        again = ["--ckpt_path", "last"] if any(trained.rglob("*.ckpt")) else []
+        _start("fit", f"{arm.fit_of or name}, seed {seed}", fit, settings, trained, again)
+        (trained / "trained").touch()
+    ranking = root / f"{name}-{seed}" / "ranking"
+    if not (ranking / "metrics.json").is_file():
+        _start("predict", f"{name}, seed {seed}", predict, arm.predict, ranking, ["--ckpt_path", str(_newest(trained))])
+
+
+def _newest(trained: Path) -> Path:
+    """Return the last checkpoint of a training that ended."""
+    return max(trained.rglob("last*.ckpt"), key=lambda path: path.stat().st_mtime)
+
+
+def _start(
+    command: str, about: str, configs: Sequence[str], settings: Mapping[str, Any], folder: Path, more: Sequence[str]
+) -> None:
+    """Run a command to its end, what it prints in ``log.txt`` of its folder.
+
+    Raises:
+        DataError: if it fails, with the last line that it printed.
+    """
+    path = folder / f"{command}.yaml"
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(dict(settings), sort_keys=False) if settings else "{}\n")
+    words = [sys.executable, str(PROGRAM), command]
+    for config in (*configs, str(path)):
+        words += ["--config", config]
+    words += ["--trainer.default_root_dir", str(folder), *more]
+    print(f"{about}: {shlex.join(words[1:])}", flush=True)
+    with (folder / "log.txt").open("a") as log:
+        process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            status = process.wait()
+        except BaseException:  # Ctrl-C, or a signal: the command keeps what it has
+            process.terminate()
+            process.wait()
+            raise
+    if status:
+        lines = [line for line in (folder / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
+        raise DataError(f"{about}: {lines[-1].strip() if lines else f'ended with status {status}'} ({folder}/log.txt)")
+
+
+def _merged(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return settings of several configs, the later ones first in rank."""
+    merged: dict[str, Any] = {}
+    for config in configs:
+        for key, value in config.items():
+            before = merged.get(key)
+            both = isinstance(before, Mapping) and isinstance(value, Mapping)
+            merged[key] = _merged([before, value]) if both else value
+    return merged
