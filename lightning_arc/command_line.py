@@ -9,8 +9,9 @@ import warnings
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -48,7 +49,13 @@ class ArcTrainer(SafeTrainer):
     """A safe trainer, which also exports."""
 
     def export(
-        self, model: ArcModel, datamodule: ArcDataModule, folder: str, ckpt_path: str | None = None, merge: bool = False
+        self,
+        model: ArcModel,
+        datamodule: ArcDataModule,
+        folder: str,
+        ckpt_path: str | None = None,
+        merge: bool = False,
+        dtype: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
         """Write a trained model as other tools read it: an adapter that peft loads, or a model that transformers loads.
 
@@ -58,13 +65,14 @@ class ArcTrainer(SafeTrainer):
             folder: where it goes.
             ckpt_path: a checkpoint of its training; without one ``model.model_path`` is written as it is.
             merge: whether an adapter is added to its base's weights, and the whole model written.
+            dtype: type of a whole model's weights in the file; ``bfloat16`` takes half of the room.
         """
         datamodule.setup("export")
         model.build(kept=datamodule.prompter.kept)
         if ckpt_path is not None:
             datamodule.load_state_dict(load_checkpoint(model, ckpt_path))
         check_finite(model.named_parameters(), ckpt_path or model.source)
-        export(model, datamodule.prompter.tokenizer, folder, merge)
+        export(model, datamodule.prompter.tokenizer, folder, merge, getattr(torch, dtype))
         Console().print(f"written to {folder}")
 
 

@@ -3,6 +3,7 @@
 Knows the trained module and checkpoints. Knows nothing of training.
 """
 
+import copy
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,13 @@ def load_checkpoint(module: ArcModel, path: str) -> dict[str, Any]:
     return checkpoint.get("ArcDataModule", {})
 
 
-def export(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: str | Path, merge: bool) -> None:
+def export(
+    module: ArcModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | Path,
+    merge: bool,
+    dtype: torch.dtype = torch.float32,
+) -> None:
     """Write a model as other tools read it, with its tokenizer.
 
     Args:
@@ -46,18 +53,19 @@ def export(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: str | P
         tokenizer: of its model, whole.
         folder: where it goes. Without ``merge`` it is a peft adapter where one was trained, else the whole model.
         merge: whether an adapter is added to its base's weights, and the whole model written.
+        dtype: type of a whole model's weights in the file.
 
     Raises:
         DataError: if the folder cannot be written; what was there before is then as it was.
     """
     try:
         with whole_folder(folder) as temporary:
-            _write(module, tokenizer, temporary, merge)
+            _write(module, tokenizer, temporary, merge, dtype)
     except SafetensorError as error:
         raise DataError(f"{folder}: cannot be written: {first_line(error)}") from error
 
 
-def _write(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: Path, merge: bool) -> None:
+def _write(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: Path, merge: bool, dtype: torch.dtype) -> None:
     if module.uses_lora and not merge:
         # peft would write the embedding beside the adapter if its size is not that of the base
         module.model.save_pretrained(folder, save_embedding_layers=False)
@@ -65,11 +73,12 @@ def _write(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: Path, m
         with tempfile.TemporaryDirectory() as adapter:
             module.model.save_pretrained(adapter, save_embedding_layers=False)
             base = load_base(module.model_path, torch.float32)
-            PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)
+            PeftModel.from_pretrained(base, adapter).merge_and_unload().to(dtype).save_pretrained(folder)
     elif module.kept is not None:
         whole = load_base(module.model_path, torch.float32)
         untrim(module.model, whole, module.kept)
-        whole.save_pretrained(folder)
+        whole.to(dtype).save_pretrained(folder)
     else:
-        module.model.save_pretrained(folder)
+        whole = module.model if module.model.dtype == dtype else copy.deepcopy(module.model).to(dtype)
+        whole.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

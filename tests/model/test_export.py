@@ -6,6 +6,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lightning_arc.arc import DataError
@@ -53,6 +54,19 @@ def test_exported_models_have_the_logits_of_the_trained_one(qwen_folder, tmp_pat
     theirs = logits(other, ids)[..., torch.from_numpy(kept).long()] if trimmed else logits(other, ids)
     torch.testing.assert_close(logits(module.causal_lm, places), theirs, rtol=1e-4, atol=1e-5)
     assert AutoTokenizer.from_pretrained(tmp_path / "out").vocab_size == tokenizer.vocab_size
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_whole_model_in_bfloat16_takes_half_of_the_room_and_is_rounded_once(qwen_folder, tmp_path, lora):
+    tokenizer, module = AutoTokenizer.from_pretrained(qwen_folder), trained(qwen_folder, lora, None)
+    before = [p.clone() for p in module.trained]
+    for name, dtype in (("whole", torch.float32), ("half", torch.bfloat16)):
+        export(module, tokenizer, tmp_path / name, merge=True, dtype=dtype)
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.51 * sizes[1]
+    whole, half = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "half"))
+    assert all(torch.equal(p.bfloat16(), half[name]) for name, p in whole.items())
+    assert all(torch.equal(p, q) for p, q in zip(before, module.trained, strict=True))
 
 
 def test_an_adapter_of_a_trimmed_model_goes_on_being_trained_on_the_whole_one(qwen_folder, tmp_path):
