@@ -177,6 +177,19 @@ def test_an_arm_that_fails_is_named_with_what_its_command_said(small: dict[str, 
         experiment(**small)
 
 
+def test_a_run_that_was_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
+    path, config, settings = tmp_path / "run" / "fit.json", tmp_path / "fit.yaml", {"seed_everything": 1}
+    config.write_text("a: 1")
+    running._check_same(path, [str(config)], settings)
+    running._check_same(path, [str(config)], settings)
+    complaint = r"run: was begun with other settings; remove it or set another folder"
+    with pytest.raises(DataError, match=complaint):
+        running._check_same(path, [str(config)], {"seed_everything": 2})
+    config.write_text("a: 2")
+    with pytest.raises(DataError, match=complaint):
+        running._check_same(path, [str(config)], settings)
+
+
 def test_the_command_line_tells_errors_in_one_line(repo_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "e.yaml"
     path.write_text("name: e\nquestion: q\nfit: []\npredict: []\narms: {a: {}}\nseeds: [1]\n")

