@@ -211,7 +211,9 @@ def test_without_grid_positions_trees_have_none_and_are_the_same(compact):
 
 def test_a_models_folder_tells_its_positions(tmp_path):
     assert model_has_grid_positions(None, "grid") and not model_has_grid_positions(None, "sequence")
-    assert not model_has_grid_positions("bundled", "grid")
+    assert model_has_grid_positions("bundled", "sequence")
+    AutoConfig.for_model("qwen2").save_pretrained(tmp_path)
+    assert not model_has_grid_positions(str(tmp_path), "grid")
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
     AutoConfig.for_model("qwen3_5_text", rope_parameters=rope).save_pretrained(tmp_path)
     assert model_has_grid_positions(str(tmp_path), "sequence")
