@@ -71,6 +71,7 @@ def test_a_difference_holds_if_its_interval_leaves_out_nothing_and_all_seeds_agr
     ("arms", "seeds", "complaint"),
     [
         ({"a": Arm()}, [1], "arms: 1, expected two at least"),
+        ({"a": Arm(), "b": Arm()}, [1], r"predict: no data\.tasks in any config"),
         ({"a": Arm(), "b": Arm()}, [], r"seeds: \[\], expected one at least"),
         ({"a": Arm(), "b": Arm()}, [1, 1], "seeds"),
         ({"a": Arm(), "b": Arm(fit_of="c")}, [1], r"arms\.b\.fit_of: 'c' is no arm with a training of its own"),

@@ -72,6 +72,11 @@ def experiment(
         DataError: names what is not as it must be, or the arm whose run failed, with what it said.
     """
     check(arms, seeds)
+    settings = _merged([yaml.safe_load(Path(path).read_text()) or {} for path in predict])
+    data = settings.get("data") or {}
+    for needed in ("tasks", "candidates"):
+        if not data.get(needed):
+            raise DataError(f"predict: no data.{needed} in {', '.join(predict) or 'any config'}")
     root, start = Path(folder) / name, time.monotonic()
     if not report_only:
         if not PROGRAM.is_file():
@@ -100,8 +105,7 @@ def experiment(
         print(f"{name}: not there yet, and left out: {', '.join(missing)}")
     if not all(runs.values()):
         raise DataError(f"{name}: an arm has no run yet, so that there is nothing to compare")
-    settings = _merged([yaml.safe_load(Path(path).read_text()) for path in predict])
-    write_report(Path(out), name, question, runs, settings["data"], notes)
+    write_report(Path(out), name, question, runs, data, notes)
 
 
 def check(arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:

@@ -3,9 +3,8 @@
 Knows adapters, losses, and lessons as training batches by number. Knows nothing of tasks, prompts or Lightning.
 """
 
-import pickle
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,9 @@ NAME = "test_time"
 
 LONGEST_GRADIENT = 1.0
 """Gradients are clipped to this norm."""
+
+AVERAGES = ("step", "exp_avg", "exp_avg_sq")
+"""What AdamW keeps of each weight."""
 
 SAVE_SECONDS = 60.0
 """What is learned of a set is saved this often, so that an interrupted training goes on from there."""
@@ -175,9 +177,7 @@ class Pupil:
         if learned.diverged:
             self._diverged.add(name)
             return learned
-        with whole_file(path) as temporary:
-            own = {key: p.detach().to("cpu").contiguous() for key, p in self._weights.items()}
-            temporary.write_bytes(save(own, {"signature": self.signature}))
+        self._write(path, {key: p.detach() for key, p in self._weights.items()}, {})
         path.with_suffix(".training").unlink(missing_ok=True)
         self._present = name
         return learned
@@ -224,38 +224,57 @@ class Pupil:
         return Learned(tokens, not finite or bool(not_finite(self._weights.items())), seconds)
 
     def _save(self, optimizer: Optimizer, path: Path, step: int, seconds: float, tokens: int) -> None:
-        state = {"signature": self.signature, "step": step, "seconds": seconds, "tokens": tokens}
-        state |= {"weights": {key: p.detach() for key, p in self._weights.items()}, "optimizer": optimizer.state_dict()}
-        with whole_file(path) as temporary:
-            torch.save(state, temporary)
+        tensors = {f"weight/{key}": p.detach() for key, p in self._weights.items()}
+        tensors |= {f"{part}/{key}": optimizer.state[p][part] for part in AVERAGES for key, p in self._weights.items()}
+        progress = {"step": str(step), "seconds": str(seconds), "tokens": str(tokens)}
+        self._write(path, tensors, progress)
 
     def _resume(self, optimizer: Optimizer, path: Path) -> tuple[int, float, int]:
         """Take over what an interrupted training saved; return its steps, seconds and tokens, 0 if there is nothing."""
+        shapes = {f"weight/{key}": p.shape for key, p in self._weights.items()}
+        for part in AVERAGES:
+            shapes |= {f"{part}/{key}": () if part == "step" else p.shape for key, p in self._weights.items()}
+        found = self._load(path, shapes)
+        if found is None:
+            return 0, 0.0, 0
+        tensors, progress = found
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            if state["signature"] != self.signature or {*state["weights"]} != {*self._weights}:
-                return 0, 0.0, 0
-            progress = state["step"], state["seconds"], state["tokens"]
-            with torch.no_grad():
-                for key, p in self._weights.items():
-                    p.copy_(state["weights"][key])
-            optimizer.load_state_dict(state["optimizer"])
-        except (OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError, pickle.UnpicklingError):
-            return 0, 0.0, 0  # none, or a damaged one
-        return progress
+            done = int(progress["step"]), float(progress["seconds"]), int(progress["tokens"])
+        except (KeyError, ValueError):
+            return 0, 0.0, 0
+        with torch.no_grad():
+            for key, p in self._weights.items():
+                p.copy_(tensors[f"weight/{key}"])
+                optimizer.state[p] = {part: tensors[f"{part}/{key}"].to(p.device, copy=True) for part in AVERAGES}
+        return done
 
     def _read(self, path: Path) -> bool:
         """Take an adapter's weights from a file, if it is one that the same training would give."""
+        found = self._load(path, {key: p.shape for key, p in self._weights.items()})
+        if found is None:
+            return False
+        with torch.no_grad():
+            for key, p in self._weights.items():
+                p.copy_(found[0][key])
+        return True
+
+    def _write(self, path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> None:
+        own = {name: tensor.to("cpu").contiguous() for name, tensor in tensors.items()}
+        with whole_file(path) as temporary:
+            temporary.write_bytes(save(own, {"signature": self.signature, **about}))
+
+    def _load(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], dict[str, str]] | None:
+        """Return a file's tensors by name and its metadata; ``None`` if it is damaged or of anything else."""
         try:
             with safe_open(path, "pt") as file:
-                if (file.metadata() or {}).get("signature") != self.signature or {*file.keys()} != {*self._weights}:
-                    return False
-                with torch.no_grad():
-                    for key, p in self._weights.items():
-                        p.copy_(file.get_tensor(key))
-        except (OSError, RuntimeError, SafetensorError):  # damaged, or with weights of other shapes
-            return False
-        return True
+                about = file.metadata() or {}
+                if about.get("signature") != self.signature or {*file.keys()} != {*shapes}:
+                    return None
+                tensors = {name: file.get_tensor(name) for name in shapes}
+        except (OSError, RuntimeError, SafetensorError):
+            return None
+        fits = all(tuple(tensors[name].shape) == tuple(shape) for name, shape in shapes.items())
+        return (tensors, about) if fits else None
 
 
 @contextmanager

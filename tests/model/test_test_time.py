@@ -3,7 +3,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from lightning_arc.arc import DataError
@@ -181,10 +181,26 @@ def test_an_interrupted_training_goes_on_from_what_was_saved_as_if_nothing_had_b
         assert [path.name for path in (tmp_path / "torn").iterdir()] == ["task.safetensors"]
         (tmp_path / "torn" / "task.safetensors").unlink()
         (tmp_path / "torn" / "task.training").write_bytes(kept)
-    (tmp_path / "torn" / "task.training").write_bytes(kept[: len(kept) // 2])
-    again, lesson = pupil(trained, tmp_path / "torn", settings=settings), Trees(1)
-    again.learn("task", lesson, again.adapters.own)
-    assert lesson.asked == 6 and torch.equal(scores(again, taught=True), expected)
+    path = tmp_path / "torn" / "task.training"
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    tensors = load(path.read_bytes())  # not from the file, which is written over
+    last = max(name for name in tensors if name.startswith("exp_avg/"))
+    for damage in ("half", "another shape", "a weight less", "no step"):  # nothing of such a file is taken
+        path.write_bytes(kept)
+        if damage == "half":
+            path.write_bytes(kept[: len(kept) // 2])
+        elif damage == "another shape":
+            save_file(tensors | {last: tensors[last][:1].contiguous()}, path, about)
+        elif damage == "a weight less":
+            save_file({name: p for name, p in tensors.items() if name != last}, path, about)
+        else:
+            save_file(tensors, path, about | {"step": "many"})
+        again, lesson = pupil(trained, tmp_path / "torn", settings=settings), Trees(1)
+        again.learn("task", lesson, again.adapters.own)
+        assert lesson.asked == 6 and torch.equal(scores(again, taught=True), expected), damage
+        again.adapters.remove()
+        (tmp_path / "torn" / "task.safetensors").unlink()
 
 
 def test_a_training_ends_within_its_seconds(model, tmp_path):
