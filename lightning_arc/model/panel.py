@@ -22,7 +22,7 @@ from lightning_arc.model.checkpoint import is_archive, read_checkpoint
 from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import saved_settings
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
-from lightning_arc.model.test_time import NAME, Learned, Pupil, Teaching
+from lightning_arc.model.test_time import Learned, Pupil, Teaching
 from lightning_arc.prompt.positions import has_grid_positions
 from lightning_arc.prompt.tokenizer import is_gguf
 
@@ -109,7 +109,8 @@ class Panel:
     def asked(self, number: int, taught: bool = False) -> Iterator[PreTrainedModel]:
         """Have a member's model for a while, with what it learned last if it was taught."""
         member = self.members[number]
-        with member.adapters.in_use((*member.names, NAME) if taught else member.names) as model:
+        pupil = self._pupils[id(member.adapters)] if taught else None
+        with pupil.taught(member.names) if pupil else member.adapters.in_use(member.names) as model:
             yield model
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Test-time training: a fresh LoRA adapter for a task, or for all, trained on demonstrations before it is asked.
+"""Test-time training: a fresh LoRA adapter, or a copy of all weights, trained on demonstrations before it is asked.
 
-Knows adapters, losses, and lessons as training batches by number. Knows nothing of tasks, prompts or Lightning.
+Knows weights, losses, and lessons as training batches by number. Knows nothing of tasks, prompts or Lightning.
 """
 
 import time
@@ -12,8 +12,6 @@ from typing import Literal, NamedTuple, Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_info
-from peft import LoraConfig
-from peft.tuners.lora import LoraLayer
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -25,19 +23,16 @@ from transformers import PreTrainedModel
 from lightning_arc.arc.files import whole_file
 from lightning_arc.arc.grid import DataError
 from lightning_arc.batch import TreeBatch
-from lightning_arc.errors import first_line
-from lightning_arc.model.adapters import Adapters, linear_names
+from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.finite import not_finite
 from lightning_arc.model.optimizers import make_optimizer
-
-NAME = "test_time"
-"""What the adapter is called on the model."""
+from lightning_arc.model.test_time_weights import AdapterWeights, CopiedWeights
 
 LONGEST_GRADIENT = 1.0
 """Gradients are clipped to this norm."""
 
-AVERAGES = ("step", "exp_avg", "exp_avg_sq")
-"""What AdamW keeps of each weight."""
+AVERAGES = {"adamw": ("step", "exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
+"""What an optimizer keeps of each weight."""
 
 SAVE_SECONDS = 60.0
 """What is learned of a set is saved this often, so that an interrupted training goes on from there."""
@@ -45,25 +40,30 @@ SAVE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class AtTestTime:
-    """How a fresh LoRA is trained on demonstrations (Sun et al., 2020; for ARC, Akyürek et al., 2024).
+    """How a model is trained on demonstrations (Sun et al., 2020; for ARC, Akyürek et al., 2024).
 
     Args:
-        scope: ``task`` trains one for each task, on its demonstrations; ``set`` one for all tasks that are predicted,
-            on all their demonstrations, before the first question.
-        steps: most steps of AdamW; 0 leaves the model as it is.
+        scope: ``task`` trains for each task alone, on its demonstrations; ``set`` for all tasks that are predicted, on
+            all their demonstrations, before the first question.
+        weights: ``adapter`` trains a fresh LoRA; ``all`` a copy of all weights, of a model without an adapter: faster
+            where the model is small.
+        optimizer: ``adamw``; or ``muon`` for the matrices of layers, with AdamW for the rest.
+        steps: most steps; 0 leaves the model as it is.
         max_seconds: most seconds of training, each task's or the set's; ``null`` for no limit. What is learned within a
             limit depends on the machine.
         trees: prompts a step, each with the right output and wrong ones.
         learning_rate: constant for a task; for a set it falls in a line to 0 at the last step or second.
-        r: rank.
-        alpha: scale; the update is multiplied by ``alpha / sqrt(r)``.
-        target_modules: names of the linear layers that are adapted, or ``all-linear``.
+        r: rank of an adapter.
+        alpha: its scale; the update is multiplied by ``alpha / sqrt(r)``.
+        target_modules: names of the linear layers that have one, or ``all-linear``.
 
     Raises:
         DataError: names the setting that is not as it must be.
     """
 
     scope: Literal["task", "set"] = "task"
+    weights: Literal["adapter", "all"] = "adapter"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     steps: int = 16
     max_seconds: float | None = None
     trees: int = 2
@@ -105,7 +105,7 @@ class Learned(NamedTuple):
 
     Args:
         tokens: of the training, 0 where it was done before.
-        diverged: whether its loss or its weights were not finite, so that there is no adapter.
+        diverged: whether its loss or its weights were not finite, so that nothing is kept of it.
         seconds: of the training, those before an interruption too.
     """
 
@@ -119,45 +119,48 @@ Loss = Callable[[PreTrainedModel, TreeBatch, list[Parameter]], Tensor]
 
 
 class Pupil:
-    """A model with a place for one lesson's adapter, whose own weights are never changed.
+    """A model that is trained before it is asked; its own weights are never changed.
 
-    The adapter is a pure function of the settings, the model and the lesson, if time does not end the training. It is
-    kept in a folder, and read from there when it is wanted again, in this run or in one that goes on from it. A
-    training that takes longer is saved there now and then, and goes on where it was interrupted.
+    What is learned, an adapter or a copy of all weights, is a pure function of the settings, the model and the lesson,
+    if time does not end the training. It is kept in a folder, and read from there when it is wanted again, in this run
+    or in one that goes on from it. A training that takes longer is saved there now and then, and goes on where it was
+    interrupted.
 
     Args:
         adapters: the model's adapters.
         settings: how it learns.
         loss: what is to become less.
-        folder: where the adapters are kept, a file a lesson.
-        signature: names all that they follow from; files of another one are not used.
+        folder: where what is learned is kept, a file a lesson.
+        signature: names all that it follows from; files of another one are not used.
     """
 
     def __init__(self, adapters: Adapters, settings: AtTestTime, loss: Loss, folder: Path, signature: str) -> None:
         self.adapters, self.settings, self.loss = adapters, settings, loss
         self.folder, self.signature = folder, signature
-        model, named = adapters.model, settings.target_modules
-        layers = linear_names(model, [model.get_output_embeddings()]) if named == "all-linear" else named
-        config = LoraConfig(
-            task_type="CAUSAL_LM", r=settings.r, lora_alpha=settings.alpha, target_modules=layers, use_rslora=True
-        )
-        try:
-            self._weights = adapters.add(NAME, config)
-        except ValueError as error:
-            raise DataError(f"model.test_time.target_modules: {first_line(error)}") from error
+        if settings.weights == "all":
+            self._trained: AdapterWeights | CopiedWeights = CopiedWeights(adapters)
+        else:
+            self._trained = AdapterWeights(adapters, settings.r, settings.alpha, settings.target_modules)
+        self._weights = self._trained.weights
         self._present: str | None = None
         self._diverged: set[str] = set()
 
+    @contextmanager
+    def taught(self, beneath: Sequence[str] = ()) -> Iterator[PreTrainedModel]:
+        """Have the model for a while with what it learned last, on top of the adapters ``beneath``."""
+        with self._trained.in_use(beneath) as model:
+            yield model
+
     def learn(self, name: str, lesson: Teaching, beneath: Sequence[str] = ()) -> Learned:
-        """Let the adapter be that of a lesson.
+        """Learn a lesson, or remember it.
 
         Args:
             name: of the lesson, and of what else it depends on.
-            lesson: is asked for as many batches as there are steps, if the adapter is not there yet.
-            beneath: adapters that are in use beneath it.
+            lesson: is asked for as many batches as there are steps, if it has not been learned yet.
+            beneath: adapters that are in use beneath what is learned.
 
         Returns:
-            What this took, and whether there is an adapter: a training that diverges leaves none.
+            What this took, and whether it diverged: then nothing is kept of it.
         """
         if name == self._present:
             return Learned(0)
@@ -166,45 +169,47 @@ class Pupil:
         self._present = None
         path = self.folder / f"{name}.safetensors"
         if self._read(path):
+            self._trained.finish()
             self._present = name
             return Learned(0)
         # Lightning predicts in inference mode, whose tensors have no gradients; casts of weights are kept from there.
         torch.clear_autocast_cache()
         with torch.inference_mode(False), torch.enable_grad():
-            self._begin(lesson.seed)
+            self._trained.reset(lesson.seed)
             learned = self._train(lesson, beneath, path.with_suffix(".training"))
         torch.clear_autocast_cache()
         if learned.diverged:
             self._diverged.add(name)
             return learned
         self._write(path, {key: p.detach() for key, p in self._weights.items()}, {})
+        self._trained.finish()
         path.with_suffix(".training").unlink(missing_ok=True)
         self._present = name
         return learned
 
-    def _begin(self, seed: int) -> None:
-        devices = [p.device for p in self._weights.values() if p.is_cuda][:1]
-        with torch.random.fork_rng(devices):
-            torch.manual_seed(seed)
-            for layer in self.adapters.model.modules():
-                if isinstance(layer, LoraLayer) and NAME in layer.lora_A:
-                    layer.reset_lora_parameters(NAME, True)
-
     def _train(self, lesson: Teaching, beneath: Sequence[str], saved: Path) -> Learned:
-        """Train the adapter, from where an interrupted training was saved if there is one."""
+        """Train, from where an interrupted training was saved if there is one."""
         trained, settings = list(self._weights.values()), self.settings
-        optimizer = make_optimizer("adamw", trained, settings.learning_rate, weight_decay=0.0, betas=(0.9, 0.95))
+        optimizer = make_optimizer(
+            settings.optimizer,
+            trained,
+            settings.learning_rate,
+            weight_decay=0.0,
+            betas=(0.9, 0.95),
+            embeddings=self._trained.embeddings,
+        )
         step, seconds, tokens = self._resume(optimizer, saved)
         start = time.monotonic() - seconds
         last_saved, finite = seconds, torch.ones((), dtype=torch.bool, device=trained[0].device)
-        with self.adapters.in_use((*beneath, NAME)) as model, _checkpointing(model):
+        with self.taught(beneath) as model, _checkpointing(model):
             for p in trained:
                 p.requires_grad_(True)
             while rate := settings.rate(step, seconds):
                 batch = lesson.batch(step, settings.trees)
                 if batch is None:
                     break
-                optimizer.param_groups[0]["lr"] = rate
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
                 loss = self.loss(model, batch.to(trained[0].device), trained)
                 finite &= loss.detach().isfinite()
                 loss.backward()
@@ -225,15 +230,17 @@ class Pupil:
 
     def _save(self, optimizer: Optimizer, path: Path, step: int, seconds: float, tokens: int) -> None:
         tensors = {f"weight/{key}": p.detach() for key, p in self._weights.items()}
-        tensors |= {f"{part}/{key}": optimizer.state[p][part] for part in AVERAGES for key, p in self._weights.items()}
+        averages = _averages(optimizer)
+        tensors |= {f"{part}/{key}": optimizer.state[p][part] for key, p in self._weights.items() for part in averages[p]}
         progress = {"step": str(step), "seconds": str(seconds), "tokens": str(tokens)}
         self._write(path, tensors, progress)
 
     def _resume(self, optimizer: Optimizer, path: Path) -> tuple[int, float, int]:
         """Take over what an interrupted training saved; return its steps, seconds and tokens, 0 if there is nothing."""
         shapes = {f"weight/{key}": p.shape for key, p in self._weights.items()}
-        for part in AVERAGES:
-            shapes |= {f"{part}/{key}": () if part == "step" else p.shape for key, p in self._weights.items()}
+        averages = _averages(optimizer)
+        for key, p in self._weights.items():
+            shapes |= {f"{part}/{key}": () if part == "step" else p.shape for part in averages[p]}
         found = self._load(path, shapes)
         if found is None:
             return 0, 0.0, 0
@@ -245,11 +252,11 @@ class Pupil:
         with torch.no_grad():
             for key, p in self._weights.items():
                 p.copy_(tensors[f"weight/{key}"])
-                optimizer.state[p] = {part: tensors[f"{part}/{key}"].to(p.device, copy=True) for part in AVERAGES}
+                optimizer.state[p] = {part: tensors[f"{part}/{key}"].to(p.device, copy=True) for part in averages[p]}
         return done
 
     def _read(self, path: Path) -> bool:
-        """Take an adapter's weights from a file, if it is one that the same training would give."""
+        """Take what was learned from a file, if it is one that the same training would give."""
         found = self._load(path, {key: p.shape for key, p in self._weights.items()})
         if found is None:
             return False
@@ -275,6 +282,13 @@ class Pupil:
             return None
         fits = all(tuple(tensors[name].shape) == tuple(shape) for name, shape in shapes.items())
         return (tensors, about) if fits else None
+
+
+def _averages(optimizer: Optimizer) -> dict[Parameter, tuple[str, ...]]:
+    """Return the names of what an optimizer keeps of each weight."""
+    only = "muon" if isinstance(optimizer, torch.optim.Muon) else "adamw"
+    groups = optimizer.param_groups
+    return {p: AVERAGES[group.get("update", only)] for group in groups for p in group["params"]}
 
 
 @contextmanager

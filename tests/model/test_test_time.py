@@ -1,4 +1,4 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Lora, add_lora, fingerprint
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.test_time import NAME, AtTestTime, Pupil
+from lightning_arc.model.test_time import AtTestTime, Pupil
 from lightning_arc.model.tree_attention import use_tree_attention
 
 from .conftest import NO, YES, random_tree
@@ -37,10 +37,22 @@ class Trees:
         return TreeBatch.collate(trees, YES, NO, training=True)
 
 
-@pytest.fixture(params=["plain", "adapted"])
-def trained(request, model):
+@pytest.fixture(params=["adapter", "second adapter", "all", "all with Muon"])
+def case(request):
+    return request.param
+
+
+@pytest.fixture
+def trained(case, model):
     use_tree_attention(model)
-    return model.eval() if request.param == "plain" else add_lora(model, Lora(r=4), None).eval()
+    return add_lora(model, Lora(r=4), None).eval() if case == "second adapter" else model.eval()
+
+
+@pytest.fixture
+def settings(case):
+    if not case.startswith("all"):
+        return SETTINGS
+    return replace(SETTINGS, weights="all", optimizer="muon" if "Muon" in case else "adamw")
 
 
 def pupil(model: nn.Module, folder, signature: str = "s", settings: AtTestTime = SETTINGS) -> Pupil:
@@ -48,21 +60,20 @@ def pupil(model: nn.Module, folder, signature: str = "s", settings: AtTestTime =
 
 
 def scores(one: Pupil, taught: bool) -> torch.Tensor:
-    names = (*one.adapters.own, NAME) if taught else one.adapters.own
     batch = TreeBatch.collate([random_tree(seed) for seed in (1000, 2000)], YES, NO)
-    with one.adapters.in_use(names) as model:
+    with one.taught(one.adapters.own) if taught else one.adapters.in_use(one.adapters.own) as model:
         said = score_batch(model, batch)
     return torch.stack([said.log_odds, said.log_likelihood])
 
 
-def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, tmp_path):
+def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, settings, tmp_path):
     before, weights = fingerprint(trained), {name: p.clone() for name, p in trained.named_parameters()}
-    one, lesson = pupil(trained, tmp_path), Trees(1)
+    one, lesson = pupil(trained, tmp_path, settings=settings), Trees(1)
     plain, batches = scores(one, taught=False), [lesson.batch(number, 2) for number in range(6)]
     with torch.inference_mode():  # as Lightning predicts
         assert one.learn("task", lesson, one.adapters.own).tokens == sum(sum(batch.n_tokens) for batch in batches)
     batch = batches[0]
-    with one.adapters.in_use((*one.adapters.own, NAME)) as model:
+    with one.taught(one.adapters.own) as model:
         taught_loss = ArcModel()._lesson_loss(model, batch, [])
     with one.adapters.in_use(one.adapters.own) as model:
         plain_loss = ArcModel()._lesson_loss(model, batch, [])
@@ -73,12 +84,12 @@ def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, tmp_p
     assert all(torch.equal(p, weights[name]) for name, p in trained.named_parameters())
 
 
-def test_what_is_learned_of_a_task_does_not_depend_on_the_tasks_before(trained, tmp_path):
-    alone = pupil(trained, tmp_path / "alone")
+def test_what_is_learned_of_a_task_does_not_depend_on_the_tasks_before(trained, settings, tmp_path):
+    alone = pupil(trained, tmp_path / "alone", settings=settings)
     alone.learn("second", Trees(2), alone.adapters.own)
     expected = scores(alone, taught=True)
     alone.adapters.remove()
-    after = pupil(trained, tmp_path / "after")
+    after = pupil(trained, tmp_path / "after", settings=settings)
     torch.manual_seed(5)
     after.learn("first", Trees(1), after.adapters.own)
     assert not torch.allclose(scores(after, taught=True), expected)
@@ -86,15 +97,15 @@ def test_what_is_learned_of_a_task_does_not_depend_on_the_tasks_before(trained, 
     assert torch.equal(scores(after, taught=True), expected)
 
 
-def test_a_task_that_is_asked_about_again_is_not_learned_again(trained, tmp_path):
-    one, first, second = pupil(trained, tmp_path), Trees(1), Trees(2)
+def test_a_task_that_is_asked_about_again_is_not_learned_again(trained, settings, tmp_path):
+    one, first, second = pupil(trained, tmp_path, settings=settings), Trees(1), Trees(2)
     one.learn("first", first)
     expected = scores(one, taught=True)
     one.learn("second", second)
     assert one.learn("first", first).tokens == 0 and first.asked == 6
     assert torch.equal(scores(one, taught=True), expected)
     one.adapters.remove()
-    resumed = pupil(trained, tmp_path)
+    resumed = pupil(trained, tmp_path, settings=settings)
     assert resumed.learn("first", first).tokens == 0 and torch.equal(scores(resumed, taught=True), expected)
 
 
@@ -125,23 +136,25 @@ def test_a_file_of_anything_else_is_not_taken_for_the_adapter(model, tmp_path, d
     assert torch.equal(scores(again, taught=True), expected)
 
 
-def test_layers_are_run_again_in_the_backward_pass_where_that_is_wanted(trained, tmp_path):
-    plain = pupil(trained, tmp_path / "plain")
+def test_layers_are_run_again_in_the_backward_pass_where_that_is_wanted(trained, settings, tmp_path):
+    plain = pupil(trained, tmp_path / "plain", settings=settings)
     plain.learn("task", Trees(1), plain.adapters.own)
     expected = scores(plain, taught=True)
     plain.adapters.remove()
     (trained.get_base_model() if hasattr(trained, "peft_config") else trained).gradient_checkpointing_enable(
         {"use_reentrant": False}
     )
-    one, runs = pupil(trained, tmp_path / "again"), []
-    hook = one.adapters.model.get_decoder().layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
-    modes = [module.training for module in one.adapters.model.modules()]
+    one, runs = pupil(trained, tmp_path / "again", settings=settings), []
+    with one.taught(one.adapters.own) as model:
+        decoder, modules = model.get_decoder(), [*model.modules()]
+    hook = decoder.layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
+    modes = [module.training for module in modules]
     with torch.inference_mode():
         one.learn("task", Trees(1), one.adapters.own)
     hook.remove()
     assert len(runs) == 2 * SETTINGS.steps
     assert torch.allclose(scores(one, taught=True), expected)
-    assert modes == [module.training for module in one.adapters.model.modules()]
+    assert modes == [module.training for module in modules]
 
 
 def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
@@ -151,8 +164,8 @@ def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
     assert torch.equal(scores(one, taught=True), scores(one, taught=False))
 
 
-def test_an_interrupted_training_goes_on_from_what_was_saved_as_if_nothing_had_been(trained, tmp_path, monkeypatch):
-    settings = AtTestTime(scope="set", steps=6, trees=2, learning_rate=1e-2, r=4)
+def test_an_interrupted_training_goes_on_from_what_was_saved_as_if_nothing_had_been(trained, settings, tmp_path, monkeypatch):
+    settings = replace(settings, scope="set")
     whole = pupil(trained, tmp_path / "whole", settings=settings)
     whole.learn("task", Trees(1), whole.adapters.own)
     expected = scores(whole, taught=True)
@@ -185,7 +198,7 @@ def test_an_interrupted_training_goes_on_from_what_was_saved_as_if_nothing_had_b
     with safe_open(path, "pt") as file:
         about = file.metadata()
     tensors = load(path.read_bytes())  # not from the file, which is written over
-    last = max(name for name in tensors if name.startswith("exp_avg/"))
+    last = max(name for name in tensors if name.startswith(("exp_avg/", "momentum_buffer/")))
     for damage in ("half", "another shape", "a weight less", "no step"):  # nothing of such a file is taken
         path.write_bytes(kept)
         if damage == "half":
@@ -229,3 +242,21 @@ def test_settings_that_cannot_be_are_named(name, value):
 def test_a_layer_that_there_is_none_of_is_one_clear_error(model, tmp_path):
     with pytest.raises(DataError, match=r"test_time\.target_modules: "):
         pupil(model, tmp_path, settings=AtTestTime(target_modules=["nothing"]))
+
+
+def test_all_weights_are_asked_as_wide_as_the_model_is(model, tmp_path):
+    use_tree_attention(model)
+    model.to(torch.bfloat16)
+    settings = replace(SETTINGS, weights="all")
+    for again in (False, True):  # learned, and read from the file
+        one, lesson = pupil(model.eval(), tmp_path, settings=settings), Trees(1)
+        assert (one.learn("task", lesson).tokens == 0) == again
+        with one.taught() as copy:
+            assert {p.dtype for p in copy.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in load_file(tmp_path / "task.safetensors").values()} == {torch.float32}
+
+
+def test_all_weights_of_a_model_with_an_adapter_are_one_clear_error(model, tmp_path):
+    adapted = add_lora(model, Lora(r=4), None)
+    with pytest.raises(DataError, match=r"test_time\.weights is all, but the model has an adapter: export it"):
+        pupil(adapted, tmp_path, settings=replace(SETTINGS, weights="all"))

@@ -1,0 +1,119 @@
+"""What test-time training changes: a fresh LoRA adapter on the model, or a copy of all its weights.
+
+Knows models and adapters. Knows nothing of lessons, losses or files.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig
+from peft.tuners.lora import LoraLayer
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import first_line
+from lightning_arc.model.adapters import Adapters, linear_names
+
+NAME = "test_time"
+"""What the adapter is called on the model."""
+
+
+class AdapterWeights:
+    """A LoRA adapter on a model.
+
+    Args:
+        adapters: the model's adapters.
+        r: rank.
+        alpha: scale; the update is multiplied by ``alpha / sqrt(r)``.
+        target_modules: names of the linear layers that are adapted, or ``all-linear``.
+
+    Attributes:
+        weights: what is trained, by name.
+        embeddings: none of which are weights of embeddings or heads.
+
+    Raises:
+        DataError: if the model has no layers of these names.
+    """
+
+    embeddings: Sequence[Parameter] = ()
+
+    def __init__(self, adapters: Adapters, r: int, alpha: int, target_modules: list[str] | str) -> None:
+        self._adapters, model = adapters, adapters.model
+        named = target_modules
+        layers = linear_names(model, [model.get_output_embeddings()]) if named == "all-linear" else named
+        config = LoraConfig(task_type="CAUSAL_LM", r=r, lora_alpha=alpha, target_modules=layers, use_rslora=True)
+        try:
+            self.weights = adapters.add(NAME, config)
+        except ValueError as error:
+            raise DataError(f"model.test_time.target_modules: {first_line(error)}") from error
+
+    def reset(self, seed: int) -> None:
+        """Draw the adapter anew; it changes nothing yet."""
+        devices = [p.device for p in self.weights.values() if p.is_cuda][:1]
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(seed)
+            for layer in self._adapters.model.modules():
+                if isinstance(layer, LoraLayer) and NAME in layer.lora_A:
+                    layer.reset_lora_parameters(NAME, True)
+
+    def finish(self) -> None:
+        """Be ready to be asked: an adapter is."""
+
+    @contextmanager
+    def in_use(self, beneath: Sequence[str]) -> Iterator[PreTrainedModel]:
+        """Use the adapter for a while, on top of others."""
+        with self._adapters.in_use((*beneath, NAME)) as model:
+            yield model
+
+
+class CopiedWeights:
+    """A copy of a model, all of whose weights are trained, in float32.
+
+    Args:
+        adapters: the model, without an adapter.
+
+    Attributes:
+        weights: what is trained, by name.
+        embeddings: those that are weights of embeddings and heads.
+
+    Raises:
+        DataError: if the model has an adapter, or its weights are quantized.
+    """
+
+    def __init__(self, adapters: Adapters) -> None:
+        if adapters.peft is not None:
+            raise DataError(
+                "model.test_time.weights is all, but the model has an adapter: export it with --merge true, or train "
+                "an adapter (weights: adapter)"
+            )
+        self._model = adapters.model
+        if getattr(self._model, "is_quantized", False):
+            raise DataError("model.test_time.weights is all, but the model's are quantized: train an adapter")
+        # In inference mode, which Lightning predicts in, weights would be made that can never be trained.
+        with torch.inference_mode(False):
+            self._copy = copy.deepcopy(self._model)
+            self._copy.requires_grad_(True)
+        self.weights = dict(self._copy.named_parameters())
+        ends = (self._copy.get_input_embeddings(), self._copy.get_output_embeddings())
+        self.embeddings = [layer.weight for layer in ends]
+
+    def reset(self, seed: int) -> None:
+        """Begin with the model's weights; nothing is random about them."""
+        self._copy.float()
+        with torch.no_grad():
+            for name, p in self._model.named_parameters():
+                self.weights[name].copy_(p)
+
+    def finish(self) -> None:
+        """Be ready to be asked, as wide as the model is."""
+        with torch.inference_mode(False):
+            for name, p in self._model.named_parameters():
+                self.weights[name].data = self.weights[name].data.to(p.dtype)
+
+    @contextmanager
+    def in_use(self, beneath: Sequence[str]) -> Iterator[PreTrainedModel]:
+        """Use the copy for a while."""
+        yield self._copy
