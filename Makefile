@@ -37,7 +37,7 @@ bundled: $(STAMP) ## train the model that is bundled; DATA=folder adds sources, 
 	  $(ARGS)
 
 pool: $(STAMP) ## build a pool of wrong predictions of the training tasks; POOLS="path path" adds a solver's
-	$(VENV) -m lightning_arc.build_pool --config configs/pool_training.yaml $(if $(POOLS),--candidates='[$(call list,$(POOLS))]') $(ARGS)
+	$(VENV) cli.py pool --config configs/pool_training.yaml $(if $(POOLS),--candidates='[$(call list,$(POOLS))]') $(ARGS)
 
 board: $(STAMP) ## show losses, metrics and pictures of all runs in a browser
 	$(VENV) -m tensorboard.main --logdir runs $(ARGS)

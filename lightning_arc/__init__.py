@@ -2,8 +2,7 @@
 
 import os
 
-from lightning_arc.memory import keep_freed_memory
-from lightning_arc.threads import configure_threads
+from lightning_arc.environment import configure_threads, keep_freed_memory
 
 __version__ = "0.1.0"
 

@@ -1,4 +1,32 @@
-"""Errors of other libraries, told in one line."""
+"""Errors that a person can make, and errors of other libraries told in one line."""
+
+
+class DataError(ValueError):
+    """Something a person gave is not as it must be; the message is one line that names the file, task and field."""
+
+    def __str__(self) -> str:
+        return shortened(" ".join(super().__str__().splitlines()), 1500)
+
+
+class LineError(DataError):
+    """A line of a file that is read as it goes has no task that is valid; a long run passes over it."""
+
+
+class OversizedError(DataError):
+    """A grid has more than 30 rows or columns.
+
+    Args:
+        message: names the grid.
+        n_tests: test inputs of its task, where that is known.
+    """
+
+    def __init__(self, message: str, n_tests: int = 0) -> None:
+        super().__init__(message)
+        self.n_tests = n_tests
+
+
+class OversizedLineError(OversizedError, LineError):
+    """A line of a file that is read as it goes has a task with a grid of more than 30 rows or columns."""
 
 
 def first_line(error: BaseException) -> str:
@@ -15,3 +43,23 @@ def first_line(error: BaseException) -> str:
         if said and not said.endswith(":"):
             break
     return said.rstrip(": ") or type(error).__name__
+
+
+def shortened(text: str, most: int = 100) -> str:
+    """Return a text as a message shows it: the middle left out where it is longer than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    return f"{text[: most // 2]}[… {len(text):,} characters …]{text[-(most // 4) :]}"
+
+
+class Stopped(SystemExit):
+    """Raised to end the command.
+
+    Args:
+        status: its exit status.
+        message: what to say then, ``None`` for nothing.
+    """
+
+    def __init__(self, status: int, message: str | None = None) -> None:
+        super().__init__(status)
+        self.message = message

@@ -43,7 +43,7 @@ def repo_root() -> Path:
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """A function that runs ``cli.py`` with some arguments in this process, and returns what it wrote."""
-    from lightning_arc.command_line import ArcCLI, one_line_errors
+    from lightning_arc.cli import main
 
     def run(*arguments: object, status: int = 0) -> str:
         capfd.readouterr()
@@ -51,8 +51,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
         monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
         ended = 0
         try:
-            with one_line_errors():
-                ArcCLI()
+            main()
         except SystemExit as error:
             ended = error.code
         text = "\n".join(capfd.readouterr())

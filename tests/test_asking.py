@@ -1,8 +1,8 @@
 import numpy as np
 
 from lightning_arc.arc import Candidate, PairKey
-from lightning_arc.asking import QuestionStream, alike
-from lightning_arc.batch import TreeBatch
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.data.questions import QuestionStream, alike
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lightning.pytorch.plugins.precision import HalfPrecision
 
 from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
-from lightning_arc.batch import Pack, TreeBatch, TreeShape, pack
+from lightning_arc.data.batch import Pack, TreeBatch, TreeShape, pack
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Kind

@@ -8,8 +8,9 @@ from collections import Counter
 
 import pytest
 
-from lightning_arc.arc import DataError, PairKey, PoolFile, read_candidates, read_tasks, same_grid
-from lightning_arc.build_pool import Generator, build_pool
+from lightning_arc.arc import PairKey, PoolFile, read_candidates, read_tasks, same_grid
+from lightning_arc.cli.pool import Generator, build_pool
+from lightning_arc.errors import DataError
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 2]]}
 TASKS = {"a": {"train": [PAIR, PAIR], "test": [PAIR]}, "b": {"train": [PAIR], "test": [{"input": [[2]]}]}}
@@ -95,7 +96,7 @@ def test_checkpoints_propose_candidates_for_demonstrations_too(given, tmp_path, 
     ],
 )
 def test_a_wrong_option_ends_in_one_line_and_writes_nothing(repo_root, tmp_path, options, message):
-    command = [sys.executable, "-m", "lightning_arc.build_pool", "--config", "configs/pool_training.yaml"]
+    command = [sys.executable, "-m", "lightning_arc.cli", "pool", "--config", "configs/pool_training.yaml"]
     command += ["--generators=[]", f"--out={tmp_path / 'p.parquet'}", *options]
     ended = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, env=os.environ)
     errors = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]

@@ -6,9 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_arc import checkpoint_path
-from lightning_arc.arc import DataError
-from lightning_arc.checkpoint_path import choose_checkpoint, newest_checkpoint, remove_forgotten, version_to_continue
+from lightning_arc.cli import checkpoint_path
+from lightning_arc.cli.checkpoint_path import (
+    choose_checkpoint,
+    newest_checkpoint,
+    remove_forgotten,
+    version_to_continue,
+)
+from lightning_arc.errors import DataError
 
 STATE = {"optimizer_states": [{}], "lr_schedulers": [{}], "loops": {"fit_loop": {}}}
 

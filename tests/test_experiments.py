@@ -12,7 +12,8 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
-from lightning_arc.arc import Candidate, DataError, PairKey
+from lightning_arc.arc import Candidate, PairKey
+from lightning_arc.errors import DataError
 from lightning_arc.experiments import run as running
 from lightning_arc.experiments.report import MEASURES, Difference, difference, measures
 from lightning_arc.experiments.run import Arm, check, experiment
@@ -125,7 +126,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "trainer": {
             "logger": False,
             "accelerator": "cpu",
-            "callbacks": [{"class_path": "lightning_arc.callbacks.ranking_writer.RankingWriter"}],
+            "callbacks": [{"class_path": "lightning_arc.inference.ranking_writer.RankingWriter"}],
         },
     }
     for name, settings in (("fit", fit), ("predict", predict)):
@@ -194,6 +195,6 @@ def test_a_run_that_was_begun_with_other_settings_is_not_gone_on_with(tmp_path: 
 def test_the_command_line_tells_errors_in_one_line(repo_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "e.yaml"
     path.write_text("name: e\nquestion: q\nfit: []\npredict: []\narms: {a: {}}\nseeds: [1]\n")
-    command = [sys.executable, "-m", "lightning_arc.experiments", "--config", str(path)]
+    command = [sys.executable, "-m", "lightning_arc.cli", "experiment", "--config", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=repo_root)
     assert done.returncode == 2 and re.fullmatch(r"error: arms: 1, expected two at least to compare\n", done.stderr)

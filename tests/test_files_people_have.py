@@ -6,12 +6,13 @@ import warnings
 
 import pytest
 
-from lightning_arc.arc import DataError
-from lightning_arc.build_pool import build_pool
-from lightning_arc.command_line import ArcCLI, one_line_errors
-from lightning_arc.data import ArcDataModule
-from lightning_arc.ranking.merge import submissions
-from lightning_arc.sources import Dataset
+from lightning_arc.cli.command_line import ArcCLI
+from lightning_arc.cli.merge import submissions
+from lightning_arc.cli.one_line import one_line_errors
+from lightning_arc.cli.pool import build_pool
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.sources import Dataset
+from lightning_arc.errors import DataError
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
 TASK = {"train": [PAIR, PAIR], "test": [PAIR]}
@@ -78,7 +79,7 @@ def test_oversized_tasks_are_refused_where_that_is_asked_for(command, tasks, can
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.filterwarnings("ignore::lightning_arc.arc.tasks.TaskWarning")
+@pytest.mark.filterwarnings("ignore::lightning_arc.arc.io.tasks.TaskWarning")
 @pytest.mark.parametrize("which", ["train", "val", "predict", "leaks"])
 def test_training_validation_and_prediction_pass_over_large_tasks_or_refuse_them(tasks, candidates, tmp_path, which):
     good, lines = tmp_path / "good.json", tmp_path / "lines.jsonl"

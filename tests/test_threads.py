@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_arc.threads import available_cpus, configure_threads
+from lightning_arc.environment import available_cpus, configure_threads
 
 COUNT = "import lightning_arc, torch; print(torch.get_num_threads())"
 

@@ -13,14 +13,13 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_arc.arc import DataError
 from lightning_arc.callbacks.export import ExportModel
-from lightning_arc.callbacks.interruption import Stopped
-from lightning_arc.data import ArcDataModule
+from lightning_arc.cli.trainer import SafeTrainer
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.sources import Dataset
+from lightning_arc.errors import DataError, Stopped
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
-from lightning_arc.sources import Dataset
-from lightning_arc.trainer import SafeTrainer
 
 SIZE = Scratch(hidden_size=16, layers=1, heads=2, kv_heads=1, intermediate_size=16)
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
@@ -248,6 +247,6 @@ def test_a_checkpoint_takes_its_place_whole(data, tmp_path, monkeypatch):
         replaced.append((torch.load(source, weights_only=True)["global_step"], Path(target).name))
         os.rename(source, target)
 
-    monkeypatch.setattr("lightning_arc.arc.files.os.replace", replace)
+    monkeypatch.setattr("lightning_arc.arc.io.files.os.replace", replace)
     trainer(tmp_path, max_steps=2).fit(model(), data)
     assert replaced == [(2, "epoch=0-step=2.ckpt"), (2, "last.ckpt")]

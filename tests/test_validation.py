@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
+from lightning_arc.data.validation import asked_in, nothing_said
 from lightning_arc.prompt.layouts import MAX_OPTIONS, PROMPTS
-from lightning_arc.validation import asked_in, nothing_said
 
 GRIDS = [as_grid([[i % 10, i // 10]]) for i in range(40)]
 ANSWERS = tuple(Answer(grid, i == 13, i, votes=40 - i) for i, grid in enumerate(GRIDS[:16]))

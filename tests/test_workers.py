@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LOADS = """
-from lightning_arc.loaders import BatchStream, ResumableLoader
+from lightning_arc.data.loader import BatchStream, ResumableLoader
 
 def batch(numbers):
     return bytes(10**6)  # more than a pipe holds, so that workers wait for their parent

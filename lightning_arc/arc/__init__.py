@@ -1,24 +1,28 @@
 """The ground floor: grids, tasks, candidates and their files."""
 
-from lightning_arc.arc.candidate_files import CandidateWarning, open_pool, read_candidates, read_pool, write_candidates
 from lightning_arc.arc.candidates import Candidate, CandidatePool, add_right_outputs
-from lightning_arc.arc.grid import DataError, Grid, LineError, as_grid, same_grid
+from lightning_arc.arc.grid import Grid, as_grid, same_grid
+from lightning_arc.arc.io.candidate_files import (
+    CandidateWarning,
+    open_pool,
+    read_candidates,
+    read_pool,
+    write_candidates,
+)
+from lightning_arc.arc.io.merged_pool import MergedPool, Pool
+from lightning_arc.arc.io.pool_file import PoolFile, PoolWriter, write_pool
+from lightning_arc.arc.io.submission import read_submission, write_submission
+from lightning_arc.arc.io.tasks import read_tasks, write_tasks
 from lightning_arc.arc.leave_one_out import leave_one_out
-from lightning_arc.arc.merged_pool import MergedPool, Pool
-from lightning_arc.arc.pool_file import PoolFile, PoolWriter, write_pool
-from lightning_arc.arc.submission import read_submission, write_submission
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey, Task, base_id
-from lightning_arc.arc.tasks import read_tasks, write_tasks
 
 __all__ = [
     "Answer",
     "Candidate",
     "CandidatePool",
     "CandidateWarning",
-    "DataError",
     "Episode",
     "Grid",
-    "LineError",
     "MergedPool",
     "Pair",
     "PairKey",

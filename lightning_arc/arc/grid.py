@@ -10,47 +10,14 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_arc.errors import DataError, OversizedError
+
 Grid: TypeAlias = NDArray[np.int8]
 """A grid of colours: ``(height, width)`` ``int8``, values 0 to 9, sides 1 to 30."""
 
 MAX_SIDE = 30
 N_COLOURS = 10
 _COLOURS = bytes(range(N_COLOURS))
-
-
-class DataError(ValueError):
-    """Something a person gave is not as it must be; the message is one line that names the file, task and field."""
-
-    def __str__(self) -> str:
-        return shortened(" ".join(super().__str__().splitlines()), 1500)
-
-
-class LineError(DataError):
-    """A line of a file that is read as it goes has no task that is valid; a long run passes over it."""
-
-
-class OversizedError(DataError):
-    """A grid has more than 30 rows or columns.
-
-    Args:
-        message: names the grid.
-        n_tests: test inputs of its task, where that is known.
-    """
-
-    def __init__(self, message: str, n_tests: int = 0) -> None:
-        super().__init__(message)
-        self.n_tests = n_tests
-
-
-class OversizedLineError(OversizedError, LineError):
-    """A line of a file that is read as it goes has a task with a grid of more than 30 rows or columns."""
-
-
-def shortened(text: str, most: int = 100) -> str:
-    """Return a text as a message shows it: the middle left out where it is longer than ``most`` characters."""
-    if len(text) <= most:
-        return text
-    return f"{text[: most // 2]}[… {len(text):,} characters …]{text[-(most // 4) :]}"
 
 
 def as_grid(value: Sequence[Sequence[int]] | np.ndarray) -> Grid:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 
 
 def shares(weights: Mapping[str, float], known: Collection[str], setting: str) -> tuple[list[str], NDArray[np.float64]]:

@@ -7,8 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from lightning_arc.arc import DataError
-from lightning_arc.callbacks.interruption import Stopped, is_launched_child
+from lightning_arc.callbacks.interruption import is_launched_child
+from lightning_arc.errors import DataError, Stopped
 from lightning_arc.model.finite import check_finite, not_finite
 
 NEVER = 2**62

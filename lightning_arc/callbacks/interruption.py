@@ -13,7 +13,8 @@ import torch
 from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from lightning_arc.workers import end_with_parent
+from lightning_arc.data.workers import end_with_parent
+from lightning_arc.errors import Stopped
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 """What ends a command, as messages call it."""
@@ -23,19 +24,6 @@ CHECKPOINT = "interrupted.ckpt"
 
 GRACE = 10.0
 """Seconds that other processes of this machine have to end by themselves."""
-
-
-class Stopped(SystemExit):
-    """Raised to end the command.
-
-    Args:
-        status: its exit status.
-        message: what to say then, ``None`` for nothing.
-    """
-
-    def __init__(self, status: int, message: str | None = None) -> None:
-        super().__init__(status)
-        self.message = message
 
 
 class Interruption(L.Callback):

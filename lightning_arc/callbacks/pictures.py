@@ -9,8 +9,8 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from lightning_arc.drawing import draw_episode, figure_to_array
 from lightning_arc.ranking.means import sigmoid
+from lightning_arc.reporting.drawing import draw_episode, figure_to_array
 
 
 class EpisodePictures(L.Callback):

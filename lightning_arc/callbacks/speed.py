@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
-from lightning_arc.batch import TreeBatch
+from lightning_arc.data.batch import TreeBatch
 from lightning_arc.model.machine import fastest_attention, product_rate
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_arc.arc.files import whole_file
+from lightning_arc.arc.io.files import whole_file
 
 LOSS = "train/output-from-examples/loss"
 """The logged loss of written outputs."""

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_arc.arc import DataError, read_candidates, read_tasks
-from lightning_arc.arc.files import whole_file, write_json
+from lightning_arc.arc import read_candidates, read_tasks
+from lightning_arc.arc.io.files import whole_file, write_json
+from lightning_arc.errors import DataError
 from lightning_arc.experiments.figure import draw
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.fit import gather_pairs
 from lightning_arc.ranking.metrics import bootstrap_interval, hits, within_aurocs
 from lightning_arc.ranking.rankers import RANKERS
-from lightning_arc.ranking.recorded import read_evidence
+from lightning_arc.ranking.recorded import gather_pairs, read_evidence
 
 MEASURES = {
     "nats a cell": "minus the log-likelihood of the right output, by its cells",
@@ -181,7 +181,7 @@ def _page(
         f"# {question}",
         "",
         "```",
-        f".venv/bin/python -m lightning_arc.experiments --config configs/experiments/{name}.yaml",
+        f".venv/bin/python cli.py experiment --config configs/experiments/{name}.yaml",
         "```",
         "",
         f"{figures['pairs']} pairs of {figures['tasks']} training tasks that no run was trained with, the right output "

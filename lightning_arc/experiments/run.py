@@ -15,8 +15,8 @@ from typing import Any
 
 import yaml
 
-from lightning_arc.arc import DataError
-from lightning_arc.arc.files import whole_file, write_json
+from lightning_arc.arc.io.files import whole_file, write_json
+from lightning_arc.errors import DataError
 from lightning_arc.experiments.report import Ranked, write_report
 
 PROGRAM = Path(__file__).parent.parent.parent / "cli.py"

@@ -6,8 +6,7 @@ from pathlib import Path
 from peft import LoraConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
-from lightning_arc.arc.grid import DataError
-from lightning_arc.errors import first_line
+from lightning_arc.errors import DataError, first_line
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -13,8 +13,7 @@ from torch import nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from lightning_arc.arc.grid import DataError
-from lightning_arc.errors import first_line
+from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.adapter_folder import check_adapter, check_complete
 from lightning_arc.model.fast_layers import use_fast_lora
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from lightning_arc.batch import TreeBatch, TreeShape
+from lightning_arc.data.batch import TreeBatch, TreeShape
 from lightning_arc.model.decoding import Decoding, Opening, write
 from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.scoring import BranchScores

@@ -19,12 +19,16 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from lightning_arc.arc import DataError, PairKey
+from lightning_arc.arc import PairKey
 from lightning_arc.augment.weights import shares
-from lightning_arc.batch import TreeBatch
-from lightning_arc.lessons import WHOLE_SET
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.data.checks import check_prediction
+from lightning_arc.data.test_time import WHOLE_SET
+from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer, write_answers
+from lightning_arc.model.attention.proof import check_positions, proved
+from lightning_arc.model.attention.tree import Way, use_tree_attention
 from lightning_arc.model.batch_loss import batch_loss
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding
@@ -34,23 +38,19 @@ from lightning_arc.model.hyper_parameters import check_model_settings, settings_
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_model
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.panel import Panel
-from lightning_arc.model.proof import check_positions, proved
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
 from lightning_arc.model.test_time import AtTestTime, Learned, Pupil
-from lightning_arc.model.tree_attention import Way, use_tree_attention
 from lightning_arc.model.validation_metrics import ValidationMetrics
 from lightning_arc.model.vocabulary import trim
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.positions import GridRows
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import Kind
-from lightning_arc.ranking.fitted import Fitted, warn_of_other_model
-from lightning_arc.ranking.ranker import Ranker
-from lightning_arc.ranking.rankers import Ensemble, Verifier
+from lightning_arc.ranking.rankers import Ensemble, Ranker, Verifier
+from lightning_arc.ranking.rankers.fitted import Fitted, warn_of_other_model
 from lightning_arc.ranking.records import ViewEvidence
 from lightning_arc.ranking.stopping import Stopping
-from lightning_arc.settings import check_prediction
 
 
 class ArcModel(L.LightningModule):

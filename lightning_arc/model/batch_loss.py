@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from lightning_arc.batch import Pack, TreeBatch
+from lightning_arc.data.batch import Pack, TreeBatch
 from lightning_arc.model.accumulation import sum_in_turn
+from lightning_arc.model.attention.tree import Way
 from lightning_arc.model.head import Head, weighted_loss
-from lightning_arc.model.tree_attention import Way
 from lightning_arc.model.tree_forward import pack_hidden
 
 

@@ -10,8 +10,7 @@ import torch
 from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
-from lightning_arc.arc.grid import DataError
-from lightning_arc.errors import first_line
+from lightning_arc.errors import DataError, first_line
 
 CHUNK = 1 << 20
 """Bytes that are read at a time to verify a file."""

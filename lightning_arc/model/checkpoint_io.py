@@ -8,7 +8,7 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
 
-from lightning_arc.arc.files import whole_file
+from lightning_arc.arc.io.files import whole_file
 
 
 class WholeFileCheckpointIO(TorchCheckpointIO):

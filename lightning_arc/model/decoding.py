@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
+from lightning_arc.model.attention.shared_prefix import PrefixedAttention, PromptKeys, WrittenLayer
 from lightning_arc.model.head import Head
-from lightning_arc.model.shared_prefix import PrefixedAttention, PromptKeys, WrittenLayer
 from lightning_arc.model.tree_forward import position_ids
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.positions import GridRows

@@ -13,9 +13,8 @@ from peft import PeftModel
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase
 
-from lightning_arc.arc.files import whole_folder
-from lightning_arc.arc.grid import DataError
-from lightning_arc.errors import first_line
+from lightning_arc.arc.io.files import whole_folder
+from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.checkpoint import read_checkpoint
 from lightning_arc.model.load import load_base

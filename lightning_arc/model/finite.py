@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from lightning_arc.arc import DataError, PairKey
+from lightning_arc.arc import PairKey
+from lightning_arc.errors import DataError
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:

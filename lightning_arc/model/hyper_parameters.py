@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from lightning.pytorch.utilities import rank_zero_warn
 from peft import LoraConfig
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.model.load import Lora, Scratch, changes_base, lora_config
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName
 

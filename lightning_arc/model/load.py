@@ -21,8 +21,7 @@ from transformers import (
     Qwen3_5TextConfig,
 )
 
-from lightning_arc.arc.grid import DataError
-from lightning_arc.errors import first_line
+from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.adapter_folder import check_adapter, check_complete
 from lightning_arc.model.optimizers import require_bitsandbytes
 from lightning_arc.prompt.positions import Positions

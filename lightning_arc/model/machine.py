@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_arc.batch import Piece
-from lightning_arc.model.block_attention import block_attention, blocks
-from lightning_arc.model.cascade import cascade
+from lightning_arc.data.batch import Piece
+from lightning_arc.model.attention.blocks import block_attention, blocks
+from lightning_arc.model.attention.cascade import cascade
 
 WORTH = 1.2
 """How many times as fast another way must be to be taken, so that noise does not decide."""

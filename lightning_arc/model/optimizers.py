@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 
 OptimizerName = Literal["adamw", "muon", "paged_adamw_8bit"]
 ScheduleName = Literal["linear", "cosine", "constant", "stable"]

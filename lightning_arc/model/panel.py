@@ -14,8 +14,7 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from lightning_arc.arc.grid import DataError
-from lightning_arc.errors import first_line
+from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.adapter_folder import adapter_config
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.checkpoint import is_archive, read_checkpoint

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from lightning_arc.batch import TreeBatch
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.model.attention.tree import Way
 from lightning_arc.model.head import Head, target_log_probs
-from lightning_arc.model.tree_attention import Way
 from lightning_arc.model.tree_forward import batch_hidden
 from lightning_arc.prompt.tree import Kind
 

@@ -20,9 +20,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from lightning_arc.arc.files import whole_file
-from lightning_arc.arc.grid import DataError
-from lightning_arc.batch import TreeBatch
+from lightning_arc.arc.io.files import whole_file
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.finite import not_finite
 from lightning_arc.model.optimizers import make_optimizer
@@ -91,7 +91,7 @@ class AtTestTime:
 
 
 class Teaching(Protocol):
-    """A lesson, see `lightning_arc.lessons.Lesson`."""
+    """A lesson, see `lightning_arc.data.test_time.Lesson`."""
 
     name: str
     seed: int
@@ -231,7 +231,9 @@ class Pupil:
     def _save(self, optimizer: Optimizer, path: Path, step: int, seconds: float, tokens: int) -> None:
         tensors = {f"weight/{key}": p.detach() for key, p in self._weights.items()}
         averages = _averages(optimizer)
-        tensors |= {f"{part}/{key}": optimizer.state[p][part] for key, p in self._weights.items() for part in averages[p]}
+        tensors |= {
+            f"{part}/{key}": optimizer.state[p][part] for key, p in self._weights.items() for part in averages[p]
+        }
         progress = {"step": str(step), "seconds": str(seconds), "tokens": str(tokens)}
         self._write(path, tensors, progress)
 

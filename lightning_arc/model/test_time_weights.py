@@ -13,8 +13,7 @@ from peft.tuners.lora import LoraLayer
 from torch.nn import Parameter
 from transformers import PreTrainedModel
 
-from lightning_arc.arc.grid import DataError
-from lightning_arc.errors import first_line
+from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.adapters import Adapters, linear_names
 
 NAME = "test_time"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.cache_utils import Cache, DynamicCache
 
-from lightning_arc.batch import Pack, TreeBatch
-from lightning_arc.model.tree_attention import BLOCK, Way, packed_attention
+from lightning_arc.data.batch import Pack, TreeBatch
+from lightning_arc.model.attention.tree import BLOCK, Way, packed_attention
 
 
 def pack_hidden(decoder: nn.Module, pack: Pack, way: Way = "auto", cache: Cache | None = None) -> Tensor:

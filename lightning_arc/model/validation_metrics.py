@@ -13,12 +13,11 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR
 
-from lightning_arc.batch import TreeShape
+from lightning_arc.data.batch import TreeShape
 from lightning_arc.model.scoring import BranchScores
 from lightning_arc.prompt.tree import Kind
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.ranker import Ranker
-from lightning_arc.ranking.rankers import RANKERS
+from lightning_arc.ranking.rankers import RANKERS, Ranker
 from lightning_arc.ranking.records import ViewEvidence
 
 VERIFY = Kind.VERIFY_OUTPUT_FROM_EXAMPLES.label

@@ -5,8 +5,9 @@ Knows episodes and the compact vocabulary's tokens. Knows nothing of token ids o
 
 from collections.abc import Sequence
 
-from lightning_arc.arc.grid import DataError, Grid
+from lightning_arc.arc.grid import Grid
 from lightning_arc.arc.task import Episode
+from lightning_arc.errors import DataError
 from lightning_arc.prompt import compact
 from lightning_arc.prompt.encoders import CompactGridEncoder, GridEncoder
 from lightning_arc.prompt.layouts import Layout, Part, PromptText

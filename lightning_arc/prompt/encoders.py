@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from lightning_arc.arc.grid import DataError, Grid, as_grid
+from lightning_arc.arc.grid import Grid, as_grid
+from lightning_arc.errors import DataError
 
 FULL_WIDTH_DIGITS = "０１２３４５６７８９"
 """Digits as other characters; Qwen's tokenizer keeps each apart, as it does with ASCII digits."""

@@ -9,7 +9,8 @@ the 900 shapes, and what may follow is what stands next in one of these.
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_arc.arc.grid import MAX_SIDE, DataError
+from lightning_arc.arc.grid import MAX_SIDE
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.prompter import Prompter
 
 CELL, REPEAT, NOTHING = -1, -2, -3

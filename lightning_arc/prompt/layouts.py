@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lightning_arc.arc.grid import DataError, Grid
+from lightning_arc.arc.grid import Grid
 from lightning_arc.arc.task import Episode
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.tree import Kind
 

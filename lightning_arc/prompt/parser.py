@@ -5,7 +5,7 @@ Knows the encoders' names. Knows nothing of what they do.
 
 import ast
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.encoders import ENCODERS, GridEncoder
 
 MAX_LENGTH = 1000

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 
 PROBES = ("01", "0 1", "0\n1", "0\n\n1", "a0b", "0  1", "0|1", "x: 12x3\n0 4", "``0\n``", "0.5", "-0", "0's")
 MAX_GAPS = 100_000

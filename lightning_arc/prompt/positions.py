@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-from lightning_arc.arc.grid import MAX_SIDE, DataError, Grid
-from lightning_arc.errors import first_line
+from lightning_arc.arc.grid import MAX_SIDE, Grid
+from lightning_arc.errors import DataError, first_line
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.layouts import Layout, Part, PromptText
 from lightning_arc.prompt.tokenizer import is_gguf, pretrained_source, resolve_model_path

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.chat_layout import ChatLayout
 from lightning_arc.prompt.chat_template import check_arguments, read_template
 from lightning_arc.prompt.encoders import GridEncoder

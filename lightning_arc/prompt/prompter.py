@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lightning_arc.arc.grid import N_COLOURS, DataError, Grid, as_grid, same_grid
+from lightning_arc.arc.grid import N_COLOURS, Grid, as_grid, same_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.branches import labelled_branch, tree_of_turns
 from lightning_arc.prompt.chat_layout import ChatLayout
 from lightning_arc.prompt.chat_template import REMEDY, name_of

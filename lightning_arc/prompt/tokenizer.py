@@ -9,8 +9,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from lightning_arc.arc.grid import DataError
-from lightning_arc.errors import first_line
+from lightning_arc.errors import DataError, first_line
 from lightning_arc.prompt.compact import compact_tokenizer
 
 BUNDLED_MODEL = Path(__file__).parent.parent / "bundled" / "model"

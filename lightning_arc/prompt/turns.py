@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from lightning_arc.arc.grid import N_COLOURS, DataError, as_grid
+from lightning_arc.arc.grid import N_COLOURS, as_grid
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.chat_template import Frames, name_of
 from lightning_arc.prompt.encoders import GridEncoder
 from lightning_arc.prompt.pieces import among_kept

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.ranking.means import sigmoid
 
 FURTHEST = 30.0

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.ranker import Ranker, Ranking
+from lightning_arc.ranking.rankers import Ranker, Ranking
 from lightning_arc.ranking.records import Question, QuestionId, ViewEvidence, merge_records
 from lightning_arc.ranking.stopping import Contest, Stopping
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Calibration, fit_isotonic, fit_temperature
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.ranker import Ranking, logits
-from lightning_arc.ranking.rankers import Combined, signals
+from lightning_arc.ranking.rankers import Combined, Ranking
+from lightning_arc.ranking.rankers.pointwise import signals
+from lightning_arc.ranking.rankers.ranker import logits
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 """Penalties that are tried, the largest first, which is taken where several do as well."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.ranker import Ranker
+from lightning_arc.ranking.rankers import Ranker
 from lightning_arc.ranking.records import Kind
 from lightning_arc.ranking.stopping import Stopping
 

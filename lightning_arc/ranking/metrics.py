@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.judged import answered_views, is_judged
-from lightning_arc.ranking.ranker import Ranker, Ranking
+from lightning_arc.ranking.rankers import Ranker, Ranking
 from lightning_arc.ranking.records import Kind
 
 RESAMPLES = 10_000

@@ -1,13 +1,15 @@
 """Reading back the evidence that rankings left on disk.
 
-Knows journals of evidence. Knows nothing of tasks, candidates or rankers, or of who recorded it.
+Knows journals of evidence. Knows nothing of rankers, or of who recorded it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from lightning_arc.arc import DataError
-from lightning_arc.arc.files import expand
+from lightning_arc.arc import CandidatePool, Task, add_right_outputs, leave_one_out
+from lightning_arc.arc.io.files import expand
+from lightning_arc.errors import DataError
+from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.records import ViewEvidence, decode_evidence
 
 
@@ -35,3 +37,24 @@ def _decoded(line: bytes) -> ViewEvidence | None:
         return decode_evidence(json.loads(line))
     except (ValueError, RecursionError):
         return None
+
+
+def gather_pairs(
+    tasks: Mapping[str, Task], pool: CandidatePool, said: Sequence[ViewEvidence], with_right_output: bool
+) -> list[Evidence]:
+    """Put together what was said about every pair that the records are about and whose output is known.
+
+    Raises:
+        DataError: if records do not fit the candidates.
+    """
+    judged = {record.key for record in said}
+    queries = {e.key: e for task in tasks.values() for e in leave_one_out(task) if e.key in judged}
+    if with_right_output:
+        add_right_outputs(pool, queries.values())
+    misfits = [r.key for r in said if r.key in queries and len(r.log_odds) != len(pool[r.key])]
+    if misfits:
+        raise DataError(
+            f"evidence: {len(misfits)} of {len(said)} records are not about these candidates, that of {misfits[0]} for "
+            "one; the candidate files and with_right_output must be those of the ranking"
+        )
+    return [e for e in gather(queries, pool, said) if e.candidates and e.correct is not None]

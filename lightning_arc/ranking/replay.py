@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.ranker import Ranker
+from lightning_arc.ranking.rankers import Ranker
 from lightning_arc.ranking.records import Question, ViewEvidence, no_answer
 from lightning_arc.ranking.stopping import Stopping
 

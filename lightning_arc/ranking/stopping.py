@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 
 
 @dataclass(frozen=True)

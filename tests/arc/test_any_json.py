@@ -7,7 +7,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_arc.arc import DataError, Pair, Task, read_candidates, read_submission, read_tasks
+from lightning_arc.arc import Pair, Task, read_candidates, read_submission, read_tasks
+from lightning_arc.errors import DataError
 
 ONE = np.array([[1]], np.int8)
 TASKS = {"a": Task("a", (Pair(ONE, ONE),), (Pair(ONE, ONE),))}

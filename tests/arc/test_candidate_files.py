@@ -10,7 +10,6 @@ from lightning_arc.arc import (
     Candidate,
     CandidatePool,
     CandidateWarning,
-    DataError,
     Pair,
     PairKey,
     Task,
@@ -22,6 +21,7 @@ from lightning_arc.arc import (
     write_candidates,
     write_pool,
 )
+from lightning_arc.errors import DataError
 
 grids = arrays(np.int8, st.tuples(st.integers(1, 3), st.integers(1, 3)), elements=st.integers(0, 9))
 ONE = np.array([[1]], np.int8)

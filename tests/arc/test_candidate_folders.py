@@ -11,7 +11,6 @@ from lightning_arc.arc import (
     Candidate,
     CandidatePool,
     CandidateWarning,
-    DataError,
     Pair,
     PairKey,
     Task,
@@ -21,6 +20,7 @@ from lightning_arc.arc import (
     read_tasks,
     write_pool,
 )
+from lightning_arc.errors import DataError
 
 ONE = as_grid([[1]])
 TASKS = {

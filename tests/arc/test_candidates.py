@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lightning_arc.arc import Candidate, CandidatePool, Episode, PairKey, add_right_outputs, as_grid, same_grid
-from lightning_arc.arc.merged_pool import LimitedPool
+from lightning_arc.arc.io.merged_pool import LimitedPool
 
 grids = arrays(np.int8, st.tuples(st.integers(1, 2), st.integers(1, 2)), elements=st.integers(0, 1))
 candidates = st.builds(

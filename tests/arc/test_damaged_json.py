@@ -13,8 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from lightning_arc.arc import DataError, Pair, Task, as_grid, read_candidates, read_submission
-from lightning_arc.arc.tasks import read_all_tasks
+from lightning_arc.arc import Pair, Task, as_grid, read_candidates, read_submission
+from lightning_arc.arc.io.tasks import read_all_tasks
+from lightning_arc.errors import DataError
 
 PAIR = {"input": [[0, 1]], "output": [[1, 0]]}
 TASK = {"train": [PAIR, PAIR], "test": [PAIR]}

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lightning_arc.arc import Candidate, CandidatePool, DataError, Pair, PairKey, Task, as_grid, open_pool, write_pool
+from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task, as_grid, open_pool, write_pool
+from lightning_arc.errors import DataError
 
 INDEX = np.dtype([("name", "<u8"), ("start", "<i8"), ("rows", "<i4"), ("place", "<i4")])
 ONE = as_grid([[1]])

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_arc.arc.files import (
+from lightning_arc.arc.io.files import (
     dump_line,
     expand,
     no_cycle_search,
@@ -17,7 +17,7 @@ from lightning_arc.arc.files import (
     whole_folder,
     write_json,
 )
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=4),

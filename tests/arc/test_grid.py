@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lightning_arc.arc.grid import DataError, as_grid, grid_key, named_grid, same_grid
+from lightning_arc.arc.grid import as_grid, grid_key, named_grid, same_grid
+from lightning_arc.errors import DataError
 
 grids = arrays(np.int8, st.tuples(st.integers(1, 30), st.integers(1, 30)), elements=st.integers(0, 9))
 cells = st.integers(0, 9) | st.sampled_from([-1, 10, 300, 10**30, True, False, 1.0, float("nan"), None, "1", [1]])

@@ -7,7 +7,8 @@ import resource
 
 import pytest
 
-from lightning_arc.arc import DataError, LineError, base_id, read_tasks, write_tasks
+from lightning_arc.arc import base_id, read_tasks, write_tasks
+from lightning_arc.errors import DataError, LineError
 
 PAIR = {"input": [[1, 2]], "output": [[2], [1]]}
 TASK = {"train": [PAIR, PAIR], "test": [PAIR]}

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_arc.arc import DataError
-from lightning_arc.arc.files import file_name
-from lightning_arc.arc.outputs import check_file, check_folder
-from lightning_arc.journal import Journal
+from lightning_arc.arc.io.files import file_name
+from lightning_arc.arc.io.outputs import check_file, check_folder
+from lightning_arc.errors import DataError
+from lightning_arc.inference.journal import Journal
 
 
 def test_a_folder_that_can_be_made_or_written_to_is_left_as_it_was(tmp_path):

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_arc.arc import Candidate, CandidatePool, DataError, Pair, PairKey, PoolFile, PoolWriter, Task, as_grid
+from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, PoolFile, PoolWriter, Task, as_grid
 from lightning_arc.arc import write_pool as write
 from lightning_arc.arc.grid import grid_key, same_grid
-from lightning_arc.arc.pool_file import ROWS_PER_GROUP
+from lightning_arc.arc.io.pool_file import ROWS_PER_GROUP
+from lightning_arc.errors import DataError
 
 KEYS = [PairKey(task, split, i) for task in ("a", "Ä\0b", "c") for split in ("train", "test") for i in range(3)]
 GRIDS = st.builds(
@@ -201,10 +202,6 @@ def test_another_file_is_refused_in_one_line(tmp_path):
     for name in ("other", "old", "columns", "bytes", "empty", "cut", "none"):
         path = tmp_path / f"{name}.parquet"
         reason = r"not a candidate pool \(.*" if name in ("other", "old") else "cannot be read as a Parquet pool: .+"
-        reason = (
-            "there is no such pool; make pool, or python -m lightning_arc.build_pool, makes one"
-            if name == "none"
-            else reason
-        )
+        reason = "there is no such pool; make pool, or python cli.py pool, makes one" if name == "none" else reason
         with pytest.raises(DataError, match=f"^{re.escape(str(path))}: {reason}$"):
             PoolFile(path)

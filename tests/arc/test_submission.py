@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lightning_arc.arc import DataError, Pair, Task, read_submission, write_submission
+from lightning_arc.arc import Pair, Task, read_submission, write_submission
+from lightning_arc.errors import DataError
 
 grids = arrays(np.int8, st.tuples(st.integers(1, 3), st.integers(1, 3)), elements=st.integers(0, 9))
 ONE = np.array([[1]], np.int8)

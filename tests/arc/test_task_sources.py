@@ -7,9 +7,9 @@ import zipfile
 
 import pytest
 
-from lightning_arc.arc import DataError, LineError, read_tasks
-from lightning_arc.arc.grid import OversizedError
-from lightning_arc.arc.tasks import TaskWarning, read_all_tasks
+from lightning_arc.arc import read_tasks
+from lightning_arc.arc.io.tasks import TaskWarning, read_all_tasks
+from lightning_arc.errors import DataError, LineError, OversizedError
 
 PAIR = {"input": [[0, 1]], "output": [[1, 0]]}
 TASK = {"train": [PAIR, PAIR], "test": [{"input": [[2, 2]]}]}

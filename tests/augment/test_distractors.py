@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_arc.arc import DataError, Episode, Pair, PairKey, as_grid, same_grid
+from lightning_arc.arc import Episode, Pair, PairKey, as_grid, same_grid
 from lightning_arc.arc.grid import grid_key
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS, MAKERS, MAX_CHANGED_CELLS, draw_distractors
 from lightning_arc.augment.objects import object_at
+from lightning_arc.errors import DataError
 
 INPUT = np.array([[0, 0, 0], [1, 1, 0], [0, 0, 2]], np.int8)
 OUTPUT = np.array([[3, 0, 0], [1, 1, 3], [3, 3, 2]], np.int8)

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from lightning_arc.data import ArcDataModule
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.sources import Dataset
 from lightning_arc.prompt.tokenizer import load_tokenizer
-from lightning_arc.sources import Dataset
 
 BATCH = 16
 WARM, SAMPLES, PLAIN = 8000, 8000, 320

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from lightning_arc.arc import read_tasks
+from lightning_arc.data.queries import opening_tree, read_queries
+from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.decoding import Decoding, Opening, write
 from lightning_arc.model.load import load_base
-from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
-from lightning_arc.queries import opening_tree, read_queries
 
 QUERIES, SAMPLES, ROOM = 12, 8, 300
 

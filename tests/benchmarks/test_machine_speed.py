@@ -48,7 +48,7 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
 
     ``adapt`` takes the steps of test-time training: a LoRA of rank 16, two short prompts a step.
     """
-    from lightning_arc.batch import TreeBatch
+    from lightning_arc.data.batch import TreeBatch
     from lightning_arc.model.arc_model import ArcModel
     from lightning_arc.model.load import Lora, Scratch
     from lightning_arc.model.optimizers import make_optimizer

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import yaml
 
-from lightning_arc.data import ArcDataModule
-from lightning_arc.sampling import SkippedError, fit_demonstrations
-from lightning_arc.sources import Dataset
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.sampler import SkippedError, fit_demonstrations
+from lightning_arc.data.sources import Dataset
 from tests.benchmarks.ways import table
 
 EPISODES, WARM, SAMPLES = 400, 400, 2000

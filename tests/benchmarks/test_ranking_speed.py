@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.load import load_base
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 

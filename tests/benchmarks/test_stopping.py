@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lightning_arc.arc import Candidate, PairKey, as_grid, read_candidates, read_tasks
-from lightning_arc.queries import read_queries
+from lightning_arc.data.queries import read_queries
 from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.rankers import Likelihood, Verifier
 from lightning_arc.ranking.recorded import read_evidence

@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional as F
 
 from lightning_arc.arc import Answer, Episode, read_candidates, read_tasks
-from lightning_arc.batch import TreeBatch, default_max_tokens
+from lightning_arc.data.batch import TreeBatch, default_max_tokens
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 

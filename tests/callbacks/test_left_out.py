@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from lightning_arc.arc import Candidate, CandidatePool, Pair, Task, as_grid, leave_one_out, read_submission
-from lightning_arc.callbacks.ranking_writer import write_ranking
-from lightning_arc.drawing import grid_svg
+from lightning_arc.inference.ranking_writer import write_ranking
 from lightning_arc.ranking.evidence import gather
 from lightning_arc.ranking.rankers import Votes
+from lightning_arc.reporting.drawing import grid_svg
 
 
 def test_left_out_pairs_are_marked_shown_without_themselves_and_never_submitted(

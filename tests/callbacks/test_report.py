@@ -12,13 +12,12 @@ import numpy as np
 import pytest
 
 from lightning_arc.arc import Candidate, Pair, PairKey, Task, as_grid, leave_one_out
-from lightning_arc.callbacks.curve import HEIGHT, TOP, curve_svg
-from lightning_arc.callbacks.ranking_writer import write_ranking
+from lightning_arc.inference.ranking_writer import write_ranking
 from lightning_arc.ranking.calibration import Temperature
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.ranker import Ranker
-from lightning_arc.ranking.rankers import Combined, Selection, Verifier, Votes
+from lightning_arc.ranking.rankers import Combined, Ranker, Selection, Verifier, Votes
 from lightning_arc.ranking.records import Choice, Question, ViewEvidence, no_answer
+from lightning_arc.reporting.curve import HEIGHT, TOP, curve_svg
 
 GRIDS = [as_grid([[i, i]]) for i in range(3)]
 TASKS = {f"t{i}": Task(f"t{i}", (Pair(GRIDS[0], GRIDS[1]),), (Pair(GRIDS[0], GRIDS[2]),)) for i in range(6)}

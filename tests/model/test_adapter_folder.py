@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.model.adapter_folder import CONFIG, WEIGHTS
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Lora, Scratch, add_lora, new_model

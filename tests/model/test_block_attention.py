@@ -4,16 +4,20 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from lightning_arc.batch import Piece
-from lightning_arc.model.block_attention import block_attention, blocks
-from lightning_arc.model.cascade import cascade
+from lightning_arc.data.batch import Piece
+from lightning_arc.model.attention.blocks import block_attention, blocks
+from lightning_arc.model.attention.cascade import cascade
 
 PACKS = {
     "one token": [Piece(0, 1, (1,), 0)],
     "a prefix of several blocks": [Piece(0, 700, (1,), 0)],
     "branches of all lengths": [Piece(0, 300, (20, 70, 150, 3, 1), 0)],
     "a branch of several blocks": [Piece(0, 40, (5, 600, 2), 0)],
-    "trees after each other": [Piece(0, 5, (1,), 0), Piece(1, 130, (64, 64), 1), Piece(2, 256, (256,), 3)],
+    "trees after each other": [
+        Piece(0, 5, (1,), 0),
+        Piece(1, 130, (64, 64), 1),
+        Piece(2, 256, (256,), 3),
+    ],
     "a held prefix": [Piece(0, 200, (33, 260, 7), 0, held=True)],
 }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.model.checkpoint import check_checkpoint, check_state, read_checkpoint
 
 WEIGHTS = {"model.a": torch.arange(1000.0).reshape(10, 100), "model.b": torch.ones(3)}

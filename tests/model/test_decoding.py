@@ -11,13 +11,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache
 
-from lightning_arc.arc import Answer, DataError, Episode, Pair, PairKey, as_grid
-from lightning_arc.batch import TreeBatch
+from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.errors import DataError
+from lightning_arc.model.attention.shared_prefix import PrefixedAttention, PromptKeys, WrittenLayer
+from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.decoding import Decoding, NotFiniteError, Opening, write
 from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.shared_prefix import PrefixedAttention, PromptKeys, WrittenLayer
-from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.encoders import DecodeError
 from lightning_arc.prompt.grammar import Grammar

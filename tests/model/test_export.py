@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.hyper_parameters import saved_settings, settings_to_save

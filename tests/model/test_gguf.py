@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export
 from lightning_arc.model.load import Lora, load_base

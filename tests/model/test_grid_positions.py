@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_arc.arc import Answer, DataError, Episode, Pair, PairKey, as_grid
-from lightning_arc.batch import TreeBatch
-from lightning_arc.data import ArcDataModule
+from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.queries import opening_tree
+from lightning_arc.data.sources import Dataset
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.attention.proof import check_positions, proved
+from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.decoding import Decoding, Opening, write
 from lightning_arc.model.load import Scratch, load_base, new_model
-from lightning_arc.model.proof import check_positions, proved
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
-from lightning_arc.queries import opening_tree
-from lightning_arc.sources import Dataset
 
 from .conftest import SIZE, placed, separate_logits
 from .test_tree_forward import TREES, WAYS, check_hidden_states, collated, loss_of_sequences

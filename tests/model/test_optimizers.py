@@ -5,7 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Lora, load_base
 from lightning_arc.model.optimizers import make_optimizer, make_schedule, use_settings

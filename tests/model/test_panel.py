@@ -4,13 +4,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_arc.arc import DataError
+from lightning_arc.data.checks import check_prediction
+from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Lora, fingerprint
 from lightning_arc.model.panel import Panel
 from lightning_arc.model.test_time import AtTestTime, Pupil
-from lightning_arc.settings import check_prediction
 
 from .test_adapters import disturb, logits
 from .test_test_time import Trees

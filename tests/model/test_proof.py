@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.attention.proof import LOW_PRECISION, check_positions, difference, proved
+from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.decoding import Decoding, Opening, write
-from lightning_arc.model.proof import LOW_PRECISION, check_positions, difference, proved
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.prompt.tree import IGNORE
 
 from .architectures import tiny

@@ -6,14 +6,14 @@ from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 from torch import nn
 
-from lightning_arc.arc import DataError
-from lightning_arc.batch import TreeBatch
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.load import Lora, add_lora, fingerprint
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.test_time import AtTestTime, Pupil
-from lightning_arc.model.tree_attention import use_tree_attention
 
 from .conftest import NO, YES, random_tree
 
@@ -164,7 +164,7 @@ def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
     assert torch.equal(scores(one, taught=True), scores(one, taught=False))
 
 
-def test_an_interrupted_training_goes_on_from_what_was_saved_as_if_nothing_had_been(trained, settings, tmp_path, monkeypatch):
+def test_an_interrupted_training_goes_on_as_if_nothing_had_been(trained, settings, tmp_path, monkeypatch):
     settings = replace(settings, scope="set")
     whole = pupil(trained, tmp_path / "whole", settings=settings)
     whole.learn("task", Trees(1), whole.adapters.own)
@@ -218,7 +218,10 @@ def test_an_interrupted_training_goes_on_from_what_was_saved_as_if_nothing_had_b
 
 def test_a_training_ends_within_its_seconds(model, tmp_path):
     use_tree_attention(model)
-    one, lesson = pupil(model.eval(), tmp_path, settings=AtTestTime(steps=10**9, max_seconds=0.5, r=4)), Trees(1)
+    one, lesson = (
+        pupil(model.eval(), tmp_path, settings=AtTestTime(steps=10**9, max_seconds=0.5, r=4)),
+        Trees(1),
+    )
     learned = one.learn("task", lesson)
     assert 0.5 <= learned.seconds < 5 and 1 < lesson.asked < 1000
 

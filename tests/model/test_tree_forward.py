@@ -11,11 +11,11 @@ from torch.nn.attention.flex_attention import create_block_mask
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
-from lightning_arc.batch import TreeBatch
+from lightning_arc.data.batch import TreeBatch
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.attention.tree import BLOCK, block_mask, packed_attention, use_tree_attention
 from lightning_arc.model.load import fingerprint
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.tree_attention import BLOCK, block_mask, packed_attention, use_tree_attention
 from lightning_arc.model.tree_forward import batch_hidden
 from lightning_arc.prompt.tree import IGNORE, Kind
 

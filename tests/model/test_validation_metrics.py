@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lightning_arc.arc import Candidate, PairKey, as_grid
-from lightning_arc.batch import TreeShape
+from lightning_arc.data.batch import TreeShape
 from lightning_arc.model.scoring import BranchScores
 from lightning_arc.model.validation_metrics import ValidationMetrics
 from lightning_arc.prompt.tree import Kind

@@ -7,10 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightning_arc.arc import Answer, DataError, Episode, read_tasks
-from lightning_arc.batch import TreeBatch
+from lightning_arc.arc import Answer, Episode, read_tasks
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.errors import DataError
+from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.tree_attention import use_tree_attention
 from lightning_arc.model.vocabulary import trim, untrim
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.prompter import Prompter

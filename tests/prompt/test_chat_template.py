@@ -4,8 +4,9 @@ import copy
 
 import pytest
 
-from lightning_arc.arc.grid import DataError, as_grid
+from lightning_arc.arc.grid import as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.chat_layout import ChatLayout
 from lightning_arc.prompt.chat_template import CHATML, check_arguments, own_template, read_template, turn_frames
 from lightning_arc.prompt.compact import compact_tokenizer

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_arc.arc.grid import DataError, as_grid, same_grid
+from lightning_arc.arc.grid import as_grid, same_grid
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.encoders import (
     ENCODERS,
     FULL_WIDTH_DIGITS,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.prompter import Prompter
 

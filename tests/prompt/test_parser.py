@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.encoders import (
     GridEncoder,
     GridShapeEncoder,

@@ -8,7 +8,7 @@ from tokenizers.models import BPE, WordLevel
 from tokenizers.pre_tokenizers import Split
 from transformers import PreTrainedTokenizerFast
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.prompt import compact as vocabulary
 from lightning_arc.prompt import pieces
 from lightning_arc.prompt.encoders import FULL_WIDTH_DIGITS

@@ -10,13 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoConfig
 
-from lightning_arc.arc.grid import DataError, as_grid
+from lightning_arc.arc.grid import as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.data.queries import opening_tree
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.positions import has_grid_positions, model_has_grid_positions
 from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
-from lightning_arc.queries import opening_tree
 
 RNG = np.random.default_rng(0)
 NAMES = st.sampled_from(sorted(PROMPTS))
@@ -37,7 +38,11 @@ def drawn(*shapes) -> list:
 def large() -> Episode:
     """An episode whose grids have rows of one and of two digits."""
     grids = drawn((12, 3), (30, 11), (1, 30), (11, 3), (10, 10), (30, 30), (2, 2))
-    answers = (Answer(grids[5], True, 0), Answer(grids[6], False, 1), Answer(grids[0], False, 2))
+    answers = (
+        Answer(grids[5], True, 0),
+        Answer(grids[6], False, 1),
+        Answer(grids[0], False, 2),
+    )
     pairs = (Pair(*grids[:2]), Pair(*grids[2:4]))
     return Episode(PairKey("large", "test", 0), pairs, grids[4], grids[5], answers, "def f(g):\n    return g\n")
 

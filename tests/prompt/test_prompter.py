@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_arc.arc.grid import DataError, as_grid
+from lightning_arc.arc.grid import as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.chat_layout import ChatLayout
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.encoders import CompactGridEncoder, MinimalGridEncoder, ReplaceNumberEncoder

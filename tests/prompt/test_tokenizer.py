@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_arc.arc.grid import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.compact import compact_tokenizer, is_compact
 from lightning_arc.prompt.tokenizer import BUNDLED_MODEL, load_tokenizer, resolve_model_path
 

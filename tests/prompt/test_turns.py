@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from lightning_arc.arc.grid import DataError, as_grid
+from lightning_arc.arc.grid import as_grid
 from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.errors import DataError
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, SELECT
 from lightning_arc.prompt.prompter import Prompter

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import isotonic_regression
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import (
     Isotonic,
     Temperature,

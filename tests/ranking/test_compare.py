@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lightning_arc.arc import DataError, PairKey
-from lightning_arc.ranking.compare import Row, compare
+from lightning_arc.arc import PairKey
+from lightning_arc.cli.compare import Row, compare
+from lightning_arc.errors import DataError
 from lightning_arc.ranking.metrics import bootstrap_interval
 from lightning_arc.ranking.rankers import Combined, Selection
 from lightning_arc.ranking.records import Choice, ViewEvidence, encode_evidence
@@ -130,7 +131,7 @@ def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
     (tmp_path / "config.yaml").write_text(json.dumps(config))
 
     def command(*more: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "lightning_arc.ranking.compare", f"--config={tmp_path / 'config.yaml'}", *more]
+        line = [sys.executable, "-m", "lightning_arc.cli", "compare", f"--config={tmp_path / 'config.yaml'}", *more]
         return subprocess.run(line, cwd=repo_root, capture_output=True, text=True)
 
     done = command()
@@ -153,7 +154,7 @@ def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
 def test_the_example_config_names_rankers_that_there_are(repo_root: Path, given: dict[str, Any]) -> None:
     runs = f"--runs={json.dumps(given['runs'])}"
     more = [f"--tasks={given['tasks']}", f"--candidates={json.dumps(given['candidates'])}", runs]
-    line = [sys.executable, "-m", "lightning_arc.ranking.compare", "--config=configs/experiments/rankers.yaml", *more]
+    line = [sys.executable, "-m", "lightning_arc.cli", "compare", "--config=configs/experiments/rankers.yaml", *more]
     done = subprocess.run(
         [*line, "--markdown=null", "--json=null"], cwd=repo_root, capture_output=True, text=True, check=True
     )

@@ -12,8 +12,15 @@ from hypothesis import strategies as st
 from lightning_arc.arc import Candidate, PairKey
 from lightning_arc.ranking.engine import Engine
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.ranker import Ranker
-from lightning_arc.ranking.rankers import Combined, Ensemble, Likelihood, Selection, Verifier, Votes
+from lightning_arc.ranking.rankers import (
+    Combined,
+    Ensemble,
+    Likelihood,
+    Ranker,
+    Selection,
+    Verifier,
+    Votes,
+)
 from lightning_arc.ranking.records import Choice, Question, ViewEvidence, no_answer
 from lightning_arc.ranking.replay import compare, replay, run
 from lightning_arc.ranking.stopping import Stopping

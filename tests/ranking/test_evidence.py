@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, CandidatePool, Episode, Pair, PairKey, Task, leave_one_out
-from lightning_arc.journal import Journal, read_journal
+from lightning_arc.inference.journal import Journal, read_journal
 from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.records import (
     Choice,

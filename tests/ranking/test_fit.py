@@ -13,14 +13,14 @@ import pytest
 import yaml
 from jsonargparse import ArgumentParser
 
-from lightning_arc.arc import Candidate, DataError, PairKey, read_tasks
+from lightning_arc.arc import Candidate, PairKey, read_tasks
+from lightning_arc.cli.fit_ranker import fit
+from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Isotonic, Temperature
 from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.fit import fit
 from lightning_arc.ranking.fitting import best_penalty, cross_validated, fit_combined
 from lightning_arc.ranking.metrics import hits
-from lightning_arc.ranking.ranker import Ranker
-from lightning_arc.ranking.rankers import Verifier, Votes
+from lightning_arc.ranking.rankers import Ranker, Verifier, Votes
 from lightning_arc.ranking.recorded import read_evidence
 from lightning_arc.ranking.records import ViewEvidence, encode_evidence
 
@@ -230,7 +230,7 @@ def test_the_command_line_fits_and_tells_errors_in_one_line(run_folder: dict[str
     ]
 
     def command(*more: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "lightning_arc.ranking.fit", *arguments, *more]
+        line = [sys.executable, "-m", "lightning_arc.cli", "fit-ranker", *arguments, *more]
         return subprocess.run(line, cwd=repo_root, capture_output=True, text=True)
 
     done = command("--sources=[verifier, votes]")

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from lightning_arc.arc import DataError
+from lightning_arc.cli.fit_ranker import write_ranker
+from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Temperature
-from lightning_arc.ranking.fit import write_ranker
-from lightning_arc.ranking.fitted import Fitted, warn_of_other_model
 from lightning_arc.ranking.rankers import Combined, Verifier
+from lightning_arc.ranking.rankers.fitted import Fitted, warn_of_other_model
 
 
 @pytest.fixture

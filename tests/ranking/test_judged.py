@@ -8,7 +8,14 @@ import numpy as np
 from lightning_arc.arc import Candidate, PairKey
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.judged import count_coverage, coverage, explain, is_judged
-from lightning_arc.ranking.rankers import Combined, Ensemble, Likelihood, Selection, Verifier, Votes
+from lightning_arc.ranking.rankers import (
+    Combined,
+    Ensemble,
+    Likelihood,
+    Selection,
+    Verifier,
+    Votes,
+)
 from lightning_arc.ranking.records import Question, ViewEvidence, no_answer
 from lightning_arc.ranking.stopping import Stopping
 
@@ -18,7 +25,10 @@ NO = [math.nan] * 2
 
 def test_early_stopping_is_no_missing_view_but_a_budget_is(said: Any) -> None:
     clear = said([[9, 0, -9]] * 4)
-    stops, spent = Stopping(min_views=2, max_views=8), Stopping(min_views=2, max_views=8, max_tokens=1, max_seconds=0)
+    stops, spent = (
+        Stopping(min_views=2, max_views=8),
+        Stopping(min_views=2, max_views=8, max_tokens=1, max_seconds=0),
+    )
     assert coverage(clear, Verifier(), stops) == coverage(clear, Verifier(), spent) == "judged"
     assert coverage(clear.first_views(1), Verifier(), spent) == "partly_not_reached"
     assert coverage(clear.first_views(0), Verifier(), spent) == "not_reached"

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_arc.arc import Candidate, CandidatePool, DataError, PairKey, read_submission, read_tasks
+from lightning_arc.arc import Candidate, CandidatePool, PairKey, read_submission, read_tasks
 from lightning_arc.arc.grid import Grid, as_grid
-from lightning_arc.ranking.merge import best_two, candidates, submissions, weighted_pool
+from lightning_arc.cli.merge import best_two, candidates, submissions, weighted_pool
+from lightning_arc.errors import DataError
 
 KEY = PairKey("t", "test", 0)
 A, B, C, NOTHING = as_grid([[1]]), as_grid([[2]]), as_grid([[3]]), as_grid([[0]])
@@ -95,7 +96,7 @@ def test_two_candidate_files_become_one(files: Path, repo_root: Path) -> None:
     written = json.loads((files / "out.json").read_text())
     assert [sorted(np.ravel(test).tolist()) for test in written["a"]] == [[1, 2, 2, 2, 3, 3]] * 2
     arguments = ["--tasks", str(files / "tasks.json"), "--files", json.dumps(paths), "--out", str(files / "again.json")]
-    command = [sys.executable, "-m", "lightning_arc.ranking.merge", "candidates", *arguments, "--weights=[1, 2]"]
+    command = [sys.executable, "-m", "lightning_arc.cli", "merge", "candidates", *arguments, "--weights=[1, 2]"]
     subprocess.run(command, cwd=repo_root, check=True)
     assert (files / "again.json").read_text() == (files / "out.json").read_text()
 

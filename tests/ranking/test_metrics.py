@@ -20,8 +20,17 @@ from lightning_arc.ranking.metrics import (
     verdict_metrics,
     within_aurocs,
 )
-from lightning_arc.ranking.ranker import Ranker, Ranking
-from lightning_arc.ranking.rankers import RANKERS, Combined, Ensemble, Likelihood, Selection, Verifier, Votes
+from lightning_arc.ranking.rankers import (
+    RANKERS,
+    Combined,
+    Ensemble,
+    Likelihood,
+    Ranker,
+    Ranking,
+    Selection,
+    Verifier,
+    Votes,
+)
 from lightning_arc.ranking.records import Choice, ViewEvidence
 
 

@@ -10,12 +10,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
-from lightning_arc.arc import Candidate, DataError
+from lightning_arc.arc import Candidate
+from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Isotonic, Temperature
 from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.means import DECIMALS, paired_means
-from lightning_arc.ranking.ranker import Ranker, Ranking
-from lightning_arc.ranking.rankers import Combined, Ensemble, Likelihood, Mismatches, Verifier, Votes
+from lightning_arc.ranking.rankers import (
+    Combined,
+    Ensemble,
+    Likelihood,
+    Mismatches,
+    Ranker,
+    Ranking,
+    Verifier,
+    Votes,
+)
 from lightning_arc.ranking.records import Question, ViewEvidence
 
 RANKERS = {
@@ -272,7 +281,10 @@ def test_the_fewest_mismatches_come_first_and_weigh_in_a_combination(said: Any) 
 @pytest.mark.parametrize(
     ("make", "complaint"),
     (
-        (lambda: Combined({"verifyer": 1.0}), r"ranker.weights: no source 'verifyer', there are verifier, likelihood"),
+        (
+            lambda: Combined({"verifyer": 1.0}),
+            r"ranker.weights: no source 'verifyer', there are verifier, likelihood",
+        ),
         (lambda: Ensemble(Verifier(), 2, [1.0]), r"ranker.weights: expected 2 of 0 and more"),
         (lambda: Ensemble(Verifier(), 2, [0.0, 0.0]), "not all 0"),
         (lambda: Ensemble(Verifier(), 0), "expected 0"),

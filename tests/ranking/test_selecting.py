@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_arc.arc import Candidate, DataError, PairKey
+from lightning_arc.arc import Candidate, PairKey
+from lightning_arc.errors import DataError
 from lightning_arc.prompt import layouts
 from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.rankers.selection import MAX_OPTIONS, Selection
 from lightning_arc.ranking.records import Choice, Question, ViewEvidence
-from lightning_arc.ranking.selecting import MAX_OPTIONS, Selection
 
 KEY = PairKey("t", "test", 0)
 
@@ -48,7 +49,10 @@ def test_lists_show_every_contestant_once_in_each_order_and_never_too_many(
 
 
 def test_lists_are_shuffled_anew_for_every_view_and_test_input() -> None:
-    ranker, others = Selection(halving=False), Evidence(PairKey("u", "test", 0), candidates(9).candidates)
+    ranker, others = (
+        Selection(halving=False),
+        Evidence(PairKey("u", "test", 0), candidates(9).candidates),
+    )
     asked = [
         ranker.ask(candidates(9), range(9), 0),
         ranker.ask(candidates(9), range(9), 1),

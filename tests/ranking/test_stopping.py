@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
-from lightning_arc.arc import DataError
+from lightning_arc.errors import DataError
 from lightning_arc.ranking.stopping import Contest, Stopping, overtaking
 
 SEEDS = st.integers(0, 2**32 - 1)

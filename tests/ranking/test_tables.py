@@ -8,7 +8,7 @@ import pytest
 from lightning_arc.ranking.calibration import Temperature
 from lightning_arc.ranking.metrics import score_methods
 from lightning_arc.ranking.rankers import RANKERS, Verifier
-from lightning_arc.ranking.tables import TITLES, figure_rows, figures, markdown, print_table, short
+from lightning_arc.reporting.tables import TITLES, figure_rows, figures, markdown, print_table, short
 
 NAMES = ("method", *TITLES)
 

@@ -1,0 +1,102 @@
+"""Candidates of several files put together pair by pair, as they are asked for.
+
+Knows pools in memory and on disk. Knows nothing of the forms of files, of prompts or models.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TypeAlias, Union
+
+import numpy as np
+
+from lightning_arc.arc.candidates import Candidate, CandidatePool, choose_wrong
+from lightning_arc.arc.grid import Grid, grid_key
+from lightning_arc.arc.io.pool_file import PoolFile
+from lightning_arc.arc.io.pool_index import pair_number
+from lightning_arc.arc.task import PairKey
+
+Pool: TypeAlias = Union[CandidatePool, PoolFile, "MergedPool", "LimitedPool"]
+"""Candidates by pair, wherever they are."""
+
+
+class MergedPool:
+    """Several pools that are read like one.
+
+    Args:
+        pools: their votes add up.
+        told: wrong predictions of the solvers whose candidates the pools may hold; where one is there too, it has the
+            greater number of votes, not the sum.
+    """
+
+    def __init__(self, pools: Sequence[Pool], told: CandidatePool | None = None) -> None:
+        self.pools, self.told = tuple(pools), told or CandidatePool()
+
+    def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
+        """Return a pair's candidates in order of first appearance; none for an unknown pair."""
+        merged = CandidatePool()
+        for pool in self.pools:
+            for candidate in pool[key]:
+                merged.add(key, candidate)
+        votes = {grid_key(candidate.grid): candidate.votes for candidate in merged[key]}
+        for candidate in self.told[key]:
+            more = candidate.votes - votes.get(grid_key(candidate.grid), 0)
+            merged.add(key, replace(candidate, votes=max(more, 0)))
+        return merged[key]
+
+    def __contains__(self, key: PairKey) -> bool:
+        return key in self.told or any(key in pool for pool in self.pools)
+
+    def __iter__(self) -> Iterator[PairKey]:
+        """Iterate over the pairs, in order of first appearance."""
+        return iter(dict.fromkeys(key for pool in (*self.pools, self.told) for key in pool))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def wrong(self, key: PairKey, right: Grid) -> list[Grid]:
+        """Return a pair's candidates that differ from its right output."""
+        grids = (grid for pool in (*self.pools, self.told) for grid in pool.wrong(key, right))
+        return list({grid_key(grid): grid for grid in grids}.values())
+
+    def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:
+        """Draw up to ``n`` of a pair's candidates that differ from its right output, without replacement."""
+        grids = self.wrong(key, right)
+        return choose_wrong(rng, len(grids), grids.__getitem__, right, n) if grids else []
+
+
+class LimitedPool:
+    """A pool of whose wrong predictions of a pair only some are drawn from, always the same ones.
+
+    Args:
+        pool: the whole pool.
+        most: wrong predictions of a pair that are drawn from, chosen by the pair's name.
+    """
+
+    def __init__(self, pool: Pool, most: int) -> None:
+        self.pool, self.most = pool, most
+
+    def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
+        """Return all of a pair's candidates."""
+        return self.pool[key]
+
+    def __contains__(self, key: PairKey) -> bool:
+        return key in self.pool
+
+    def __iter__(self) -> Iterator[PairKey]:
+        return iter(self.pool)
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def wrong(self, key: PairKey, right: Grid) -> list[Grid]:
+        """Return those of a pair's candidates that differ from its right output and are drawn from."""
+        grids = self.pool.wrong(key, right)
+        if len(grids) <= self.most:
+            return grids
+        chosen = np.random.default_rng(pair_number(key)).choice(len(grids), self.most, replace=False)
+        return [grids[i] for i in sorted(chosen.tolist())]
+
+    def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:
+        """Draw up to ``n`` of them, without replacement."""
+        grids = self.wrong(key, right)
+        return choose_wrong(rng, len(grids), grids.__getitem__, right, n) if grids else []

@@ -1,0 +1,77 @@
+"""The command line: which commands there are, and what each of them runs."""
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib import import_module
+
+from lightning_arc.cli.one_line import one_line_errors
+from lightning_arc.errors import DataError
+
+LIGHTNING = {
+    "fit": "train a model",
+    "validate": "measure a model on validation tasks",
+    "predict": "rank candidates, or generate them",
+    "export": "write a trained adapter or model in the format of peft and transformers",
+}
+"""Commands of `lightning_arc.cli.command_line`, which load torch."""
+
+FUNCTIONS = {
+    "pool": ("pool", ("build_pool",), "collect wrong predictions of many pairs in a file"),
+    "merge": ("merge", ("candidates", "submissions"), "merge candidates, or submissions, of several solvers"),
+    "fit-ranker": ("fit_ranker", ("fit",), "fit the weights and the calibration of a combined ranker"),
+    "compare": ("compare", ("compare",), "compare recorded rankings of the same test inputs"),
+    "show": ("show", ("show",), "draw a task, and candidates, in the terminal"),
+    "experiment": ("experiment", ("experiment",), "run an experiment of configs/experiments, and write its results"),
+}
+"""Further commands: a module beside this one, and the functions in it whose arguments are the options."""
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    Args:
+        words: of the command line, without the program's name; ``None`` for those of this process.
+    """
+    given, words = words, list(sys.argv[1:] if words is None else words)
+    with one_line_errors():
+        if not words or words[0] in ("-h", "--help"):
+            print(overview())
+        elif words[0] in FUNCTIONS:
+            _run(words[0], words[1:])
+        elif words[0] in LIGHTNING or words[0].startswith("-"):
+            from lightning_arc.cli.command_line import ArcCLI
+
+            ArcCLI(args=None if given is None else words)
+        else:
+            raise DataError(unknown(words[0]))
+
+
+def overview() -> str:
+    """Return what ``--help`` prints."""
+    commands = LIGHTNING | {name: about for name, (_, _, about) in FUNCTIONS.items()}
+    lines = [f"  {name:<11} {about}" for name, about in commands.items()]
+    usage = f"usage: {_program()} COMMAND [--config FILE.yaml] [OPTIONS]"
+    return "\n".join([usage, "", *lines, "", f"{_program()} COMMAND --help lists the options of a command."])
+
+
+def unknown(name: str) -> str:
+    """Return what is said of a command that there is not."""
+    names = [*LIGHTNING, *FUNCTIONS]
+    near = get_close_matches(name, names, 1)
+    return f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}")
+
+
+def _run(name: str, words: list[str]) -> None:
+    from jsonargparse import auto_cli
+
+    module, functions, _ = FUNCTIONS[name]
+    found = [getattr(import_module(f"lightning_arc.cli.{module}"), function) for function in functions]
+    if name == "show" and len(words) > 1 and words[1].isdigit():
+        words[1:2] = ["--test", words[1]]
+    what = found if len(found) > 1 else found[0]
+    auto_cli(what, args=words, as_positional=name == "show", prog=f"{_program()} {name}", exit_on_error=False)
+
+
+def _program() -> str:
+    return "lightning-arc" if sys.argv[0].endswith("lightning-arc") else "cli.py"

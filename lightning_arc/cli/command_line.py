@@ -1,0 +1,205 @@
+"""What the command line adds to Lightning's: links between settings, defaults, and errors of one line.
+
+Knows Lightning's command line, the model and the data module. Knows nothing of what the commands do.
+"""
+
+import sys
+import warnings
+from typing import Any, Literal
+
+import torch
+from jsonargparse import Namespace
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from rich.console import Console
+from transformers.utils.logging import disable_progress_bar
+
+from lightning_arc.arc.io.outputs import check_folder
+from lightning_arc.cli.checkpoint_path import (
+    choose_checkpoint,
+    newest_checkpoint,
+    remove_forgotten,
+    version_to_continue,
+)
+from lightning_arc.cli.trainer import SafeTrainer
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.export import export, load_checkpoint
+from lightning_arc.model.finite import check_finite
+from lightning_arc.model.hyper_parameters import check_unchanged
+from lightning_arc.model.load import Scratch
+from lightning_arc.model.machine import fastest_precision
+from lightning_arc.model.test_time import AtTestTime
+
+
+class ArcTrainer(SafeTrainer):
+    """A safe trainer, which also exports."""
+
+    def export(
+        self,
+        model: ArcModel,
+        datamodule: ArcDataModule,
+        folder: str,
+        ckpt_path: str | None = None,
+        merge: bool = False,
+        dtype: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:
+        """Write a trained model as other tools read it: an adapter that peft loads, or a model that transformers loads.
+
+        Args:
+            model: the settings of the model as it was trained.
+            datamodule: the data; of it only how grids are written counts.
+            folder: where it goes.
+            ckpt_path: a checkpoint of its training; without one ``model.model_path`` is written as it is.
+            merge: whether an adapter is added to its base's weights, and the whole model written.
+            dtype: type of a whole model's weights in the file; ``bfloat16`` takes half of the room.
+        """
+        datamodule.setup("export")
+        model.build(kept=datamodule.prompter.kept)
+        if ckpt_path is not None:
+            datamodule.load_state_dict(load_checkpoint(model, ckpt_path))
+        check_finite(model.named_parameters(), ckpt_path or model.source)
+        export(model, datamodule.prompter.tokenizer, folder, merge, getattr(torch, dtype))
+        Console().print(f"written to {folder}")
+
+
+class ArcCLI(LightningCLI):
+    """`LightningCLI` for one model and one data module."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        disable_progress_bar()
+        super().__init__(
+            ArcModel,
+            ArcDataModule,
+            trainer_class=ArcTrainer,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            save_config_kwargs={"overwrite": True},
+            trainer_defaults={"precision": fastest_precision()},
+            **kwargs,
+        )
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        """Make a parser that raises its errors instead of printing its usage, eighty lines long, before them."""
+        return super().init_parser(**kwargs | {"exit_on_error": False})
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Return the commands, and what of each is not set on the command line."""
+        lightnings = LightningCLI.subcommands()
+        return {name: lightnings[name] for name in ("fit", "validate", "predict")} | {"export": {"model", "datamodule"}}
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Let the data follow the model's path and the seed."""
+        parser.link_arguments("model.model_path", "data.model_path")
+        parser.link_arguments("model.trim_vocabulary", "data.trim_vocabulary")
+        parser.link_arguments("model.test_time", "data.lessons", compute_fn=_lessons)
+        parser.link_arguments("model.scratch", "data.positions", compute_fn=_positions)
+        parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse twice: to know which checkpoint is used, and again with its settings as the model's defaults.
+
+        What is typed wins over YAML files, they over the checkpoint, and the checkpoint over defaults.
+        """
+        self.chosen, self.version = None, None
+        given = sys.argv[1:] if args is None else args
+        first = given
+        if isinstance(given, list):  # settings are printed in the second round
+            first = [word for word in given if not str(word).startswith("--print_config")]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they come again
+            super().parse_arguments(parser, first)
+        command = self.config.get("subcommand")
+        if command is None:
+            return
+        settings, saved = self.config[command], {}
+        root, folders = settings.trainer.default_root_dir, _dirpaths(settings)
+        asked = settings.get("ckpt_path")
+        self.chosen = choose_checkpoint(asked, root, command, folders)
+        if self.chosen is not None:
+            saved = self.chosen.settings
+        elif command in ("validate", "predict"):
+            saved = {"model_path": "bundled"}
+        self._subcommand_parsers[command].set_defaults({f"model.{name}": value for name, value in saved.items()})
+        super().parse_arguments(parser, args)
+        settings = self.config[command]
+        if "ckpt_path" in settings:
+            settings.ckpt_path = None if self.chosen is None else self.chosen.path
+        if self.chosen is not None:
+            check_unchanged(saved, settings.model.as_dict(), self.chosen.path, training=command == "fit")
+        if command == "fit" and self.chosen is not None:
+            self._continue_version(settings)
+        elif command == "fit" and not asked:
+            earlier = newest_checkpoint(root, folders)
+            if earlier is not None:
+                rank_zero_warn(
+                    f"{earlier}: of an earlier run; this run is new, --ckpt_path last would continue that one"
+                )
+
+    def _parse_ckpt_path(self) -> None:
+        """Leave the settings as they are; Lightning would let the checkpoint's win over what was typed."""
+
+    def _continue_version(self, settings: Namespace) -> None:
+        """Let a run that continues log and save in the folder of its version, if its latest checkpoint is there."""
+        if settings.trainer.logger in (None, True):
+            self.version = version_to_continue(self.chosen, settings.trainer.default_root_dir)
+        if self.version is not None:
+            for saving in _checkpoint_callbacks(settings):
+                saving.enable_version_counter = False  # checkpoints take the place of those of the same name
+
+    def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer:
+        """Make the trainer, and end in good order at signals from then on. A run that continues is one curve."""
+        if self.version is not None:
+            root = self.config.fit.trainer.default_root_dir or "."
+            kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=self.chosen.step + 1)
+        trainer = super().instantiate_trainer(**kwargs)
+        trainer.interruption.listen()
+        return trainer
+
+    def before_instantiate_classes(self) -> None:
+        """Refuse an output folder that cannot be written to before anything is read."""
+        settings = self.config[self.subcommand]
+        if self.subcommand == "export":
+            check_folder(settings["folder"], "folder")
+            return
+        folder = settings["trainer"]["default_root_dir"]
+        if folder is None and self.subcommand in ("fit", "predict"):
+            folder = "."
+        if folder is not None and "://" not in str(folder):  # what is not on a disk cannot be tried
+            check_folder(folder, "trainer.default_root_dir")
+
+    def before_fit(self) -> None:
+        """Remove what killed runs left in the folder of a run that continues."""
+        saving = _checkpoint_callbacks(self.config.fit)
+        one_file = [each.save_top_k == 1 and each.monitor is None and each.dirpath is None for each in saving]
+        if self.version is not None and one_file == [True] and self.trainer.is_global_zero:
+            remove_forgotten(self.chosen)
+
+
+def _positions(scratch: Namespace | Scratch | dict[str, Any] | None) -> str:
+    """Return the positions of a model from scratch, whose settings a link gets in any of these forms."""
+    settings = getattr(scratch, "init_args", scratch)
+    settings = settings if isinstance(settings, dict) else vars(settings or Scratch())
+    return settings.get("positions", Scratch().positions)
+
+
+def _lessons(test_time: Namespace | AtTestTime | dict[str, Any] | None) -> str | None:
+    """Return whose demonstrations are learned, of settings in any of the forms that a link gets."""
+    if test_time is None:
+        return None
+    settings = getattr(test_time, "init_args", test_time)
+    settings = settings if isinstance(settings, dict) else vars(settings)
+    return settings.get("scope", AtTestTime().scope)
+
+
+def _checkpoint_callbacks(settings: Namespace) -> list[Namespace]:
+    """Return the settings of the callbacks that save checkpoints."""
+    callbacks = settings.trainer.callbacks or []
+    given = [each.get("init_args") for each in (callbacks if isinstance(callbacks, list) else [callbacks])]
+    return [each for each in given if each is not None and "save_top_k" in each]
+
+
+def _dirpaths(settings: Namespace) -> list[str]:
+    return [str(each.dirpath) for each in _checkpoint_callbacks(settings) if each.dirpath is not None]

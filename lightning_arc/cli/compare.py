@@ -1,0 +1,181 @@
+"""Comparing recorded rankings over the same test inputs: python cli.py compare.
+
+Knows the evidence that rankings leave on disk, rankers and their figures. Knows nothing of models.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_arc.arc import add_right_outputs, leave_one_out, read_candidates, read_tasks
+from lightning_arc.arc.io.files import whole_file, write_json
+from lightning_arc.arc.io.outputs import check_file
+from lightning_arc.errors import DataError
+from lightning_arc.ranking.evidence import Evidence, counted, gather
+from lightning_arc.ranking.judged import is_judged
+from lightning_arc.ranking.metrics import asked_views, file_order, score_rankings
+from lightning_arc.ranking.rankers import RANKERS, Ranker, Ranking, Votes
+from lightning_arc.ranking.recorded import read_evidence
+from lightning_arc.reporting.tables import TITLES, figure_rows, markdown, print_table
+
+FILE_ORDER = "file order"
+"""What the order of the candidates' file is called."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to rank all test inputs, and how well it does.
+
+    Args:
+        run: the run whose evidence it goes by, ``None`` where it goes by none.
+        ranker: what orders by it.
+        views: how many first views it knows, ``None`` where it goes by none.
+        entry: its figures, as `score_rankings` returns them.
+    """
+
+    run: str | None
+    ranker: str
+    views: int | None
+    entry: Mapping[str, Any]
+
+    def cells(self) -> list[list[str]]:
+        """Return its rows of the table; ``~`` stands before the views answered in the mean, if they are fewer."""
+        rows = figure_rows(self.ranker, self.entry)
+        if self.views is not None:
+            mean = self.entry["views"]
+            rows[0][1 + TITLES.index("views")] = f"{self.views}" + ("" if mean == self.views else f"\n~{mean:.3g}")
+        return [[self.run or "-", *row] for row in rows]
+
+
+def compare(
+    tasks: str,
+    candidates: list[str],
+    runs: dict[str, str],
+    with_right_output: bool = False,
+    views: list[int] | None = None,
+    rankers: dict[str, Ranker] | None = None,
+    markdown: str | None = None,
+    json: str | None = None,
+) -> list[Row]:
+    """Rank the same test inputs by what each run recorded, with each ranker and number of views; print a table.
+
+    Test inputs are those of the tasks that the candidate files name, answered in a run or not; and demonstration pairs
+    that a run left out and asked about.
+
+    Args:
+        tasks: tasks in any form that `read_tasks` takes.
+        candidates: the files that were ranked, in the order in which they were given then.
+        runs: by a name for the table, the folder in which a ranking left its ``evidence-*.jsonl``, or such a file.
+        with_right_output: whether they were ranked with ``data.with_right_output``; what goes by votes tells nothing
+            then. Test inputs are those of the tasks that the runs are about.
+        views: numbers of first views that are ranked by, each in its own row; all that there are if not given.
+        rankers: by a name for the table, what ranks beside voting, the verifier and the likelihood. Where a run has no
+            questions of the kind that one asks, it is left out.
+        markdown: a file that the same table is written to as Markdown.
+        json: a file that all figures are written to.
+
+    Returns:
+        The rows of the table: what goes by no evidence, then each run.
+
+    Raises:
+        DataError: names what is not as it must be.
+    """
+    for option, path in (("markdown", markdown), ("json", json)):
+        if path is not None:
+            check_file(path, option)
+    if not runs:
+        raise DataError("runs: nothing to compare, expected a folder by name")
+    for n in views or ():
+        if n < 1:
+            raise DataError(f"views: {n}, expected at least 1")
+    by_run, n_tasks = _gathered(tasks, candidates, runs, with_right_output)
+    rows = compare_evidence(by_run, RANKERS | (rankers or {}), views)
+    about = _about(by_run, n_tasks)
+    names, cells = ("run", "ranker", *TITLES), [cells for row in rows for cells in row.cells()]
+    if markdown is not None:
+        _write_markdown(Path(markdown), about, names, cells)
+    if json is not None:
+        found = [{"run": r.run, "ranker": r.ranker, "first_views": r.views, **r.entry} for r in rows]
+        write_json(json, {"about": about, "rows": found})
+    print_table(about[0], names, cells, "; ".join(about[1:]))
+    return rows
+
+
+def compare_evidence(
+    by_run: Mapping[str, Sequence[Evidence]], rankers: Mapping[str, Ranker], views: Sequence[int] | None = None
+) -> list[Row]:
+    """Return a row for each run, ranker and number of views, behind those of what goes by no evidence.
+
+    Args:
+        by_run: by the name of a run, its evidence, one per test input, the same ones in every run.
+        rankers: by the names of the rows.
+        views: numbers of first views; more than were asked give no further row.
+    """
+    bare = [e.first_views(0) for e in next(iter(by_run.values()))]
+    votes = [Votes().rank(e) for e in bare]
+
+    def row(run: str | None, name: str, n: int | None, evidence: Sequence[Evidence], ranked: list[Ranking]) -> Row:
+        against = {"file": [file_order(e) for e in evidence]} | ({} if name == "vote" else {"vote": votes})
+        return Row(run, name, n, score_rankings(evidence, ranked, rankers.get(name), against))
+
+    rows = [row(None, FILE_ORDER, None, bare, [file_order(e) for e in bare])]
+    rows += [row(None, name, None, bare, [r.rank(e) for e in bare]) for name, r in rankers.items() if not r.kinds]
+    for run, evidence in by_run.items():
+        for name, ranker in rankers.items():
+            if ranker in RANKERS.values() and not any(is_judged(e, ranker) for e in evidence):
+                continue  # what is simple has a row where a model said what it goes by
+            most = asked_views(evidence, ranker.kinds)
+            for n in sorted({min(n, most) for n in views or (most,)} - {0}):
+                first = [e.first_views(n) for e in evidence]
+                rows.append(row(run, name, n, first, [ranker.rank(e) for e in first]))
+    return rows
+
+
+def _gathered(
+    tasks: str, candidates: list[str], runs: Mapping[str, str], with_right_output: bool
+) -> tuple[dict[str, list[Evidence]], int]:
+    """Return each run's evidence about all pairs that are compared, and of how many tasks these are."""
+    known = read_tasks(tasks)
+    pool = read_candidates(candidates, known)
+    said = {name: read_evidence([path]) for name, path in runs.items()}
+    judged = {record.key for records in said.values() for record in records}
+    named = {key.task_id for key in (judged if with_right_output else pool)}
+    used = {task_id: task for task_id, task in known.items() if task_id in named}
+    queries = {
+        e.key: e for task in used.values() for e in leave_one_out(task) if e.key.split == "test" or e.key in judged
+    }
+    if with_right_output:
+        add_right_outputs(pool, queries.values())
+    by_run = {}
+    for name, path in runs.items():
+        by_run[name] = gather(queries, pool, said[name])
+        if not any(e.records for e in by_run[name]):
+            raise DataError(f"{path}: what it holds is about none of these candidates (runs.{name})")
+    return by_run, len(used)
+
+
+def _about(by_run: Mapping[str, Sequence[Evidence]], n_tasks: int) -> list[str]:
+    """Return what the table is about, and about how many test inputs a run has no answer."""
+    evidence = next(iter(by_run.values()))
+    solvable = sum(e.solvable for e in evidence)
+    known = any(e.correct is not None for e in evidence)
+    among = f"the right output is among the candidates of {solvable}" if known else "outputs unknown"
+    about = [f"{counted([e.key for e in evidence])} of {n_tasks} tasks, {among}"]
+    for name, said in by_run.items():
+        asked = [e for e in said if e.candidates]
+        silent = [e for e in asked if not e.views.any()]
+        if silent:
+            long = sum(bool(e.records) for e in silent)
+            why = [f"{long} too long"] * bool(long) + [f"{len(silent) - long} not asked"] * (long < len(silent))
+            counts = f"{len(silent)} of {len(asked)} with candidates ({', '.join(why)})"
+            about.append(f"{name}: no answer about {counts}, ranked by votes")
+        part = sum(bool(e.views.any()) and not all(record.complete for record in e.records) for e in asked)
+        if part:
+            about.append(f"{name}: {part} answered in part, other views too long")
+    return about
+
+
+def _write_markdown(path: Path, about: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
+    with whole_file(path) as temporary:
+        temporary.write_text(f"{'; '.join(about)}; 95% bootstrap intervals over tasks.\n\n{markdown(names, cells)}")

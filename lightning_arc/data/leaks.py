@@ -1,0 +1,118 @@
+"""The leak guard: which tasks of a source are judged, found once for a file that stays as it is, and what is left.
+
+Knows sources, fingerprints and the user's cache. Knows nothing of settings, loaders or models.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+
+from lightning_arc.arc.fingerprint import Leak, find_leaks
+from lightning_arc.arc.io.files import expand, write_json
+from lightning_arc.arc.task import Task, base_id
+from lightning_arc.data.sources import Source, only
+from lightning_arc.errors import DataError
+
+RULES = 2
+"""Number of the rules by which leaks are found; what was kept by others is found anew."""
+
+
+def source_leaks(path: str, source: Source, judged: Sequence[Task], any_pair: bool = False) -> list[Leak]:
+    """Find judged tasks among those of a source, with a progress bar.
+
+    What is found in JSON lines, every one of which must be read, is kept in the user's cache by the file's path, size
+    and time of change, the tasks that are taken from it, and the judged ones.
+
+    Args:
+        path: where the source was read from.
+        source: what is trained with.
+        judged: what is validated or predicted.
+        any_pair: whether any pair in common is a leak, see `find_leaks`.
+    """
+    kept = _kept_at(expand(path), source, judged, any_pair) if path.lower().endswith(".jsonl") else None
+    if kept is not None:
+        with suppress(OSError, ValueError, TypeError):
+            return [Leak(**leak) for leak in json.loads(kept.read_text())]
+    tasks = track(
+        source.tasks.valid(),
+        f"looking for judged tasks in {path}",
+        len(source.tasks),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    leaks = find_leaks(tasks, judged, any_pair)
+    if kept is not None:
+        with suppress(DataError):  # without a place to keep it, it is found again
+            write_json(kept, [asdict(leak) for leak in leaks])
+    return leaks
+
+
+def refuse_leaks(paths: Sequence[str], found: Sequence[Sequence[Leak]]) -> None:
+    """Raise a `DataError` that names the first source with leaks, and some of them."""
+    for path, leaks in zip(paths, found, strict=True):
+        if leaks:
+            raise DataError(
+                f"{leak_message(path, leaks)}; set data.drop_leaks: true to leave them out, data.allow_leaks: true to "
+                "train anyway"
+            )
+
+
+def leak_message(path: str, leaks: Sequence[Leak]) -> str:
+    """Return a line that counts the leaks of a source and names some of them."""
+    some = ", ".join(f"{leak.trained} ({leak.reason} as {leak.judged})" for leak in leaks[:3])
+    more = ", …" if len(leaks) > 3 else ""
+    return f"{path}: {len(leaks)} tasks that are validated or predicted are trained with: {some}{more}"
+
+
+def drop_leaks(sources: Sequence[Source], found: Sequence[Sequence[Leak]]) -> tuple[list[Source], list[Counter[str]]]:
+    """Leave out the tasks that leak, and with them, in every source, other variations and generators of their rules.
+
+    What has the id of a leaking task, variations ``id#k`` and pools of pairs included, has its rule. A line's number is
+    no id; such tasks are left out one by one.
+
+    Args:
+        sources: what is trained with.
+        found: the leaks of each source.
+
+    Returns:
+        The sources without these tasks, and for each the numbers of tasks that are left out, by reason.
+    """
+    named = {
+        base_id(leak.trained)
+        for source, leaks in zip(sources, found, strict=True)
+        for leak in leaks
+        if source.tasks.task(leak.trained).is_named
+    }
+    kept, reasons = [], []
+    for source, leaks in zip(sources, found, strict=True):
+        dropped = {leak.trained: leak.reason for leak in leaks}
+        for task_id in source.tasks.ids:
+            if base_id(task_id) in named:
+                dropped.setdefault(task_id, "the id of one that leaks")
+        kept.append(only(source, lambda task_id, dropped=dropped: task_id not in dropped))
+        reasons.append(Counter(dropped.values()))
+    return kept, reasons
+
+
+def _kept_at(path: Path, source: Source, judged: Sequence[Task], any_pair: bool) -> Path:
+    """Return the file of the cache that holds what was found in the same tasks."""
+    facts = path.stat()
+    digest = hashlib.sha256(
+        json.dumps([RULES, any_pair, str(path.resolve()), facts.st_size, facts.st_mtime_ns]).encode()
+    )
+    digest.update("\0".join(source.tasks.ids).encode())
+    for task in judged:
+        digest.update(json.dumps([task.id, task.is_named, task.is_pool, len(task.demonstrations)]).encode())
+        for pair in (*task.demonstrations, *task.tests):
+            for grid in (pair.input, pair.output):
+                digest.update(b"-" if grid is None else bytes(grid.shape) + grid.tobytes())
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return folder / "lightning_arc" / "leaks" / f"{digest.hexdigest()[:32]}.json"

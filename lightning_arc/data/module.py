@@ -1,0 +1,414 @@
+"""The data module: datasets, candidates and settings in, tree batches out.
+
+Knows tasks, candidates, prompts and loaders. Knows nothing of models; what a model needs is in `TreeBatch`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+import lightning as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader
+
+from lightning_arc.arc import (
+    Answer,
+    CandidatePool,
+    Episode,
+    PairKey,
+    Task,
+    add_right_outputs,
+    read_candidates,
+    same_grid,
+)
+from lightning_arc.arc.io.tasks import Oversized, read_all_tasks
+from lightning_arc.arc.leave_one_out import FEW, MANY
+from lightning_arc.augment.composition import DEFAULT_WEIGHTS
+from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
+from lightning_arc.augment.views import common_views, key_seed
+from lightning_arc.data.batch import TreeBatch, TreeShape, default_max_tokens
+from lightning_arc.data.checks import check_settings
+from lightning_arc.data.loader import BatchStream, ResumableLoader
+from lightning_arc.data.mixture import read_mixture, split
+from lightning_arc.data.queries import opening_tree, read_predicted, read_queries
+from lightning_arc.data.questions import QuestionStream, alike
+from lightning_arc.data.sampler import Sampler, SamplingOptions, fit_demonstrations, fit_tree, statistics
+from lightning_arc.data.sources import Dataset, read_source
+from lightning_arc.data.test_time import WHOLE_SET, Lesson, lesson_key, lesson_prompts_beside
+from lightning_arc.data.validation import asked_in, nothing_said, validation_episodes
+from lightning_arc.data.workers import follow_parent
+from lightning_arc.errors import DataError
+from lightning_arc.prompt.encoders import GridEncoder
+from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
+from lightning_arc.prompt.positions import Positions
+from lightning_arc.prompt.prompt_settings import PromptSettings, remembered
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tree import Kind, TokenTree
+from lightning_arc.ranking.engine import Engine
+from lightning_arc.ranking.evidence import Evidence, gather
+from lightning_arc.ranking.records import Question, ViewEvidence
+
+Asked = tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]
+"""What makes a tree, and what is told about it, of what."""
+
+Begin = Callable[[list[Evidence], Callable[[Question], int]], tuple[Engine, Callable[[ViewEvidence], None]]]
+"""Of the queries and the tokens of a question it makes the engine that asks, and what takes an answer."""
+
+
+class ArcDataModule(L.LightningDataModule):
+    """Training, validation and prediction data.
+
+    Args:
+        model_path: the model whose tokenizer is used (follows ``model.model_path``); ``null`` for the compact one.
+        train_datasets: what is trained with.
+        val_dataset: what is validated with, its candidates ranked against voting.
+        evaluation_tasks: further tasks that no training dataset may hold, beside those that are validated or, with
+            `tasks`, predicted.
+        drop_leaks: whether such tasks, and all that has the id of one, are left out of the training datasets; any pair
+            in common counts then. Else a dataset with some is refused.
+        allow_leaks: whether training datasets may hold such tasks.
+        held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` and, in prediction, `tasks` are
+            reduced to and that every training dataset leaves out.
+        tasks: what is predicted, in any form that `read_tasks` takes.
+        candidates: files of candidates that are ranked; votes of several files add up.
+        generate: whether candidates are written for `tasks`, instead of given ones ranked.
+        leave_one_out: whether they are written, or given ones ranked, for demonstration pairs too, each in turn left
+            out of the others; ranked are those that `candidates` has some of.
+        with_right_output: whether a known right output that is not among a query's candidates is ranked with them. It
+            has no vote. This measures a verifier, not a solver.
+        only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
+        oversized_tasks: whether tasks with a grid of more than 30 rows or columns are passed over with a warning
+            (``skip``; a submission has ``[[0]]`` for them) or refused (``error``), in all data.
+        lessons: whose demonstrations are given as training batches before a task is asked about: its own (``task``),
+            those of all tasks together (``set``), or none (follows ``model.test_time``).
+        lesson_prompts: prompts that are made of them; ``null`` for `predict_prompt`, and for the writing of outputs
+            where that does not hold it.
+        positions: what positions a model from scratch takes (follows ``model.scratch``); others tell it themselves.
+        trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
+        grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
+        chat_template: file of a Jinja chat template; ``null`` for the model's own, or ChatML where it has none.
+        chat_template_kwargs: further names that the template uses, such as ``enable_thinking``.
+        predict_prompt: a verification prompt that candidates are ranked with.
+        n_views: symmetry views of every query, and of every candidate that is judged without ``model.stopping``.
+        max_seq_len: most tokens of one sequence, prefix and branch together.
+        drop_demonstrations: whether demonstrations are left out where a sequence is longer; else the sample is skipped.
+        batch_size: trees (prompts with all their answers) a step and process.
+        max_tokens_per_batch: most tokens that go through the model at once. Trees are packed up to it; what a step has
+            more goes through one after the other, and a tree that is longer by itself in parts. ``null`` stands for
+            16,384, and for 4,096 in ranking on a CPU, whose caches hold no more.
+        samples_per_epoch: samples until an epoch ends, which is when Lightning may validate and save.
+        num_workers: processes that prepare samples; the samples are the same for any number.
+        learn_demonstrations: whether outputs of demonstrations are trained too, from the second on.
+        wrong_per_episode: wrong predictions that are judged beside the right output in one prompt.
+        distractor_probability: share of them that is made from the task even where the pool has enough.
+        distractor_weights: how often each kind of them is drawn.
+        verify_correct_output_probability: share of the right output in the loss of verdicts.
+        compose_new_task_probability: how often inputs or outputs are transformed to make another task.
+        compose_new_task_weights: how often each family of transformations is drawn.
+        keep_background_probability: how often colour 0 keeps its place in a permutation of colours.
+        pool_demonstrations: least and most demonstrations that are drawn of a list of interchangeable pairs (RE-ARC).
+        seed: with a sample's number, determines it (follows ``seed_everything``).
+    """
+
+    def __init__(
+        self,
+        model_path: str | None = None,
+        train_datasets: list[Dataset] | None = None,
+        val_dataset: Dataset | None = None,
+        evaluation_tasks: list[str] | None = None,
+        drop_leaks: bool = False,
+        allow_leaks: bool = False,
+        held_out_fraction: float = 0.0,
+        tasks: str | None = None,
+        candidates: str | list[str] | None = None,
+        generate: bool = False,
+        leave_one_out: bool = False,
+        with_right_output: bool = False,
+        only_with_candidates: bool = False,
+        oversized_tasks: Oversized = "skip",
+        lessons: Literal["task", "set"] | None = None,
+        lesson_prompts: list[str] | None = None,
+        positions: Positions = "sequence",
+        trim_vocabulary: bool = False,
+        grid_encoder: GridEncoder | str | None = None,
+        chat_template: str | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+        predict_prompt: str = VERIFY,
+        n_views: int = 8,
+        max_seq_len: int = 4096,
+        drop_demonstrations: bool = True,
+        batch_size: int = 8,
+        max_tokens_per_batch: int | None = None,
+        samples_per_epoch: int = 10_000,
+        num_workers: int = 0,
+        learn_demonstrations: bool = False,
+        wrong_per_episode: int = 4,
+        distractor_probability: float = 0.25,
+        distractor_weights: dict[str, float] | None = None,
+        verify_correct_output_probability: float = 0.5,
+        compose_new_task_probability: float = 0.0,
+        compose_new_task_weights: dict[str, float] | None = None,
+        keep_background_probability: float = 0.9,
+        pool_demonstrations: tuple[int, int] = (FEW, MANY),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model_path, self.positions, self.seed, self.num_workers = model_path, positions, seed, num_workers
+        self.train_datasets, self.val_dataset = train_datasets or [], val_dataset
+        self.evaluation_tasks, self.held_out_fraction = evaluation_tasks or [], held_out_fraction
+        self.drop_leaks, self.allow_leaks = drop_leaks, allow_leaks
+        self.tasks, self.predict_prompt, self.n_views = tasks, predict_prompt, n_views
+        self.candidates = [candidates] if isinstance(candidates, str) else candidates or []
+        self.generate, self.leave_one_out, self.with_right_output = generate, leave_one_out, with_right_output
+        self.only_with_candidates, self.trim_vocabulary = only_with_candidates, trim_vocabulary
+        self.oversized_tasks: Oversized = oversized_tasks
+        self.lessons, self.lesson_prompts = lessons, lesson_prompts or lesson_prompts_beside(predict_prompt)
+        self.prompts = PromptSettings.read(grid_encoder, chat_template, chat_template_kwargs)
+        self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
+        self.samples_per_epoch = samples_per_epoch
+        self.options = SamplingOptions(
+            max_seq_len=max_seq_len,
+            drop_demonstrations=drop_demonstrations,
+            learn_demonstrations=learn_demonstrations,
+            wrong_per_episode=wrong_per_episode,
+            distractor_probability=distractor_probability,
+            distractor_weights=distractor_weights or dict(DISTRACTOR_WEIGHTS),
+            verify_correct_output_probability=verify_correct_output_probability,
+            compose_new_task_probability=compose_new_task_probability,
+            compose_new_task_weights=compose_new_task_weights or dict(DEFAULT_WEIGHTS),
+            keep_background_probability=keep_background_probability,
+            pool_demonstrations=tuple(pool_demonstrations),
+        )
+        check_settings(self)
+        self.prompter: Prompter | None = None
+        self.val_episodes: list[Episode] = []
+        self.predict_tasks: dict[str, Task] = {}
+        self.passed_over: dict[str, int] = {}
+        self.predict_candidates = CandidatePool()
+        self.queries: dict[PairKey, Episode] = {}
+        self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
+        self.begin_ranking: Begin | None = None
+        self._sampler: Sampler | None = None
+        self._val_tasks: list[Task] = []
+        self._lesson: Lesson | None = None
+
+    def setup(self, stage: str) -> None:
+        """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
+        self.prompter = self.prompts.load(self.model_path, self.trim_vocabulary, self.positions)
+        if self.prompter.by_turns:
+            rank_zero_warn(f"{self.model_path}: the tokenizer needs whole turns at a time, so prompts are made slower")
+        if stage == "fit" and not self.train_datasets:
+            raise DataError("data.train_datasets: nothing to train with")
+        if stage in ("fit", "validate") and not self.val_episodes:
+            if self.val_dataset is not None:
+                source = read_source(self.val_dataset, self.oversized_tasks, in_memory=True)
+                source = split(source, self.held_out_fraction, held_out=True)
+                self.val_episodes, self._val_tasks = validation_episodes(source, self.seed), list(source.tasks)
+            elif stage == "validate":
+                raise DataError("data.val_dataset: nothing to validate with")
+        if stage == "fit" and self._sampler is None:
+            judged = self.evaluation_tasks + ([self.tasks] if self.tasks else [])
+            tasks = [task for path in judged for task in read_all_tasks(path, self.oversized_tasks).values()]
+            how = self.oversized_tasks, self.held_out_fraction, [*self._val_tasks, *tasks]
+            how += self.drop_leaks, self.allow_leaks, self.trainer, self._val_tasks
+            sources = read_mixture(self.train_datasets, *how)
+            self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
+            programs = [prompt for prompt in self._sampler.prompts if PROMPTS[prompt] in FROM_CODE]
+            if programs and not self.prompter.writes_code:
+                raise DataError(
+                    f"data.train_datasets: {programs[0]} needs a model whose tokenizer writes text, with all its tokens"
+                )
+        if stage == "predict":
+            if self.tasks is None or not (self.candidates or self.generate):
+                raise DataError("data.tasks and data.candidates: both are needed to rank")
+            which = self.tasks, self.held_out_fraction, self.oversized_tasks
+            self.predict_tasks, self.passed_over = read_predicted(*which)
+            candidates = None if self.generate else read_candidates(self.candidates, self.predict_tasks)
+            if candidates is not None and self.only_with_candidates:
+                named = {key.task_id for key in candidates}
+                self.predict_tasks = {task_id: task for task_id, task in self.predict_tasks.items() if task_id in named}
+            how = self.leave_one_out, self.options.pool_demonstrations, self.seed
+            self.queries = read_queries(self.predict_tasks.values(), *how, candidates)
+            if candidates is not None:
+                self.predict_candidates = candidates
+                if self.with_right_output and (n := add_right_outputs(candidates, self.queries.values())):
+                    rank_zero_warn(f"data.with_right_output: {n} right outputs are ranked that no solver proposed")
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Return the loader of training batches, which continues where a checkpoint was written."""
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        stream = BatchStream(self.train_batch, self.batch_size, rank, world_size)
+        batches = max(1, self.samples_per_epoch // (self.batch_size * world_size))
+        return ResumableLoader(stream, batches, self.num_workers, pin_memory=torch.cuda.is_available())
+
+    def val_dataloader(self) -> DataLoader | list:
+        """Return the loader of validation batches."""
+        if not self.val_episodes:
+            return []
+        asked = [
+            (self.val_tree, (i, prompt))
+            for prompt in self.val_dataset.prompts
+            for i, episode in enumerate(self.val_episodes)
+            if asked_in(episode, prompt, self.seed) is not None
+        ]
+        return self._loader(asked, batch_size=self.batch_size)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Return the loader of the questions about candidates, or of each view of each query."""
+        if not self.generate:
+            return self._questions()
+        finished = self.find_finished()
+        views = [(key, view) for key in self.queries for view in range(self.n_views)]
+        asked = [(self.generation_tree, item) for item in views if item not in finished]
+        size = self.batch_size
+        if not self.lessons:
+            return self._loader(asked, batch_size=size)
+        lessons = alike([self._lesson_key(key) for _, (key, _) in asked])
+        batches = [[asked[place] for place in own[i : i + size]] for own in lessons for i in range(0, len(own), size)]
+        return self._loader(batches, batch_size=None)
+
+    def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
+        """Move a batch without waiting for it."""
+        return batch.to(device, non_blocking=True)
+
+    def train_batch(self, numbers: range) -> TreeBatch:
+        """Make the batch of given sample numbers."""
+        samples = [self._sampler.sample(number) for number in numbers]
+        stats = statistics(samples, self._sampler.prompts, self.options)
+        return self._collate([sample.tree for sample in samples], stats=stats, training=True)
+
+    def val_tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
+        """Make the tree of a validation episode in a prompt, ``None`` if it is too long, and what is told about it."""
+        i, prompt = item
+        episode = asked_in(self.val_episodes[i], prompt, self.seed)
+        tree = fit_demonstrations(self.prompter, episode, prompt, self.options.max_seq_len, drop=True)
+        ranks = next((p for p in self.val_dataset.prompts if PROMPTS[p] is Kind.VERIFY_OUTPUT_FROM_EXAMPLES), None)
+        return tree, {"episode": i, "evidence": nothing_said(self.val_episodes[i]) if prompt == ranks else None}
+
+    def question_tree(self, question: Question) -> TokenTree | None:
+        """Make the tree of a question about the candidates of a query, ``None`` if it is too long."""
+        key, query = question.key, self.queries[question.key]
+        answers = [
+            Answer(c.grid, None if query.output is None else same_grid(c.grid, query.output), i, c.votes)
+            for i, c in enumerate(self.predict_candidates[key])
+        ]
+        if not question.selections:
+            answers = [answers[i] for i in question.candidates]
+        episode = replace(query, answers=tuple(answers))
+        view = common_views(question.view + 1, len(query.demonstrations), self.seed, key)[question.view]
+        shown, limit = view.apply(episode), self.options.max_seq_len
+        if question.selections:
+            return fit_tree(lambda e: self.prompter.selections(e, question.selections), shown, limit, drop=True)
+        return fit_demonstrations(self.prompter, shown, self.predict_prompt, limit, drop=True)
+
+    def generation_tree(self, item: tuple[PairKey, int]) -> tuple[TokenTree | None, dict[str, Any]]:
+        """Make the tree of a query under a view, to be written behind, ``None`` if it is too long."""
+        key, number = item
+        episode, limit = self.queries[key], self.options.max_seq_len
+        view = common_views(number + 1, len(episode.demonstrations), self.seed, key)[number]
+        tree = opening_tree(self.prompter, view.apply(episode), limit)
+        return tree, {
+            "key": key,
+            "view": number,
+            "end_id": self.prompter.end_id,
+            "room": limit - tree.longest if tree else 0,
+            "seed": int(np.random.SeedSequence([self.seed, key_seed(key), number]).generate_state(1)[0]),
+            "n_demonstrations": len(episode.demonstrations),
+        } | self._about(key)
+
+    def lesson(self, key: PairKey) -> Lesson | None:
+        """Return what demonstrations teach, ``None`` if there is a single one, which leaves none to be shown.
+
+        Args:
+            key: as a batch tells it in ``lesson``.
+        """
+        if self._lesson is None or self._lesson.key != key:
+            episodes = self._first_of_tasks() if key == WHOLE_SET else [self.queries[key]]
+            made = self.prompter, self.options, self.lesson_prompts, partial(self._collate, training=True), self.seed
+            self._lesson = Lesson(key, episodes, self.predict_tasks, self.predict_candidates, *made)
+        return self._lesson if self._lesson.teaches else None
+
+    @property
+    def signature(self) -> str:
+        """Name what is predicted and how, so that interrupted work is continued only if both are the same."""
+        digest = hashlib.sha256()
+        settings = [self.predict_prompt, str(self.prompter.grid_encoder), self.options.max_seq_len, self.seed]
+        settings += [self.generate, self.leave_one_out, self.options.pool_demonstrations]
+        settings += self.prompter.conversation
+        settings += [self.lesson_prompts, str(self.options)] if self.lessons else []
+        settings += ["set"] if self.lessons == "set" else []
+        digest.update(json.dumps(settings).encode())
+        for task in self.predict_tasks.values():
+            for pair in (*task.demonstrations, *task.tests):
+                digest.update(pair.input.tobytes() + (b"" if pair.output is None else pair.output.tobytes()))
+            for key in task.keys():  # noqa: SIM118
+                if key in self.queries or self.lessons:
+                    digest.update(b"".join(c.grid.tobytes() for c in self.predict_candidates[key]))
+        return digest.hexdigest()[:16]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: how prompts are written."""
+        return remembered(self.prompter) if self.prompter else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Write prompts as the checkpoint's model learned them, unless the settings say otherwise."""
+        if self.prompter is not None and state:
+            self.prompter = self.prompts.resumed(self.prompter, state)
+            if self._sampler is not None:
+                self._sampler.prompter = self.prompter
+
+    def _loader(self, asked: list, batch_size: int | None) -> DataLoader:
+        options = {"num_workers": self.num_workers, "worker_init_fn": follow_parent}
+        return DataLoader(asked, batch_size=batch_size, collate_fn=self._made, **options)
+
+    def _questions(self) -> DataLoader:
+        """Return the loader of an engine's questions, which are made here, where the engine is."""
+        if self.begin_ranking is None:
+            raise DataError("trainer.callbacks: ranking needs RankingWriter among them, which takes the answers")
+        evidence = [e for e in gather(self.queries, self.predict_candidates, ()) if e.candidates]
+        engine, keep = self.begin_ranking(evidence, self._cost)
+
+        def n_candidates(question: Question) -> int:
+            return len(self.predict_candidates[question.key])
+
+        stream = QuestionStream(
+            engine,
+            self.question_tree,
+            self._collate,
+            keep,
+            n_candidates,
+            self.batch_size,
+            lambda question: self._about(question.key),
+            self.options.max_seq_len,
+        )
+        return DataLoader(stream, batch_size=None)
+
+    def _about(self, key: PairKey) -> dict[str, Any]:
+        return {"lesson": self._lesson_key(key)} if self.lessons else {}
+
+    def _lesson_key(self, key: PairKey) -> PairKey:
+        return WHOLE_SET if self.lessons == "set" else lesson_key(key)
+
+    def _first_of_tasks(self) -> list[Episode]:
+        """Return the first query of each task, whose demonstrations all of its queries have."""
+        return list({key.task_id: episode for key, episode in reversed(self.queries.items())}.values())
+
+    def _cost(self, question: Question) -> int:
+        tree = self.question_tree(question)
+        return 0 if tree is None else TreeShape.of(tree).n_tokens
+
+    def _made(self, asked: list[Asked]) -> TreeBatch:
+        """Make the trees that were asked for, and a batch of those that are not too long."""
+        made = [(tree, info) for tree, info in (make(item) for make, item in asked) if tree is not None]
+        return self._collate([tree for tree, _ in made], info=[info for _, info in made])
+
+    def _collate(self, trees: Sequence[TokenTree], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
+        prompter = self.prompter
+        ids = prompter.yes_id, prompter.no_id, prompter.choice_ids
+        limit = self.max_tokens_per_batch or default_max_tokens(options.get("training", False))
+        return TreeBatch.collate(trees, *ids, info, max_tokens=limit, **options)

@@ -1,0 +1,107 @@
+"""Queries: the pairs whose outputs a model is to write or to judge, and the prompts it writes them behind.
+
+Knows tasks, candidates, prompts and token trees. Knows nothing of loaders, of models or of how they write.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from lightning_arc.arc import CandidatePool, Episode, PairKey, Task, base_id, leave_one_out
+from lightning_arc.arc.io.tasks import Oversized, read_all_tasks
+from lightning_arc.arc.leave_one_out import FEW, MANY
+from lightning_arc.data.sources import id_share
+from lightning_arc.errors import DataError
+from lightning_arc.prompt.layouts import WRITE
+from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+
+
+def held_out(tasks: Mapping[str, Task], fraction: float) -> dict[str, Task]:
+    """Return the tasks that training with this ``data.held_out_fraction`` leaves out; all of them where it is 0.
+
+    Raises:
+        DataError: if none of the tasks is left.
+    """
+    kept = [task_id for task_id in tasks if _is_held_out(task_id, fraction)]
+    if fraction and not kept:
+        raise DataError(f"data.held_out_fraction: {fraction:g} holds none of the {len(tasks)} tasks of data.tasks out")
+    return {task_id: tasks[task_id] for task_id in kept}
+
+
+def read_predicted(source: str, fraction: float, oversized: Oversized) -> tuple[dict[str, Task], dict[str, int]]:
+    """Read what is predicted: the tasks that `held_out` keeps, and the test inputs of those passed over, by id.
+
+    Raises:
+        DataError: names what is not as it must be.
+    """
+    tasks = read_all_tasks(source, oversized)
+    return held_out(tasks, fraction), {i: n for i, n in tasks.oversized.items() if _is_held_out(i, fraction)}
+
+
+def _is_held_out(task_id: str, fraction: float) -> bool:
+    return not fraction or id_share(base_id(task_id)) < fraction
+
+
+def read_queries(
+    tasks: Iterable[Task],
+    every_pair: bool,
+    pool_demonstrations: tuple[int, int] = (FEW, MANY),
+    seed: int = 0,
+    candidates: CandidatePool | None = None,
+) -> dict[PairKey, Episode]:
+    """Return the episodes whose outputs are to be written or judged.
+
+    Args:
+        tasks: what is asked about.
+        every_pair: whether demonstration pairs are asked about too, each in turn left out of the demonstrations.
+        pool_demonstrations: least and most demonstrations that are drawn of a pool of pairs.
+        seed: of this drawing.
+        candidates: what is to be judged; demonstration pairs without any are left out then.
+
+    Raises:
+        DataError: if there is none.
+    """
+    tasks = list(tasks)
+    episodes = (
+        episode
+        for task in tasks
+        if every_pair or task.tests
+        for episode in leave_one_out(task, pool_demonstrations, seed)
+        if every_pair or episode.key.split == "test"
+    )
+    queries = {episode.key: episode for episode in episodes}
+    if not queries and not every_pair:
+        raise DataError("data.tasks: no task has a test input; data.leave_one_out: true asks about every pair")
+    if not queries:
+        raise DataError("data.tasks: no pair leaves another one to be shown as a demonstration")
+    if candidates is not None:
+        queries = {key: episode for key, episode in queries.items() if key.split == "test" or candidates[key]}
+    if not queries:
+        raise DataError("data.candidates: no demonstration pair has any, and no task has a test input")
+    return queries
+
+
+def opening_tree(prompter: Prompter, episode: Episode, max_seq_len: int) -> TokenTree | None:
+    """Make the tree of a prompt that an output is written behind: a prefix and one branch with its last token.
+
+    Demonstrations are left out, the last ones first, until there is room for an output as long as the longest of theirs
+    and the query.
+
+    Returns:
+        The tree, or ``None`` if there is no room with one demonstration either.
+    """
+    while True:
+        ids = prompter.opening(episode)
+        shown = [episode.query, *(pair.output for pair in episode.demonstrations)]
+        if len(ids) + max(len(prompter.write(grid)) for grid in shown) + 1 <= max_seq_len:
+            break
+        if len(episode.demonstrations) < 2:
+            return None
+        episode = replace(episode, demonstrations=episode.demonstrations[:-1])
+    kinds, weights = np.array([Kind.OUTPUT_FROM_EXAMPLES], np.int8), np.zeros(1, np.float32)
+    found = prompter.opening_positions(episode)
+    first, last = (None, None) if found is None else (found[:-1], found[-1:])
+    branch = Branch(ids[-1:], np.array([IGNORE], np.int32), kinds, weights, positions=last)
+    return TokenTree(ids[:-1], np.full(len(ids) - 1, IGNORE, np.int32), (branch,), WRITE, first)

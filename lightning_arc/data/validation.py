@@ -1,0 +1,81 @@
+"""Validation episodes: what a model is asked while it trains, the same every time.
+
+Knows sources, episodes, and which answers a kind of prompt takes or a ranking. Knows nothing of texts, loaders or
+models.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from lightning_arc.arc.candidates import Candidate
+from lightning_arc.arc.grid import same_grid
+from lightning_arc.arc.task import Answer, Episode, PairKey
+from lightning_arc.augment.distractors import draw_distractors
+from lightning_arc.augment.views import key_seed
+from lightning_arc.data.sampler import with_right_answer
+from lightning_arc.data.sources import Source
+from lightning_arc.errors import DataError
+from lightning_arc.prompt.layouts import FROM_CODE, MAX_OPTIONS, PROMPTS
+from lightning_arc.prompt.tree import Kind
+from lightning_arc.ranking.evidence import Evidence
+
+MAX_ANSWERS = 16
+"""Most candidates of a pair that are judged while a model trains."""
+
+
+def validation_episodes(source: Source, seed: int) -> list[Episode]:
+    """Make the validation episodes of a source, one per test input whose output is known.
+
+    The answers are the candidates, up to sixteen in their order; where there is none, distractors. A right output that
+    is not among them is added with no votes.
+    """
+    episodes = []
+    for task in source.tasks:
+        for i, pair in enumerate(task.tests):
+            if pair.output is None:
+                continue
+            key = PairKey(task.id, "test", i)
+            episode = Episode(key, task.demonstrations, pair.input, pair.output, (), task.code)
+            candidates = source.pool[key][:MAX_ANSWERS]
+            answers = tuple(
+                Answer(c.grid, same_grid(c.grid, pair.output), j, c.votes) for j, c in enumerate(candidates)
+            )
+            if not answers:
+                rng = np.random.default_rng([seed, len(episodes)])
+                answers = tuple(
+                    replace(a, votes=0) for a in with_right_answer(pair.output, draw_distractors(rng, episode, 4))
+                )
+            elif not any(a.correct for a in answers):
+                answers = (*answers, Answer(pair.output, True, len(answers), votes=0))
+            episodes.append(replace(episode, answers=answers))
+    if not episodes:
+        raise DataError("data.val_dataset: no test input with a known output is left to validate with")
+    return episodes
+
+
+def nothing_said(episode: Episode) -> Evidence | None:
+    """Return the evidence, still empty, about the candidates of a validation episode; ``None`` if it has none.
+
+    These are its answers with votes, which come first; a right output that was added, or a distractor, is not ranked.
+    """
+    voted = [answer for answer in episode.answers if answer.votes > 0]
+    candidates = tuple(Candidate(answer.grid, answer.votes) for answer in voted)
+    return Evidence(episode.key, candidates, [bool(answer.correct) for answer in voted]) if voted else None
+
+
+def asked_in(episode: Episode, prompt: str, seed: int) -> Episode | None:
+    """Return a validation episode as a prompt can ask about it, ``None`` if it cannot.
+
+    A selection has the right answer among as many wrong ones as there is room for, in an order drawn by ``seed``. A
+    prompt of code needs some.
+    """
+    kind = PROMPTS[prompt]
+    if kind in FROM_CODE:
+        return None if episode.code is None else episode
+    if kind is not Kind.SELECT_OUTPUT_FROM_EXAMPLES:
+        return episode
+    right, wrong = ([a for a in episode.answers if a.correct is value] for value in (True, False))
+    options = [*right[:1], *wrong[: MAX_OPTIONS - 1]]
+    order = np.random.default_rng([seed, key_seed(episode.key)]).permutation(len(options))
+    return replace(episode, answers=tuple(options[i] for i in order)) if wrong else None

@@ -1,0 +1,137 @@
+"""Writes what a generation gives: candidates with their votes and likelihoods.
+
+Knows predictions, candidate files and how grids are read back from a view. Knows nothing of how a model writes.
+"""
+
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.table import Table
+
+from lightning_arc.arc import Candidate, CandidatePool, PairKey, as_grid, same_grid, write_candidates, write_pool
+from lightning_arc.augment.views import common_views
+from lightning_arc.inference.resuming import ResumingWriter
+from lightning_arc.prompt.encoders import DecodeError
+from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.ranking.diverged import diverged_tasks, told_of_divergence
+
+
+@dataclass(frozen=True)
+class ViewAnswers:
+    """What was written for a query under one view.
+
+    Args:
+        key: the pair that the query is.
+        view: number of the view.
+        answers: grids as the task has them, the view undone: rows, votes and log-likelihood of each.
+        malformed: answers that were no grid.
+        tokens: tokens that went through the model.
+        seconds: time the model took.
+        diverged: whether the test-time training for it diverged, so that the model wrote as it is.
+    """
+
+    key: PairKey
+    view: int
+    answers: list[tuple[list[list[int]], int, float]]
+    malformed: int
+    tokens: int
+    seconds: float
+    diverged: bool = False
+
+
+class GenerationWriter(ResumingWriter):
+    """Writes ``candidates.json`` (of test inputs) and ``candidates.parquet`` (of all pairs) in ``default_root_dir``.
+
+    Equal grids of all views are one candidate: it has a vote for each sample, and one for each view in which the search
+    found it; its log-likelihood is the greatest of all views. What each view gave stays in ``generated-RANK.jsonl``,
+    see `ResumingWriter`.
+    """
+
+    name = "generated"
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Give the model the grammar of grids, where it is to keep to it, and the positions of what it writes."""
+        super().on_predict_start(trainer, pl_module)
+        self._data = trainer.datamodule
+        pl_module.grammar = Grammar(self._data.prompter) if pl_module.decoding.constrained else None
+        pl_module.grid_rows = self._data.prompter.rows
+
+    def record(self, output: dict[str, Any]) -> ViewAnswers:
+        """Return the grids that were written in a view."""
+        key, number, prompter = output["key"], output["view"], self._data.prompter
+        view = common_views(number + 1, output["n_demonstrations"], self._data.seed, key)[number]
+        answers, malformed = [], 0
+        for written in output["written"]:
+            try:
+                grid = prompter.read(written.tokens)
+            except DecodeError:
+                malformed += max(written.count, 1)
+                continue
+            answers.append((view.invert_grid(grid).tolist(), max(written.count, 1), written.log_likelihood))
+        costs = output["tokens"], output["seconds"]
+        return ViewAnswers(key, number, answers, malformed, *costs, output["diverged"])
+
+    def encode(self, record: ViewAnswers) -> dict[str, Any]:
+        """Return the answers of a view as JSON holds them."""
+        return asdict(record) | {"key": list(record.key), "seconds": round(record.seconds, 6)}
+
+    def decode(self, value: Any) -> ViewAnswers | None:
+        """Return the answers that a JSON value holds, ``None`` if it holds none."""
+        try:
+            task_id, split, index = value["key"]
+            answers = [(grid, int(votes), float(likelihood)) for grid, votes, likelihood in value["answers"]]
+            numbers = int(value["view"]), answers, int(value["malformed"]), int(value["tokens"])
+            about = float(value["seconds"]), bool(value.get("diverged", False))
+            return ViewAnswers(PairKey(str(task_id), str(split), int(index)), *numbers, *about)
+        except (ValueError, KeyError, TypeError, OverflowError):
+            return None
+
+    def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewAnswers]) -> None:
+        """Write both files and print what is in them."""
+        data, folder = trainer.datamodule, Path(trainer.default_root_dir)
+        by_view = {(record.key, record.view): record for record in records}
+        pool = gather_answers(data.queries, list(by_view.values()), pl_module.name_of_model)
+        write_candidates(pool, data.predict_tasks, folder / "candidates.json")
+        write_pool(pool, folder / "candidates.parquet", data.predict_tasks)
+        rights = {key: episode.output for key, episode in data.queries.items() if episode.output is not None}
+        found = sum(any(same_grid(c.grid, right) for c in pool[key]) for key, right in rights.items())
+        proposed = sum(votes for record in by_view.values() for _, votes, _ in record.answers)
+        malformed = sum(record.malformed for record in by_view.values())
+        table = Table(title=f"written to {folder}", title_style="bold", show_header=False)
+        for name, value in {
+            "queries": f"{len(data.queries):,}",
+            "answers": f"{proposed + malformed:,}, of them {malformed:,} no grids",
+            "distinct candidates": f"{pool.n_grids:,}",
+            "known outputs among them": f"{found:,} of {len(rights):,}",
+            "tokens": f"{sum(record.tokens for record in by_view.values()):,}",
+            "seconds": f"{sum(record.seconds for record in by_view.values()):.1f}",
+        }.items():
+            table.add_row(name, value)
+        Console().print(table)
+        if said := told_of_divergence(diverged_tasks(by_view.values())):
+            Console().print(said)
+
+
+def gather_answers(queries: Collection[PairKey], records: list[ViewAnswers], source: str) -> CandidatePool:
+    """Put together what was written for every query, most votes first, then by likelihood.
+
+    Args:
+        queries: the pairs that were asked about; records of others are left out.
+        records: one for each query and view.
+        source: name of the model.
+    """
+    all_answers = CandidatePool()
+    for record in sorted(records, key=lambda record: record.view):
+        if record.key in queries:
+            for rows, votes, log_likelihood in record.answers:
+                all_answers.add(record.key, Candidate(as_grid(rows), votes, (source,), log_likelihood))
+    pool = CandidatePool()
+    for key in queries:
+        pool.open(key)
+        for candidate in sorted(all_answers[key], key=lambda c: (-c.votes, -c.log_likelihood)):
+            pool.add(key, candidate)
+    return pool

@@ -1,0 +1,197 @@
+"""Writes what a ranking gives: the submission, every candidate's evidence, the accuracies, and a report to look at.
+
+Knows predictions, rankers and the four files. Knows nothing of how a model makes evidence.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+
+from lightning_arc.arc import Episode, Grid, PairKey, Task
+from lightning_arc.arc.io.candidate_files import dump_line
+from lightning_arc.arc.io.files import whole_file, write_json
+from lightning_arc.arc.io.submission import count_placeholders, write_submission
+from lightning_arc.inference.resuming import ResumingWriter
+from lightning_arc.ranking.diverged import diverged_tasks, told_of_divergence
+from lightning_arc.ranking.engine import Engine
+from lightning_arc.ranking.evidence import Evidence, counted, gather
+from lightning_arc.ranking.judged import count_coverage, coverage, explain, explain_placeholders
+from lightning_arc.ranking.means import paired_means
+from lightning_arc.ranking.metrics import asked_views, score_methods
+from lightning_arc.ranking.rankers import RANKERS, Ranker, Ranking
+from lightning_arc.ranking.records import Question, ViewEvidence, decode_evidence, encode_evidence
+from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.reporting.report import write_report
+from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
+
+
+class RankingWriter(ResumingWriter):
+    """Writes ``submission.json``, ``ranking.jsonl``, ``metrics.json`` and ``report.html`` in ``default_root_dir``.
+
+    The engine that asks about the candidates is made here, and told each answer. The evidence stays beside the files in
+    ``evidence-RANK.jsonl``, see `ResumingWriter`; whatever ranker or stopping asked for it, all others go on from it.
+    """
+
+    name = "evidence"
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let the data module have its questions from an engine of the model's ranker and stopping."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "predict":
+            self._engine: Engine | None = None
+            trainer.predict_loop.return_predictions = False  # the journal has them
+            trainer.datamodule.begin_ranking = lambda evidence, cost: self._begin(trainer, pl_module, evidence, cost)
+
+    def n_views(self, trainer: L.Trainer, pl_module: L.LightningModule) -> int:
+        """Return the most views that a test input is asked about under."""
+        return _stopping(trainer, pl_module).max_views
+
+    def record(self, output: ViewEvidence) -> ViewEvidence:
+        """Return the evidence of a view, and let the engine know it."""
+        self._engine.take(output)
+        return output
+
+    def encode(self, record: ViewEvidence) -> dict[str, Any]:
+        """Return evidence as JSON holds it."""
+        return encode_evidence(record)
+
+    def decode(self, value: Any) -> ViewEvidence | None:
+        """Return the evidence of a JSON value, ``None`` if it holds none."""
+        return decode_evidence(value)
+
+    def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewEvidence]) -> None:
+        """Rank and write the four files."""
+        data = trainer.datamodule
+        evidence = gather(data.queries, data.predict_candidates, records)
+        write_ranking(
+            Path(trainer.default_root_dir),
+            data.predict_tasks,
+            data.queries,
+            evidence,
+            pl_module.ranker,
+            _stopping(trainer, pl_module),
+            data.passed_over,
+        )
+
+    def _begin(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        evidence: list[Evidence],
+        cost: Callable[[Question], int],
+    ) -> tuple[Engine, Callable[[ViewEvidence], None]]:
+        stopping = _stopping(trainer, pl_module)
+        self._engine = Engine(
+            evidence,
+            pl_module.ranker,
+            stopping,
+            trainer.global_rank,
+            trainer.world_size,
+            cost=None if stopping.max_tokens is None else cost,
+            done=self._open(trainer),
+        )
+        return self._engine, lambda record: self._journal.append(self.record(record))
+
+
+def _stopping(trainer: L.Trainer, pl_module: L.LightningModule) -> Stopping:
+    """Return when questions end; without a setting after all views of the data module."""
+    return pl_module.stopping or _all_views(trainer.datamodule.n_views)
+
+
+def _all_views(n: int) -> Stopping:
+    return Stopping(min_views=n, max_views=n, confidence=1.0)
+
+
+def write_ranking(
+    folder: Path,
+    tasks: Mapping[str, Task],
+    queries: Mapping[PairKey, Episode],
+    evidence: Sequence[Evidence],
+    ranker: Ranker,
+    stopping: Stopping | None = None,
+    passed_over: Mapping[str, int] | None = None,
+) -> None:
+    """Rank by the chosen method and the simple ones, write the four files, and print the table of methods.
+
+    Args:
+        folder: where they go.
+        tasks: all tasks of the submission.
+        queries: what was shown of each query.
+        evidence: one per query.
+        ranker: the method that the submission follows, beside the `RANKERS`.
+        stopping: when questions end; ``None`` if all were to be asked under as many views as any was.
+        passed_over: test inputs of tasks that could not be asked about, by id.
+    """
+    stopping = stopping or _all_views(max(asked_views(evidence, ranker.kinds), 1))
+    covered = [coverage(e, ranker, stopping) for e in evidence]
+    metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
+    metrics["not_judged"] = count_coverage(covered, evidence) if ranker.kinds else None
+    diverged = diverged_tasks(record for e in evidence for record in e.records)
+    metrics["test_time"] = {"diverged": len(diverged), "diverged_tasks": diverged}
+    rankings = [ranker.rank(e) for e in evidence]
+    lines = [ranking_line(e, r) for e, r in zip(evidence, rankings, strict=True)]
+    submitted = answers(evidence, rankings)
+    metrics["submission"] = count_placeholders(submitted, tasks, passed_over)
+    write_submission(submitted, tasks, folder / "submission.json", passed_over)
+    with whole_file(folder / "ranking.jsonl") as path:
+        path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
+    write_json(folder / "metrics.json", metrics)
+    write_report(folder / "report.html", queries, evidence, rankings, metrics, covered)
+    print_metrics(metrics, counted([e.key for e in evidence]), folder)
+    if diverged:
+        Console().print(told_of_divergence(diverged))
+
+
+def answers(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[str, list[list[Grid]]]:
+    """Return by task id, for each of its test inputs, the candidates' grids in rank order."""
+    grids: dict[str, list[list[Grid]]] = {}
+    for e, ranking in zip(evidence, rankings, strict=True):
+        if e.key.split == "test":
+            grids.setdefault(e.key.task_id, []).append([e.candidates[i].grid for i in ranking.order])
+    return grids
+
+
+def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
+    """Return a query's line of ``ranking.jsonl``: its candidates in rank order; ``split`` marks demonstration pairs."""
+    likelihood, views = paired_means(evidence.log_likelihood), evidence.views
+    candidates = []
+    for rank, i in enumerate(ranking.order.tolist(), 1):
+        candidates.append(
+            {
+                "rank": rank,
+                "grid": evidence.candidates[i].grid.tolist(),
+                "votes": evidence.candidates[i].votes,
+                "score": _number(ranking.score[i]),
+                "p_correct": _number(ranking.p_correct[i]),
+                "stderr": _number(ranking.stderr[i]),
+                "views": int(views[i]),
+                "log_likelihood": _number(likelihood[i]),
+                "correct": None if evidence.correct is None else evidence.correct[i],
+            }
+        )
+    split = {} if evidence.key.split == "test" else {"split": evidence.key.split}
+    return {"task_id": evidence.key.task_id, **split, "test_index": evidence.key.index, "candidates": candidates}
+
+
+def print_metrics(metrics: Mapping[str, Any], asked: str, folder: Path) -> None:
+    """Print the methods beside each other, and the order of the candidates' file; the chosen one has a star.
+
+    Below stands which test inputs were not judged, and how many attempts of the submission are placeholders.
+    """
+    solvable = metrics["n_solvable"]
+    known = "outputs unknown" if solvable is None else f"the right output is among the candidates of {solvable}"
+    title = f"{asked}, {known}"
+    entries = {name + (" *" if name == metrics["chosen"] else ""): m for name, m in metrics["methods"].items()}
+    if solvable is not None:
+        entries = {"file order": metrics["file_order"]} | entries
+    rows = [row for name, entry in entries.items() for row in figure_rows(name, entry)]
+    caption = [*explain(metrics["not_judged"]), *explain_placeholders(metrics["submission"]), f"written to {folder}"]
+    print_table(title, ("method", *TITLES), rows, "\n".join(caption))
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

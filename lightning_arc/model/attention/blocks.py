@@ -1,0 +1,221 @@
+"""Attention in packs by matrix products of blocks, for processors whose products in bfloat16 are fast.
+
+Knows queries, keys, values and pieces of packs. Knows nothing of layers or models.
+
+A tree's tokens are taken a block at a time, each block against the keys that it sees: the prefix, and what lies between
+the start of the block's first branch and the block's end, of which a mask hides what is not seen. Query heads that
+share keys are rows of one product. Only a block's scores exist at a time; the backward pass makes them again.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+from torch.nn import functional as F
+
+from lightning_arc.data.batch import Piece
+
+ROWS = 1024
+"""Rows of a block's scores, all heads together: so few that its scores stay in the cache."""
+
+STEP = 64
+"""Keys of a block are a multiple of this, and its tokens of half: products of a new size take time to prepare."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Tokens of a tree that attend together.
+
+    Args:
+        first: place in the pack of the first token.
+        n_tokens: number of them.
+        n_rows: the same, with those behind them that are computed for nothing.
+        prefix: where those keys begin and end that all of them see.
+        own: where those begin and end that the mask is about.
+        n_keys: keys that are computed with: prefix, own, and padding.
+        mask: ``(n_rows, own and padding)`` is added to scores: -inf where a token does not see a key.
+    """
+
+    first: int
+    n_tokens: int
+    n_rows: int
+    prefix: slice
+    own: slice
+    n_keys: int
+    mask: Tensor
+
+    @property
+    def n_prefix(self) -> int:
+        """Keys that all tokens see."""
+        return self.prefix.stop - self.prefix.start
+
+
+def blocks(pieces: Sequence[Piece], heads: int, dtype: torch.dtype) -> list[Block]:
+    """Cut a pack into blocks.
+
+    Args:
+        pieces: what lies in the pack, in order.
+        heads: query heads.
+        dtype: of queries and keys.
+    """
+    rows = min(max(ROWS // heads // STEP * STEP, STEP), 4 * STEP)
+    found: list[Block] = []
+    start, held = 0, pieces[0].prefix if pieces[0].held else 0
+    for piece in pieces:
+        found += _of_piece(piece, start, held, rows, dtype)
+        start += piece.n_tokens
+    return found
+
+
+def _of_piece(piece: Piece, start: int, held: int, rows: int, dtype: torch.dtype) -> Iterator[Block]:
+    """Yield the blocks of a piece that begins at place ``start`` of its pack, with ``held`` keys before the pack."""
+    behind = start + (0 if piece.held else piece.prefix)  # the place behind the prefix
+    bounds = behind + torch.tensor([0, *piece.branches]).cumsum(0)
+    stop = int(bounds[-1])
+    for first in range(start, stop, rows):
+        end = min(first + rows, stop)
+        branch = int(torch.searchsorted(bounds, first, right=True)) - 1  # -1 within the prefix
+        seen, own = (first, first) if branch < 0 else (behind, int(bounds[branch]))
+        prefix = slice(0 if piece.held else held + start, held + seen)
+        queries, keys = torch.arange(first, end)[:, None], torch.arange(own, end)
+        ends = bounds[torch.searchsorted(bounds, keys, right=True).clamp(max=len(bounds) - 1)]
+        until = ends.where(keys >= behind, stop)
+        n_rows = end - first + -(end - first) % (STEP // 2)
+        n_keys = prefix.stop - prefix.start + end - own
+        mask = torch.zeros(n_rows, end - own + -n_keys % STEP, dtype=dtype)
+        mask[: end - first, : end - own].masked_fill_((keys > queries) | (until <= queries), -torch.inf)
+        mask[:, end - own :] = -torch.inf
+        yield Block(first, end - first, n_rows, prefix, slice(held + own, held + end), n_keys + -n_keys % STEP, mask)
+
+
+def block_attention(query: Tensor, key: Tensor, value: Tensor, cut: Sequence[Block], scaling: float | None) -> Tensor:
+    """Attend within a pack.
+
+    Args:
+        query: ``(1, heads, S, head_dim)``.
+        key: ``(1, kv_heads, held + S, head_dim)``.
+        value: the same.
+        cut: the pack's blocks.
+        scaling: what scores are multiplied by, ``None`` for ``head_dim ** -0.5``.
+
+    Returns:
+        ``(1, heads, S, head_dim)``.
+    """
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return _BlockAttention.apply(query, key, value, cut, scaling)
+
+
+class _BlockAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, cut: Sequence[Block], scaling: float
+    ) -> Tensor:
+        n, groups = query.shape[2], query.shape[1] // key.shape[1]
+        rows, keys, values = _by_token(query, groups, scaling), _padded(key[0]), _padded(value[0])
+        out, work = torch.empty_like(rows), _Work(rows, groups, cut, 2)
+        with torch.autocast(query.device.type, enabled=False):
+            for block in cut:
+                given = work.probabilities(block, work.rows(block, rows), work.keys(0, block, keys))
+                torch.bmm(given, work.keys(1, block, values), out=work.rows(block, out))
+        ctx.save_for_backward(rows, keys, values)
+        ctx.cut, ctx.scaling, ctx.n_keys = cut, scaling, key.shape[2]
+        return _by_head(out, groups, n)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        rows, keys, values = ctx.saved_tensors
+        n, groups = gradient.shape[2], gradient.shape[1] // len(keys)
+        of_out, of_rows = _by_token(gradient, groups, 1.0), torch.empty_like(rows)
+        work, wide = _Work(rows, groups, ctx.cut, 3), torch.promote_types(keys.dtype, torch.float32)
+        of_keys, of_values = (torch.zeros_like(x, dtype=wide) for x in (keys, values))
+        with torch.autocast(gradient.device.type, enabled=False):
+            for block in ctx.cut:
+                own_rows, own_keys, of_own = work.rows(block, rows), work.keys(0, block, keys), work.rows(block, of_out)
+                given = work.probabilities(block, own_rows, own_keys)
+                work.add(of_values, block, torch.bmm(given.mT, of_own, out=work.of_keys(block)))
+                of_given = torch.bmm(of_own, work.keys(1, block, values).mT, out=work.scores(2, block))
+                of_scores = work.scores(0, block)
+                torch.ops.aten._softmax_backward_data.out(of_given, given, -1, given.dtype, grad_input=of_scores)
+                torch.bmm(of_scores, own_keys, out=work.rows(block, of_rows))
+                work.add(of_keys, block, torch.bmm(of_scores.mT, own_rows, out=work.of_keys(block)))
+        found = (x[None, :, : ctx.n_keys].to(keys.dtype) for x in (of_keys, of_values))
+        return _by_head(of_rows.mul_(ctx.scaling), groups, n), *found, None, None
+
+
+class _Work:
+    """Where the blocks of a pack are computed one after the other, in the same memory.
+
+    Args:
+        like: ``(kv_heads, …, head_dim)`` of the type of what is computed.
+        groups: query heads that share keys.
+        cut: the blocks.
+        scores: how many times there is room for a block's scores.
+    """
+
+    def __init__(self, like: Tensor, groups: int, cut: Sequence[Block], scores: int) -> None:
+        self.groups, self.kv_heads, width = groups, len(like), like.shape[-1]
+        area, longest = max(b.n_rows * b.n_keys for b in cut), max(b.n_keys for b in cut)
+        self._scores = [like.new_empty(self.kv_heads * groups * area) for _ in range(scores)]
+        self._keys = [like.new_zeros(self.kv_heads, longest, width) for _ in range(2)]
+        self._of_keys = like.new_empty(self.kv_heads, longest, width)
+        self._prefixes: list[slice | None] = [None, None]
+
+    def rows(self, block: Block, x: Tensor) -> Tensor:
+        """Return a block's rows of ``(kv_heads, S * groups, head_dim)``."""
+        return x[:, block.first * self.groups : (block.first + block.n_rows) * self.groups]
+
+    def keys(self, i: int, block: Block, x: Tensor) -> Tensor:
+        """Return what a block sees of ``(kv_heads, K, head_dim)``; where it is apart, in the place of this number."""
+        if block.prefix.stop == block.own.start:
+            return x[:, block.prefix.start : block.prefix.start + block.n_keys]
+        place, start = self._keys[i], block.n_prefix
+        if self._prefixes[i] != block.prefix:
+            place[:, :start] = x[:, block.prefix]
+            self._prefixes[i] = block.prefix
+        place[:, start : start + block.own.stop - block.own.start] = x[:, block.own]
+        return place[:, : block.n_keys]
+
+    def of_keys(self, block: Block) -> Tensor:
+        """Return room for a gradient of what a block sees."""
+        return self._of_keys[:, : block.n_keys]
+
+    def add(self, total: Tensor, block: Block, part: Tensor) -> None:
+        """Add the gradient of what a block sees to that of all keys; that of padding is zero."""
+        start = block.n_prefix
+        total[:, block.prefix] += part[:, :start]
+        total[:, block.own] += part[:, start : start + block.own.stop - block.own.start]
+
+    def scores(self, i: int, block: Block) -> Tensor:
+        """Return room for ``(kv_heads, groups * rows, keys)`` scores."""
+        shape = self.kv_heads, block.n_rows * self.groups, block.n_keys
+        return self._scores[i][: shape[0] * shape[1] * shape[2]].view(shape)
+
+    def probabilities(self, block: Block, rows: Tensor, keys: Tensor) -> Tensor:
+        """Return what a block's rows give to each key, which is nothing for rows behind its tokens."""
+        scores = torch.bmm(rows, keys.mT, out=self.scores(0, block))
+        masked = scores.view(self.kv_heads, block.n_rows, self.groups, block.n_keys)[..., -block.mask.shape[1] :]
+        masked += block.mask[:, None]
+        given = torch.ops.aten._softmax.out(scores, -1, False, out=self.scores(1, block))
+        given[:, block.n_tokens * self.groups :] = 0
+        return given
+
+
+def _by_token(x: Tensor, groups: int, factor: float) -> Tensor:
+    """Return ``(kv_heads, (S + padding) * groups, head_dim)`` of ``(1, heads, S, head_dim)``, multiplied."""
+    _, heads, n, width = x.shape
+    rows = x.new_zeros(heads // groups, n + STEP // 2, groups, width)
+    torch.mul(x[0].unflatten(0, (-1, groups)).transpose(1, 2), factor, out=rows[:, :n])
+    return rows.flatten(1, 2)
+
+
+def _by_head(rows: Tensor, groups: int, n: int) -> Tensor:
+    """Return ``(1, heads, n, head_dim)`` of ``(kv_heads, (n + padding) * groups, head_dim)``."""
+    return rows.unflatten(1, (-1, groups))[:, :n].transpose(1, 2).flatten(0, 1)[None]
+
+
+def _padded(x: Tensor) -> Tensor:
+    """Return ``(kv_heads, K + padding, head_dim)`` of ``(kv_heads, K, head_dim)``."""
+    return F.pad(x, (0, 0, 0, STEP))

@@ -1,0 +1,233 @@
+"""Attention in packs: tokens see those of their own sequence, and shared prefixes are neither copied nor padded.
+
+Knows queries, keys, values and how trees lie in a pack. Knows nothing of models' layers, targets or losses.
+
+There are four ways to the same numbers. On a CPU, all branches of a tree attend to its prefix at once, and each to
+itself; the two are put together by their softmax denominators (`cascade.py`); or, where products in bfloat16 are fast,
+blocks of tokens attend to all that they see (`block_attention.py`). On a GPU, FlexAttention passes over the blocks of a
+pack in which no token sees another. Anywhere, and for layers with a sliding window, a mask of the whole pack serves.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from lightning_arc.data.batch import Pack, Piece
+from lightning_arc.errors import DataError
+from lightning_arc.model.attention.blocks import Block, block_attention, blocks
+from lightning_arc.model.attention.cascade import cascade
+from lightning_arc.model.attention.shared_prefix import PrefixedAttention, PromptKeys
+from lightning_arc.model.machine import fastest_attention
+
+NAME = "lightning_arc_tree"
+"""What the attention is called among those of transformers."""
+
+BLOCK = 128
+"""Tokens of a block of FlexAttention, by which packs are padded on a GPU."""
+
+HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_router_logits", "num_items_in_batch"})
+"""Keyword arguments that models hand to their attention and that do not change what it computes."""
+
+Way = Literal["auto", "blocks", "cascade", "flex", "mask"]
+"""How attention is computed; ``auto`` is ``flex`` on a GPU, and elsewhere the faster of ``blocks`` and ``cascade``."""
+
+
+@dataclass(eq=False)
+class PackedAttention:
+    """Who sees whom in a pack, as the attention of every layer needs it.
+
+    Args:
+        pieces: what lies in the pack, in order.
+        n_held: tokens of the prefix whose keys come before those of the pack.
+        positions: ``(S,)`` place of each token in its sequence.
+        until: ``(S,)`` place in the pack before which a token is seen by those behind it.
+        way: how it is computed.
+    """
+
+    pieces: tuple[Piece, ...]
+    n_held: int
+    positions: Tensor
+    until: Tensor
+    way: Way
+    _masks: dict[int | None, Tensor] = field(default_factory=dict)
+    _cut: list[Block] | None = None
+
+    def mask(self, window: int | None = None) -> Tensor:
+        """Return the ``(S, n_held + S)`` mask: true where a token (row) sees another.
+
+        Args:
+            window: how many tokens back a token sees, itself included; ``None`` for all.
+        """
+        if window not in self._masks:
+            queries = torch.arange(len(self.until), device=self.until.device)[:, None]
+            keys = self.keys_until
+            place = torch.arange(-self.n_held, len(self.until), device=self.until.device)
+            mask = (place <= queries) & (queries < keys)
+            if window is not None:
+                held = torch.arange(self.n_held, device=self.until.device)
+                mask &= self.positions[:, None] - torch.cat([held, self.positions]) < window
+            self._masks[window] = mask
+        return self._masks[window]
+
+    @cached_property
+    def keys_until(self) -> Tensor:
+        """``(n_held + S,)`` place in the pack before which each key is seen; a held prefix is seen by all."""
+        return torch.cat([self.until.new_full((self.n_held,), len(self.until)), self.until])
+
+    def cut(self, query: Tensor) -> list[Block]:
+        """Return the blocks of `block_attention`, which all layers share, for a query of the first."""
+        if self._cut is None:
+            self._cut = blocks(self.pieces, query.shape[1], query.dtype)
+        return self._cut
+
+    @cached_property
+    def flex_blocks(self) -> BlockMask:
+        """The blocks of FlexAttention; the pack's tokens are a multiple of `BLOCK`."""
+        return block_mask(self.keys_until, self.n_held, len(self.until))
+
+
+def block_mask(keys_until: Tensor, n_held: int, n_queries: int) -> BlockMask:
+    """Make the block mask of a pack without making the mask of its tokens.
+
+    Args:
+        keys_until: ``(K,)`` place in the pack before which each key is seen.
+        n_held: keys before the pack's own.
+        n_queries: tokens of the pack, a multiple of `BLOCK`.
+    """
+    n_keys, device = len(keys_until), keys_until.device
+    padded = torch.nn.functional.pad(keys_until, (0, -n_keys % BLOCK)).view(-1, BLOCK)
+    latest, earliest = padded.amax(1), padded.amin(1)
+    first_key = torch.arange(len(padded), device=device) * BLOCK - n_held
+    first_query = torch.arange(0, n_queries, BLOCK, device=device)[:, None]
+    last_query = first_query + BLOCK - 1
+    some = (first_key <= last_query) & (latest > first_query)
+    whole = (first_key + BLOCK - 1 <= first_query) & (earliest > last_query)
+
+    def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (key - n_held <= query) & (query < keys_until[key])
+
+    return BlockMask.from_kv_blocks(
+        *_ordered(some & ~whole), *_ordered(whole), BLOCK, sees, seq_lengths=(n_queries, n_keys)
+    )
+
+
+def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return of each row how many are set, and the places of those, then of the others."""
+    numbers = blocks.int()
+    places = numbers.argsort(dim=-1, descending=True, stable=True).int()
+    return numbers.sum(-1, dtype=torch.int32)[None, None], places[None, None]
+
+
+def packed_attention(pack: Pack, way: Way = "auto") -> PackedAttention:
+    """Return what the attention needs to know of a pack.
+
+    Args:
+        pack: the pack, on the device of the model.
+        way: how it is computed.
+    """
+    if way == "auto" and pack.tokens.is_cuda:
+        way = "flex"
+    return PackedAttention(pack.pieces, pack.n_held, pack.positions, pack.until, way)
+
+
+@torch.compiler.disable  # it is other code for every pack; what it calls is compiled by itself
+def tree_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    packed: PackedAttention | PrefixedAttention | PromptKeys | None = None,
+    **kwargs: object,
+) -> tuple[Tensor, None]:
+    """The attention of a layer, as transformers calls it; without ``packed`` it is the library's own.
+
+    Args:
+        module: the layer's attention.
+        query: ``(1, heads, S, head_dim)``.
+        key: ``(1, kv_heads, n_held + S, head_dim)``.
+        value: the same.
+        attention_mask: not looked at where ``packed`` is given.
+        scaling: what scores are multiplied by.
+        dropout: of attention weights.
+        sliding_window: how many tokens back the layer sees.
+        packed: how trees lie in the sequence, or how answers that are written together do.
+        kwargs: what else the model hands to its attention.
+
+    Returns:
+        ``(1, S, heads, head_dim)``, and nothing.
+
+    Raises:
+        DataError: names a keyword argument that may change what attention computes, and that it does not know.
+    """
+    for name, given in kwargs.items():
+        default = name == "is_causal"
+        if name not in HARMLESS and given is not None and given is not default:
+            raise DataError(f"{type(module).__name__} hands {name} to its attention, which is not supported")
+    if isinstance(packed, PromptKeys):
+        packed.add(key, value)
+    if packed is None or isinstance(packed, PromptKeys):
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, sliding_window=sliding_window, **kwargs
+        )
+    # Under autocast rotations leave float32 behind, where only the library's own attention is cast by itself.
+    query, key = query.to(value.dtype), key.to(value.dtype)
+    if isinstance(packed, PrefixedAttention):
+        out = packed.attend(module.layer_idx, query, key, value, scaling, sliding_window)
+        return out.transpose(1, 2), None
+    longest = max(piece.prefix + max(piece.branches) for piece in packed.pieces)
+    if dropout or (sliding_window is not None and sliding_window < longest):
+        out = _masked(query, key, value, packed.mask(sliding_window), scaling, dropout)
+    elif packed.way == "flex":
+        out = _flex(query, key, value, packed.flex_blocks, scaling)
+    elif packed.way == "mask" or value.shape[-1] != query.shape[-1]:
+        out = _masked(query, key, value, packed.mask(), scaling, 0.0)
+    elif (fastest_attention(query, key) if packed.way == "auto" else packed.way) == "blocks":
+        out = block_attention(query, key, value, packed.cut(query), scaling)
+    else:
+        out = cascade(query, key, value, packed.pieces, scaling)
+    return out.transpose(1, 2), None
+
+
+def _masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None, dropout: float) -> Tensor:
+    return nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling, enable_gqa=True)
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask, scaling: float | None) -> Tensor:
+    groups = query.shape[1] // key.shape[1]
+    if groups & (groups - 1):  # the kernels share keys among a power of two of heads
+        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    attend = _compiled_flex() if query.is_cuda else flex_attention
+    return attend(query, key, value, block_mask=blocks, scale=scaling, enable_gqa=True)
+
+
+@lru_cache
+def _compiled_flex() -> Callable[..., Tensor]:
+    return torch.compile(flex_attention)
+
+
+AttentionInterface.register(NAME, tree_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
+
+
+def use_tree_attention(model: PreTrainedModel) -> None:
+    """Let a model's layers attend as `tree_attention` does; without packs it goes on as it was.
+
+    Raises:
+        DataError: if its architecture takes no other attention than its own.
+    """
+    try:
+        model.set_attn_implementation(NAME)
+    except ValueError as error:
+        raise DataError(f"{type(model).__name__}: its attention cannot be replaced: {error}") from error

@@ -1,0 +1,64 @@
+"""A combined ranker whose weights and calibration were fitted before, the bundled model's for one.
+
+Knows rankers and the files that `lightning_arc.cli.fit_ranker` writes. Knows nothing of models.
+"""
+
+import warnings
+from pathlib import Path
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from lightning_arc.errors import DataError, first_line
+from lightning_arc.ranking.rankers.pointwise import Combined
+from lightning_arc.ranking.rankers.ranker import Ranker
+
+BUNDLED = Path(__file__).parents[2] / "bundled" / "model"
+"""Folder of the bundled model, with the rankers that were fitted to it."""
+
+
+class Fitted(Combined):
+    """Orders by a combination, see `Combined`, as `lightning_arc.cli.fit_ranker` wrote it.
+
+    Args:
+        path: the file that it wrote; ``null`` for those that were fitted with the bundled model.
+        order: whether candidates stand in their file in an order that tells something, best first, as the bundled ones
+            do. Of the bundled weights those without the order are taken where it does not.
+
+    Raises:
+        DataError: if there is no such file or no combined ranker in it, or if it goes by the order where it is not to.
+    """
+
+    def __init__(self, path: str | None = None, order: bool = True) -> None:
+        self.path = path
+        name = "ranker.yaml" if order else "ranker_without_order.yaml"
+        made = read_ranker(BUNDLED / name if path is None else Path(path))
+        if not order and made.weights.get("order"):
+            raise DataError(f"{path}: goes by the order of the candidates, and model.ranker.order is false")
+        super().__init__(made.weights, made.none, made.calibration)
+
+
+def read_ranker(path: Path) -> Combined:
+    """Return the combined ranker of a config that `lightning_arc.cli.fit_ranker` wrote.
+
+    Raises:
+        DataError: if there is none.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--model.ranker", type=Ranker)
+    try:
+        made = parser.instantiate_classes(parser.parse_path(path)).model.ranker
+    except (OSError, ArgumentError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: no ranker could be read (model.ranker.path): {first_line(error)}") from error
+    if not isinstance(made, Combined):
+        raise DataError(f"{path}: no combined ranker (model.ranker.path)")
+    return made
+
+
+def warn_of_other_model(source: str) -> None:
+    """Warn where the ranker that was fitted with the bundled model ranks with another one, from ``source``."""
+    if source != "bundled":
+        warnings.warn(
+            f"{source}: the default ranker was fitted with the bundled model; fit one with this model "
+            "(python cli.py fit-ranker) or set model.ranker",
+            stacklevel=2,
+        )

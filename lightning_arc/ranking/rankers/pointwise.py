@@ -1,0 +1,204 @@
+"""Rankers: from evidence about candidates to their order.
+
+Knows evidence, and what each method asks and makes of the answers. Knows nothing of models, files or budgets.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_arc.errors import DataError
+from lightning_arc.ranking.calibration import Calibration
+from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.ranking.means import paired_means, standard_errors
+from lightning_arc.ranking.rankers.ranker import Ranker, Ranking
+from lightning_arc.ranking.rankers.selection import Selection as Selection
+from lightning_arc.ranking.records import Question
+
+
+class Votes(Ranker):
+    """Orders by votes, then input order: the baseline that asks no model. ``p_correct`` is the share of votes."""
+
+    name = "vote"
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        votes = evidence.votes.astype(float)
+        ranking = self._ranking(evidence, np.log(np.maximum(votes, 0.5)))
+        return replace(ranking, score=votes)
+
+
+class Judge(Ranker):
+    """A ranker that has all live candidates written and judged under each view."""
+
+    kinds = ("verify",)
+
+    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+        return (Question(evidence.key, view, tuple(live)),)
+
+
+class Verifier(Judge):
+    """Orders by the mean log-odds of the verdicts over common views; ``p_correct`` is its logistic function."""
+
+    name = "verifier"
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        return evidence.log_odds
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        score = paired_means(evidence.log_odds)
+        return self._ranking(evidence, score, standard_errors(evidence.log_odds), log_odds=score)
+
+
+class Likelihood(Judge):
+    """Orders by log-likelihood over views, a product of experts; ``p_correct`` is its softmax.
+
+    Args:
+        over_views: ``mean`` for the geometric mean of the experts, ``sum`` for their plain product, whose probabilities
+            grow sharper with every view. The order is the same.
+        calibration: see `Ranker`.
+    """
+
+    name = "likelihood"
+
+    def __init__(self, over_views: Literal["mean", "sum"] = "mean", calibration: Calibration | None = None) -> None:
+        super().__init__(calibration)
+        self.over_views = over_views
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        return self._factor(evidence) * evidence.log_likelihood
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        table = self.table(evidence)
+        return self._ranking(evidence, paired_means(table), standard_errors(table))
+
+    def _factor(self, evidence: Evidence) -> int:
+        return len(evidence.log_likelihood) if self.over_views == "sum" else 1
+
+
+class Mismatches(Judge):
+    """Orders by the fewest tokens that are not the model's likeliest one, given those before, means over views."""
+
+    name = "mismatches"
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        return -evidence.mismatches
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        table = self.table(evidence)
+        return self._ranking(evidence, paired_means(table), standard_errors(table))
+
+
+class Combined(Judge):
+    """Orders by a log-linear pool: a weighted sum of mean log-odds, mean log-likelihood, log-votes and more.
+
+    ``p_correct`` is its softmax. Where one source says nothing of a candidate, the least that it says of another one
+    stands in; where it says nothing at all, it counts for nothing. ``cli.py fit-ranker`` finds the weights. Where
+    nothing that a model says weighs anything, none is asked.
+
+    Args:
+        weights: of ``verifier``, ``likelihood``, ``mismatches`` (minus their mean number), ``votes``, ``solver``
+            (log-likelihoods in the candidates' file) and ``order`` (minus the logarithm of the place in that file); 0
+            where not named.
+        none: score of "none of the candidates", which takes its share of the probability; ``null`` if there is none.
+        calibration: see `Ranker`.
+    """
+
+    name = "combined"
+    sources = ("verifier", "likelihood", "mismatches", "votes", "solver", "order")
+    models = ("verifier", "likelihood", "mismatches")
+
+    def __init__(
+        self,
+        weights: dict[str, float] | None = None,
+        none: float | None = None,
+        calibration: Calibration | None = None,
+    ) -> None:
+        super().__init__(calibration)
+        self.weights = {"verifier": 1.0, "likelihood": 0.1, "votes": 1.0} if weights is None else weights
+        self.none = none
+        for source in self.weights:
+            if source not in self.sources:
+                raise DataError(f"ranker.weights: no source {source!r}, there are {', '.join(self.sources)}")
+        self.kinds = ("verify",) if any(self.weights.get(source) for source in self.models) else ()
+
+    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+        return super().ask(evidence, live, view) if self.kinds else ()
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        said = {
+            "verifier": evidence.log_odds,
+            "likelihood": evidence.log_likelihood,
+            "mismatches": -evidence.mismatches,
+        }
+        parts = [self.weights[name] * table for name, table in said.items() if self._heard(name, table)]
+        total = sum(parts) if parts else np.full(evidence.log_odds.shape, np.nan)
+        still = sum(
+            self.weights.get(source, 0.0) * values
+            for source, values in signals(evidence).items()
+            if source not in self.models
+        )
+        return total + still
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        said = signals(evidence)
+        score = sum(self.weights.get(source, 0.0) * values for source, values in said.items())
+        return self._ranking(evidence, score, standard_errors(self.table(evidence)), none=self.none)
+
+    def _heard(self, source: str, table: NDArray[np.float64]) -> bool:
+        return bool(self.weights.get(source)) and not np.isnan(table).all()
+
+
+class Ensemble(Ranker):
+    """Several models (adapters or checkpoints on one base) that are asked alike and whose answers are averaged.
+
+    Args:
+        ranker: what orders by the averages.
+        members: how many models there are.
+        weights: of each model in the averages; ``null`` for equal ones.
+    """
+
+    def __init__(self, ranker: Ranker, members: int, weights: list[float] | None = None) -> None:
+        super().__init__()
+        if members < 1 or (weights is not None and (len(weights) != members or min(weights) < 0 or not sum(weights))):
+            raise DataError(f"ranker.weights: expected {members} of 0 and more, not all 0")
+        self.ranker, self.members, self.weights = ranker, members, weights or [1.0] * members
+        self.name, self.kinds = f"{ranker.name}-ensemble", ranker.kinds
+
+    @property
+    def calibrated(self) -> bool:
+        return self.ranker.calibrated
+
+    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+        asked = self.ranker.ask(evidence.weighted(self.weights), live, view)
+        return tuple(replace(question, member=member) for question in asked for member in range(self.members))
+
+    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+        return self.ranker.table(evidence.weighted(self.weights))
+
+    def rank(self, evidence: Evidence) -> Ranking:
+        return self.ranker.rank(evidence.weighted(self.weights))
+
+
+def signals(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:
+    """Return what each source of `Combined` says of each candidate, ``(n,)`` without gaps."""
+    values = {
+        "verifier": paired_means(evidence.log_odds),
+        "likelihood": paired_means(evidence.log_likelihood),
+        "mismatches": -paired_means(evidence.mismatches),
+        "votes": np.log(np.maximum(evidence.votes.astype(float), 0.5)),
+        "solver": evidence.solver_score,
+        "order": -np.log(1.0 + np.arange(len(evidence.candidates))),
+    }
+    return {source: _filled(value) for source, value in values.items()}
+
+
+def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    known = ~np.isnan(values)
+    return np.where(known, values, values[known].min()) if known.any() else np.zeros(len(values))
+
+
+RANKERS: dict[str, Ranker] = {ranker.name: ranker for ranker in (Votes(), Verifier(), Likelihood(), Mismatches())}
+"""Those that need no settings and nothing beyond judged candidates, by the names that ``metrics.json`` gives them."""

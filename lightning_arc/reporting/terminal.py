@@ -1,0 +1,78 @@
+"""Grids in a terminal: two columns a cell, in ARC's colours where there are any, as digits where there are none."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.color import Color
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from lightning_arc.arc import Grid, same_grid
+from lightning_arc.reporting.drawing import COLOURS
+
+LIGHT = (3, 4, 5, 7, 8)
+"""Colours on which digits are black."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A grid with words above it.
+
+    Args:
+        grid: the grid; ``None`` where it is unknown.
+        title: what it is.
+    """
+
+    grid: Grid | None
+    title: str
+
+    def __rich__(self) -> RenderableType:
+        if self.grid is None:
+            return Group(Text(self.title), Text("unknown", style="dim"))
+        height, width = self.grid.shape
+        return Group(Text(self.title), Text(f"{height}×{width}", style="dim"), cells(self.grid))
+
+
+def cells(grid: Grid) -> Text:
+    """Return a grid as text, a line a row."""
+    text = Text(no_wrap=True)
+    for number, row in enumerate(grid.tolist()):
+        text.append("\n" if number else "")
+        for colour in row:
+            ink = Color.parse("#000000" if colour in LIGHT else "#ffffff")
+            text.append(f"{colour} ", Style(color=ink, bgcolor=Color.parse(COLOURS[colour])))
+    return text
+
+
+def side_by_side(pictures: Sequence[Picture], width: int) -> RenderableType:
+    """Return pictures beside each other, in as many rows as a terminal of this width needs."""
+    rows: list[list[Picture]] = [[]]
+    room = width
+    for picture in pictures:
+        needed = 2 + max(len(picture.title), 7, 0 if picture.grid is None else 2 * picture.grid.shape[1])
+        if rows[-1] and needed > room:
+            rows.append([])
+            room = width
+        rows[-1].append(picture)
+        room -= needed
+    tables = []
+    for row in rows:
+        table = Table.grid(padding=(0, 2, 0, 0))
+        table.add_row(*row)
+        tables.append(Padding(table, (0, 0, 1, 0)))
+    return Group(*tables)
+
+
+def print_pair(console: Console, name: str, given: Grid, output: Grid | None) -> None:
+    """Print a pair's input and output."""
+    console.print(side_by_side([Picture(given, f"{name} input"), Picture(output, "output")], console.width))
+
+
+def verdict(grid: Grid, right: Grid | None) -> str:
+    """Return the mark of a candidate: right, wrong, or nothing where that is unknown."""
+    if right is None:
+        return ""
+    return " ✓" if same_grid(grid, right) else " ✗"
