@@ -9,20 +9,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.plugins.precision import HalfPrecision
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
-from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
+from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, as_grid
 from lightning_arc.data.batch import Pack, TreeBatch, TreeShape, pack
 from lightning_arc.prompt.compact import compact_tokenizer
-from lightning_arc.prompt.prompter import Prompter
-from lightning_arc.prompt.tree import IGNORE, Kind
-from lightning_arc.ranking.records import Question
+from lightning_arc.prompt.tree import IGNORE, PromptKind
+from lightning_arc.ranking.records import ScoringRequest
 
 RNG = np.random.default_rng(0)
-PROMPTER = Prompter(compact_tokenizer())
+PROMPTER = PromptEncoder(compact_tokenizer())
 TREES = []
 for n_answers in (1, 4, 2):
     grids = [as_grid(RNG.integers(10, size=RNG.integers(1, 7, 2))) for _ in range(n_answers + 4)]
-    answers = tuple(Answer(grid, i == 0, i) for i, grid in enumerate(grids[4:]))
+    answers = tuple(LabeledCandidate(grid, i == 0, i) for i, grid in enumerate(grids[4:]))
     episode = Episode(PairKey("t", "test", 0), (Pair(*grids[:2]), Pair(*grids[2:4])), grids[0], grids[1], answers)
     TREES.append(PROMPTER.tree(episode, "verify-output-from-examples-v1", learn_demonstrations=True))
 LONGEST = max(len(t.prefix) + sum(len(b.tokens) for b in t.branches) for t in TREES)
@@ -30,23 +30,27 @@ LONGEST = max(len(t.prefix) + sum(len(b.tokens) for b in t.branches) for t in TR
 
 def sequences(packs: list[Pack]) -> dict[int, list[int]]:
     """Every branch's whole sequence by its number, read from who sees whom and the positions in the packs."""
-    found, held = {}, []
+    found, prefix_cached = {}, []
     for one in packs:
-        assert one.n_held == 0 or len(held) == one.n_held
-        tokens, positions, until, start, branch = *(x.tolist() for x in (one.tokens, one.positions, one.until)), 0, 0
-        for piece in one.pieces:
-            if not piece.held:
-                held = tokens[start : start + piece.prefix]
-                assert positions[start : start + piece.prefix] == list(range(piece.prefix))
-                assert set(until[start : start + piece.prefix]) == {start + piece.n_tokens}
-                start += piece.prefix
-            assert len(held) == piece.prefix
-            for branch, length in enumerate(piece.branches, piece.first):
+        assert one.n_cached == 0 or len(prefix_cached) == one.n_cached
+        tokens, positions, visible_until, start, branch = (
+            *(x.tolist() for x in (one.tokens, one.positions, one.visible_until)),
+            0,
+            0,
+        )
+        for segment in one.segments:
+            if not segment.prefix_cached:
+                prefix_cached = tokens[start : start + segment.prefix]
+                assert positions[start : start + segment.prefix] == list(range(segment.prefix))
+                assert set(visible_until[start : start + segment.prefix]) == {start + segment.n_tokens}
+                start += segment.prefix
+            assert len(prefix_cached) == segment.prefix
+            for branch, length in enumerate(segment.branches, segment.first):
                 own = slice(start, start + length)
-                assert positions[own] == list(range(piece.prefix, piece.prefix + length))
-                assert set(until[own]) == {start + length}
+                assert positions[own] == list(range(segment.prefix, segment.prefix + length))
+                assert set(visible_until[own]) == {start + length}
                 assert branch not in found
-                found[branch] = held + tokens[own]
+                found[branch] = prefix_cached + tokens[own]
                 start += length
         assert start == len(tokens)
     return found
@@ -56,7 +60,7 @@ def targets(batch: TreeBatch) -> list[tuple]:
     """Every target as its branch (-1 in a prefix), position, token, kind and weight."""
     found = []
     for one in batch.packs:
-        columns = one.owners, one.positions[one.places], one.targets, one.kinds, one.weights
+        columns = one.branch_ids, one.positions[one.places], one.targets, one.kinds, one.weights
         found += zip(*(x.tolist() for x in columns), strict=True)
     return sorted(found)
 
@@ -66,7 +70,7 @@ def expected(trees, training: bool) -> list[tuple]:
     for tree in trees:
         for place, target in enumerate(tree.prefix_targets.tolist() if training else ()):
             if target != IGNORE:
-                found.append((-1, place, target, int(Kind.OUTPUT_FROM_EXAMPLES), 1.0))
+                found.append((-1, place, target, int(PromptKind.OUTPUT_FROM_EXAMPLES), 1.0))
         for branch in tree.branches:
             columns = branch.targets.tolist(), branch.kinds.tolist(), branch.weights.tolist()
             for place, (target, kind, weight) in enumerate(zip(*columns, strict=True)):
@@ -85,30 +89,30 @@ def test_packs_hold_every_branch_and_target_of_every_tree(max_tokens, training):
     assert [found[i] for i in range(len(branches))] == branches
     assert targets(batch) == expected(TREES, training)
     assert batch.n_tokens == (sum(len(t.prefix) for t in TREES), sum(len(b.tokens) for t in TREES for b in t.branches))
-    held = [piece.held for one in batch.packs for piece in one.pieces]
-    assert any(held) == (not training and max_tokens is not None and max_tokens < LONGEST)
+    prefix_cached = [segment.prefix_cached for one in batch.packs for segment in one.segments]
+    assert any(prefix_cached) == (not training and max_tokens is not None and max_tokens < LONGEST)
 
 
 shapes = st.builds(
-    lambda prefix, branches: TreeShape(prefix, tuple(branches), (-1,), (-1,), Kind.OUTPUT_FROM_EXAMPLES),
+    lambda prefix, branches: TreeShape(prefix, tuple(branches), (-1,), (-1,), PromptKind.OUTPUT_FROM_EXAMPLES),
     st.integers(1, 50),
     st.lists(st.integers(1, 40), min_size=1, max_size=9),
 )
 
 
-@given(trees=st.lists(shapes, max_size=8), max_tokens=st.integers(1, 200), held=st.booleans())
-def test_no_pack_is_longer_than_allowed_unless_one_branch_is(trees, max_tokens, held):
-    packs = pack(trees, max_tokens, held)
-    for pieces in packs:
-        tokens = sum(piece.n_tokens for piece in pieces)
-        assert tokens <= max_tokens or (len(pieces) == 1 and len(pieces[0].branches) == 1)
-        assert len(pieces) == 1 or not any(piece.held for piece in pieces)
+@given(trees=st.lists(shapes, max_size=8), max_tokens=st.integers(1, 200), prefix_cached=st.booleans())
+def test_no_pack_is_longer_than_allowed_unless_one_branch_is(trees, max_tokens, prefix_cached):
+    packs = pack(trees, max_tokens, prefix_cached)
+    for segments in packs:
+        tokens = sum(segment.n_tokens for segment in segments)
+        assert tokens <= max_tokens or (len(segments) == 1 and len(segments[0].branches) == 1)
+        assert len(segments) == 1 or not any(segment.prefix_cached for segment in segments)
     for i, shape in enumerate(trees):
-        parts = [piece for pieces in packs for piece in pieces if piece.tree == i]
+        parts = [segment for segments in packs for segment in segments if segment.tree == i]
         assert sum((part.branches for part in parts), ()) == shape.branches
-        assert [part.held for part in parts] == [held and n > 0 for n in range(len(parts))]
+        assert [part.prefix_cached for part in parts] == [prefix_cached and n > 0 for n in range(len(parts))]
         assert all(part.prefix == shape.prefix for part in parts)
-    places = [n for n, pieces in enumerate(packs) for piece in pieces if piece.held]
+    places = [n for n, segments in enumerate(packs) for segment in segments if segment.prefix_cached]
     assert all(packs[n - 1][-1].tree == packs[n][0].tree for n in places)
 
 
@@ -120,7 +124,7 @@ def test_what_trees_are_about_stays_beside_them():
         assert batch.rows(i).stop - batch.rows(i).start == len(tree.branches)
     assert (batch.yes_id, batch.no_id, batch.choice_ids) == (3, 4, [5, 6])
     assert batch.info == [{"n": 0}, {"n": 1}, {"n": 2}] and batch.stats == {"share": 0.5}
-    assert batch.kinds == (Kind.OUTPUT_FROM_EXAMPLES, Kind.VERIFY_OUTPUT_FROM_EXAMPLES)
+    assert batch.kinds == (PromptKind.OUTPUT_FROM_EXAMPLES, PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES)
 
 
 def test_a_tree_with_one_branch_is_a_sequence():
@@ -143,10 +147,10 @@ def test_a_batch_goes_to_another_process_and_device_in_one_piece():
 
 
 def test_a_batch_stays_as_it_is_where_weights_are_in_bfloat16():
-    question = Question(PairKey("a", "test", 0), 0, (0,))
-    batch = TreeBatch.collate(TREES[:1], 3, 4, info=[{"question": question}])
+    question = ScoringRequest(PairKey("a", "test", 0), 0, (0,))
+    batch = TreeBatch.collate(TREES[:1], 3, 4, info=[{"request": question}])
     found = HalfPrecision("bf16-true").convert_input(batch)
-    assert found.info[0]["question"] is question and torch.equal(found.buffer, batch.buffer)
+    assert found.info[0]["request"] is question and torch.equal(found.buffer, batch.buffer)
 
 
 def test_a_batch_without_trees_is_a_batch():

@@ -75,3 +75,8 @@ def test_a_candidate_file_is_shown_in_its_order(cli, tmp_path):
 )
 def test_what_cannot_be_shown_is_one_line(cli, words, message):
     assert message in cli("show", *words, status=2)
+
+
+def test_an_old_name_of_a_ranker_is_told_its_new_one(cli):
+    error = cli("predict", "--config", "configs/rank.yaml", "--model.ranker", "Votes", status=2).strip()
+    assert error == "error: there is no ranker Votes; it is now called MajorityVote"

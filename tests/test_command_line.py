@@ -209,7 +209,7 @@ def test_two_processes_train_together_and_rank_as_one_does(repo_root, tmp_path):
 
 
 def test_lora_on_qwen_trains_saves_little_and_refuses_another_base(repo_root, qwen_folder, tmp_path):
-    prefix = "lightning_arc.prompt.encoders"
+    prefix = "lightning_arc.prompt.grid_encoders"
     inner = {"class_path": f"{prefix}.MinimalGridEncoder"}
     encoder = {"class_path": f"{prefix}.RowNumberEncoder", "init_args": {"encoder": inner}}
     as_classes = write(tmp_path / "encoder.yaml", {"data": {"grid_encoder": encoder}})  # JSON is YAML
@@ -260,11 +260,11 @@ RANKED = {"a": [[[[1, 0], [0, 1]], [[3]], [[3]], [[0, 1], [1, 0]]]], "b": [[[[2]
 @pytest.mark.parametrize(
     ("ranker", "chosen", "asked"),
     [
-        ("Votes", "vote", set()),
+        ("MajorityVote", "vote", set()),
         ("Verifier", "verifier", {"log_odds"}),
         ("Likelihood", "likelihood", {"log_odds"}),
-        ("Combined", "combined", {"log_odds"}),
-        ("lightning_arc.ranking.rankers.Selection", "selection", {"selections"}),
+        ("LogLinearRanker", "combined", {"log_odds"}),
+        ("lightning_arc.ranking.rankers.ComparativeRanker", "selection", {"selections"}),
     ],
 )
 def test_one_command_ranks_by_any_ranker_and_asks_what_it_needs(repo_root, tmp_path, ranker, chosen, asked):

@@ -17,8 +17,8 @@ from lightning_arc.errors import DataError
 from lightning_arc.experiments import run as running
 from lightning_arc.experiments.report import MEASURES, Difference, difference, measures
 from lightning_arc.experiments.run import Arm, check, experiment
-from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.records import ViewEvidence
+from lightning_arc.ranking.records import ViewScores
+from lightning_arc.ranking.scores import CandidateScores
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
 OTHER = {"input": [[0, 2], [2, 0]], "output": [[2, 0], [0, 2]]}
@@ -31,9 +31,9 @@ def judged(
     """A pair whose candidates have two cells each, under as many views as there are rows."""
     n, key = len(log_odds[0]), PairKey(task, "test", 0)
     candidates = tuple(Candidate(np.full((1, 2), i, np.int8)) for i in range(n))
-    evidence = Evidence(key, candidates, [i == right for i in range(n)])
+    evidence = CandidateScores(key, candidates, [i == right for i in range(n)])
     for view, rows in enumerate(zip(log_odds, likelihood, misses, strict=True)):
-        evidence.take(ViewEvidence(key, view, rows[0], rows[1], mismatches=rows[2]))
+        evidence.take(ViewScores(key, view, rows[0], rows[1], mismatches=rows[2]))
     return evidence
 
 

@@ -11,7 +11,7 @@ from lightning_arc.cli.merge import submissions
 from lightning_arc.cli.one_line import one_line_errors
 from lightning_arc.cli.pool import build_pool
 from lightning_arc.data.module import ArcDataModule
-from lightning_arc.data.sources import Dataset
+from lightning_arc.data.sources import DatasetConfig
 from lightning_arc.errors import DataError
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
@@ -61,7 +61,7 @@ def test_a_submission_has_placeholders_for_tasks_that_are_passed_over(
     command, tasks, candidates, tmp_path, only_with_candidates
 ):
     given = "--data.tasks", tasks, "--data.candidates", candidates, "--trainer.default_root_dir", tmp_path / "out"
-    how = "--model.ranker", "Votes", "--data.only_with_candidates", only_with_candidates
+    how = "--model.ranker", "MajorityVote", "--data.only_with_candidates", only_with_candidates
     status, err = command("predict", "--config", "configs/rank.yaml", *given, *how)
     assert (
         status == 0 and f"{tasks}: 2 of 3 tasks passed over, with a grid of more than 30 rows or columns: b, c" in err
@@ -87,8 +87,8 @@ def test_training_validation_and_prediction_pass_over_large_tasks_or_refuse_them
     lines.write_text("".join(json.dumps(task) + "\n" for task in (TASK, LARGE_TEST)))
     for source in (tasks, lines) if which == "val" else (tasks,):
         data = {
-            "train_datasets": [Dataset(str(tasks if which == "train" else good))],
-            "val_dataset": Dataset(str(source)) if which == "val" else None,
+            "train_datasets": [DatasetConfig(str(tasks if which == "train" else good))],
+            "val_dataset": DatasetConfig(str(source)) if which == "val" else None,
             "tasks": str(tasks) if which in ("predict", "leaks") else None,
             "candidates": str(candidates),
             "allow_leaks": True,

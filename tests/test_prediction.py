@@ -17,8 +17,8 @@ from lightning_arc.inference.generation_writer import GenerationWriter
 from lightning_arc.inference.ranking_writer import RankingWriter
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.decoding import Decoding
-from lightning_arc.model.test_time import AtTestTime
-from lightning_arc.ranking.rankers import Selection
+from lightning_arc.model.ttt import TestTimeTrainingConfig
+from lightning_arc.ranking.rankers import ComparativeRanker
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
 OTHER = {"input": [[0, 2], [2, 0]], "output": [[2, 0], [0, 2]]}
@@ -87,7 +87,7 @@ def test_weights_that_are_not_finite_are_refused_before_anything_is_asked(predic
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("kind", "ranker"), [("rank", None), ("rank", Selection()), ("generate", None)])
+@pytest.mark.parametrize(("kind", "ranker"), [("rank", None), ("rank", ComparativeRanker()), ("generate", None)])
 def test_answers_that_are_not_finite_end_in_one_line_and_what_was_answered_before_is_kept(
     predict, tmp_path, kind, ranker
 ):
@@ -118,7 +118,7 @@ def test_an_ensemble_refuses_a_member_whose_weights_are_not_finite(predict, tmp_
 def test_a_task_whose_test_time_training_diverges_is_asked_about_with_the_model_as_it_is(
     predict, tmp_path, capsys, kind
 ):
-    diverges = AtTestTime(steps=3, trees=1, r=2, learning_rate=1e30)
+    diverges = TestTimeTrainingConfig(steps=3, trees=1, r=2, learning_rate=1e30)
     predict(kind, "diverged", test_time=diverges)
     said = " ".join(capsys.readouterr().out.split())
     sentence = "Test-time training diverged on 3 tasks (t0, t1, t2), for which the model was asked as it is"
@@ -138,7 +138,7 @@ def test_a_task_whose_test_time_training_diverges_is_asked_about_with_the_model_
 
 @pytest.mark.parametrize("kind", ["rank", "generate"])
 def test_a_whole_set_is_learned_once_before_anything_is_asked_and_no_test_output_with_it(predict, tmp_path, kind):
-    learns = AtTestTime(scope="set", steps=2, trees=2, r=2, learning_rate=1e-2)
+    learns = TestTimeTrainingConfig(scope="set", steps=2, trees=2, r=2, learning_rate=1e-2)
     folder, tasks = predict(kind, "known", test_time=learns), json.loads((tmp_path / "tasks.json").read_text())
     (adapter,) = (folder / "adapters").iterdir()
     assert adapter.name == "@set.safetensors"

@@ -72,21 +72,21 @@ def test_a_checkpoint_remembers_how_prompts_are_written_and_what_is_typed_wins(f
 
     follows = module(folder)
     follows.load_state_dict(state)
-    assert follows.prompter.conversation == module(folder, **typed).prompter.conversation
+    assert follows.prompt_encoder.conversation == module(folder, **typed).prompt_encoder.conversation
     assert follows.state_dict() == state
-    assert follows.prompter.tokenizer.chat_template == TEMPLATE  # it is exported with the model
+    assert follows.prompt_encoder.tokenizer.chat_template == TEMPLATE  # it is exported with the model
 
     decides = module(folder, chat_template_kwargs={"tone": "?"}, grid_encoder="MinimalGridEncoder()")
     decides.load_state_dict(state)
-    assert "assistant?\n" in decides.prompter.conversation[1]
-    assert str(decides.prompter.grid_encoder) == "MinimalGridEncoder()"
+    assert "assistant?\n" in decides.prompt_encoder.conversation[1]
+    assert str(decides.prompt_encoder.grid_encoder) == "MinimalGridEncoder()"
 
 
 def test_a_checkpoint_from_before_chat_templates_were_kept_changes_only_how_grids_are_written(folder):
     data = module(folder)
-    before = data.prompter.conversation
+    before = data.prompt_encoder.conversation
     data.load_state_dict({"grid_encoder": "MinimalGridEncoder()"})
-    assert (data.prompter.conversation, str(data.prompter.grid_encoder)) == (before, "MinimalGridEncoder()")
+    assert (data.prompt_encoder.conversation, str(data.prompt_encoder.grid_encoder)) == (before, "MinimalGridEncoder()")
 
 
 @pytest.mark.parametrize("state", [{"chat_template": 3}, {"chat_template_kwargs": "x"}, {"grid_encoder": None}])
@@ -105,7 +105,7 @@ def test_settings_of_a_template_that_cannot_be_are_refused_before_anything_is_lo
 def test_a_tokenizer_by_turns_is_told_once_in_one_line(folder):
     with pytest.warns(UserWarning, match="whole turns") as seen:
         data = module(folder, trim_vocabulary=True)
-    assert data.prompter.by_turns
+    assert data.prompt_encoder.by_turns
     assert len([w for w in seen if "whole turns" in str(w.message)]) == 1
 
 
@@ -155,5 +155,5 @@ def test_a_model_by_turns_is_trained_ranked_with_and_asked_to_write_with_the_tem
 def test_what_is_remembered_of_the_compact_vocabulary_is_how_grids_are_written():
     data = ArcDataModule()
     data.setup("export")
-    assert remembered(data.prompter) == {"grid_encoder": "CompactGridEncoder()"}
-    assert data.prompter.conversation == []
+    assert remembered(data.prompt_encoder) == {"grid_encoder": "CompactGridEncoder()"}
+    assert data.prompt_encoder.conversation == []

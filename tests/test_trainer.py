@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning_arc.callbacks.export import ExportModel
 from lightning_arc.cli.trainer import SafeTrainer
 from lightning_arc.data.module import ArcDataModule
-from lightning_arc.data.sources import Dataset
+from lightning_arc.data.sources import DatasetConfig
 from lightning_arc.errors import DataError, Stopped
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
@@ -39,7 +39,7 @@ def signals():
 def data(tmp_path) -> ArcDataModule:
     path = tmp_path / "tasks.json"
     path.write_text(json.dumps({f"t{i}": {"train": [PAIR] * 2, "test": [PAIR]} for i in range(6)}))
-    train, val = (Dataset(str(path), prompts=["verify-output-from-examples-v1"]) for _ in range(2))
+    train, val = (DatasetConfig(str(path), prompts=["verify-output-from-examples-v1"]) for _ in range(2))
     return ArcDataModule(
         train_datasets=[train], val_dataset=val, allow_leaks=True, batch_size=2, samples_per_epoch=16, max_seq_len=512
     )

@@ -2,12 +2,12 @@
 
 from dataclasses import replace
 
-from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
+from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, as_grid
 from lightning_arc.data.validation import asked_in, nothing_said
-from lightning_arc.prompt.layouts import MAX_OPTIONS, PROMPTS
+from lightning_arc.prompt.templates import MAX_OPTIONS, PROMPTS
 
 GRIDS = [as_grid([[i % 10, i // 10]]) for i in range(40)]
-ANSWERS = tuple(Answer(grid, i == 13, i, votes=40 - i) for i, grid in enumerate(GRIDS[:16]))
+ANSWERS = tuple(LabeledCandidate(grid, i == 13, i, votes=40 - i) for i, grid in enumerate(GRIDS[:16]))
 EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRIDS[20], GRIDS[21]),), GRIDS[22], GRIDS[13], ANSWERS)
 SELECT = "select-output-from-examples-v0"
 

@@ -14,15 +14,15 @@ from lightning_arc.arc.io.pool_file import PoolFile, PoolWriter, write_pool
 from lightning_arc.arc.io.submission import read_submission, write_submission
 from lightning_arc.arc.io.tasks import read_tasks, write_tasks
 from lightning_arc.arc.leave_one_out import leave_one_out
-from lightning_arc.arc.task import Answer, Episode, Pair, PairKey, Task, base_id
+from lightning_arc.arc.task import Episode, LabeledCandidate, Pair, PairKey, Task, base_id
 
 __all__ = [
-    "Answer",
     "Candidate",
     "CandidatePool",
     "CandidateWarning",
     "Episode",
     "Grid",
+    "LabeledCandidate",
     "MergedPool",
     "Pair",
     "PairKey",

@@ -77,7 +77,7 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task], any_pair: bool =
         if task.is_named:
             ids.setdefault(base_id(task.id), task.id)
         coarse.setdefault(_coarse(task), []).append(task)
-        tells = any_pair or task.is_pool or any(pair.output is None for pair in task.tests)
+        tells = any_pair or task.is_pair_generator or any(pair.output is None for pair in task.tests)
         for pair, alone in [(p, tells) for p in task.demonstrations] + [(p, True) for p in task.tests]:
             # A grid of one colour says nothing of where it comes from.
             if pair.output is not None and np.ptp(pair.input):
@@ -99,7 +99,7 @@ def _leak(
 ) -> tuple[str, str] | None:
     if task.is_named and base_id(task.id) in ids:
         return ids[base_id(task.id)], "the same id"
-    if not task.is_pool:
+    if not task.is_pair_generator:
         alike = coarse.get(_coarse(task), ())
         same = fingerprint(task) if alike else ""
         for other in alike:
@@ -108,7 +108,7 @@ def _leak(
     for pair in (*task.demonstrations, *task.tests):
         if pair.output is None:
             continue
-        alike_pairs = [one for one in pairs.get(_coarse_pair(pair), ()) if task.is_pool or one.tells]
+        alike_pairs = [one for one in pairs.get(_coarse_pair(pair), ()) if task.is_pair_generator or one.tells]
         name = pair_fingerprint(pair) if alike_pairs else b""
         for one in alike_pairs:
             if pair_fingerprint(one.pair) == name:

@@ -29,7 +29,7 @@ def leave_one_out(task: Task, drawn: tuple[int, int] = (FEW, MANY), seed: int = 
     known = [pair for pair in task.tests if pair.output is not None][:1]
     for i, pair in enumerate(task.demonstrations):
         before, behind = task.demonstrations[:i], task.demonstrations[i + 1 :]
-        if task.is_pool:
+        if task.is_pair_generator:
             others: tuple[Pair, ...] = _draw((*before, *behind), drawn, [seed, i, *task.id.encode()])
         else:
             others = (*before, *known, *behind)

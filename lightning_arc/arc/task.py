@@ -43,7 +43,7 @@ class Task:
         id: the task's name, unique within its source.
         demonstrations: pairs whose outputs are shown.
         tests: pairs to be solved.
-        is_pool: whether ``demonstrations`` is a large pool of interchangeable pairs (RE-ARC), from which an
+        is_pair_generator: whether ``demonstrations`` is a large pool of interchangeable pairs (RE-ARC), from which an
             episode draws a few, rather than the few that belong together.
         code: text of a program that makes outputs from inputs, ``None`` where there is none. It is shown and scored
             as text, never run.
@@ -53,7 +53,7 @@ class Task:
     id: str
     demonstrations: tuple[Pair, ...]
     tests: tuple[Pair, ...]
-    is_pool: bool = False
+    is_pair_generator: bool = False
     code: str | None = None
     is_named: bool = True
 
@@ -68,7 +68,7 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class LabeledCandidate:
     """A proposed output for an episode's query.
 
     Args:
@@ -102,7 +102,7 @@ class Episode:
     demonstrations: tuple[Pair, ...]
     query: Grid
     output: Grid | None
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[LabeledCandidate, ...] = ()
     code: str | None = None
 
     def map(self, on_input: Callable[[Grid], Grid], on_output: Callable[[Grid], Grid]) -> "Episode":
@@ -113,6 +113,6 @@ class Episode:
             tuple([Pair(on_input(p.input), on_output(p.output)) for p in self.demonstrations]),
             on_input(self.query),
             None if self.output is None else on_output(self.output),
-            tuple([Answer(on_output(a.grid), a.correct, a.index, a.votes) for a in self.answers]),
+            tuple([LabeledCandidate(on_output(a.grid), a.correct, a.index, a.votes) for a in self.answers]),
             self.code,
         )

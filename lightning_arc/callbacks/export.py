@@ -34,4 +34,4 @@ class ExportModel(L.Callback):
             kept = next(name for n in count(1) if not (name := root / f"{self.folder}-{n}").exists())
             path.rename(kept)
             rank_zero_info(f"{path}: the model of an earlier run is now {kept}")
-        export(pl_module, trainer.datamodule.prompter.tokenizer, path, self.merge)
+        export(pl_module, trainer.datamodule.prompt_encoder.tokenizer, path, self.merge)

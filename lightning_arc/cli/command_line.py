@@ -30,7 +30,7 @@ from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import check_unchanged
 from lightning_arc.model.load import Scratch
 from lightning_arc.model.machine import fastest_precision
-from lightning_arc.model.test_time import AtTestTime
+from lightning_arc.model.ttt import TestTimeTrainingConfig
 
 
 class ArcTrainer(SafeTrainer):
@@ -56,11 +56,11 @@ class ArcTrainer(SafeTrainer):
             dtype: type of a whole model's weights in the file; ``bfloat16`` takes half of the room.
         """
         datamodule.setup("export")
-        model.build(kept=datamodule.prompter.kept)
+        model.build(kept=datamodule.prompt_encoder.kept)
         if ckpt_path is not None:
             datamodule.load_state_dict(load_checkpoint(model, ckpt_path))
         check_finite(model.named_parameters(), ckpt_path or model.source)
-        export(model, datamodule.prompter.tokenizer, folder, merge, getattr(torch, dtype))
+        export(model, datamodule.prompt_encoder.tokenizer, folder, merge, getattr(torch, dtype))
         Console().print(f"written to {folder}")
 
 
@@ -185,13 +185,13 @@ def _positions(scratch: Namespace | Scratch | dict[str, Any] | None) -> str:
     return settings.get("positions", Scratch().positions)
 
 
-def _lessons(test_time: Namespace | AtTestTime | dict[str, Any] | None) -> str | None:
+def _lessons(test_time: Namespace | TestTimeTrainingConfig | dict[str, Any] | None) -> str | None:
     """Return whose demonstrations are learned, of settings in any of the forms that a link gets."""
     if test_time is None:
         return None
     settings = getattr(test_time, "init_args", test_time)
     settings = settings if isinstance(settings, dict) else vars(settings)
-    return settings.get("scope", AtTestTime().scope)
+    return settings.get("scope", TestTimeTrainingConfig().scope)
 
 
 def _checkpoint_callbacks(settings: Namespace) -> list[Namespace]:

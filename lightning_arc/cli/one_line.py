@@ -20,6 +20,9 @@ NOISE = (
     ".*`IterableDataset` has `__len__` defined.*",  # ours counts only its own share
 )
 
+RENAMED = {"Votes": "MajorityVote", "Combined": "LogLinearRanker", "Selection": "ComparativeRanker"}
+"""Rankers by the names that earlier versions gave them."""
+
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
@@ -59,6 +62,9 @@ def _message(error: BaseException) -> str | None:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
+    for old, new in RENAMED.items():
+        if f"Expected a path but {old} either" in str(error):
+            return f"there is no ranker {old}; it is now called {new}"
     misconfigured = type(error).__name__ == "MisconfigurationException"  # Lightning's, which need not be loaded
     return _one_line(error) if misconfigured or isinstance(error, ArgumentError) else None
 

@@ -4,8 +4,8 @@ Knows token trees, tensors of token ids, targets and labels. Knows nothing of pr
 computes.
 
 A pack is one sequence that holds whole trees one after the other, each as its prefix and then its branches, without
-padding. Who sees whom is one number a token: a token is seen by itself and by all behind it before place ``until``,
-which is the end of the tree for a prefix's token and the end of the branch for a branch's.
+padding. Who sees whom is one number a token: a token is visible to itself and to all behind it before place
+``visible_until``, which is the end of the tree for a prefix's token and the end of the branch for a branch's.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_arc.prompt.tree import IGNORE, Kind, TokenTree
+from lightning_arc.prompt.tree import IGNORE, PromptKind, TokenTree
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TreeShape:
     branches: tuple[int, ...]
     answers: tuple[int, ...]
     correct: tuple[int, ...]
-    kind: Kind
+    kind: PromptKind
 
     @classmethod
     def of(cls, tree: TokenTree) -> "TreeShape":
@@ -47,7 +47,7 @@ class TreeShape:
             tuple(len(b.tokens) for b in tree.branches),
             tuple(b.answer for b in tree.branches),
             tuple(-1 if b.correct is None else int(b.correct) for b in tree.branches),
-            Kind(int(tree.branches[0].kinds[0])),
+            PromptKind(int(tree.branches[0].kinds[0])),
         )
 
     @property
@@ -57,7 +57,7 @@ class TreeShape:
 
 
 @dataclass(frozen=True)
-class Piece:
+class PackSegment:
     """Branches of one tree that lie in one pack, behind the tree's prefix.
 
     Args:
@@ -65,19 +65,19 @@ class Piece:
         prefix: tokens of its prefix.
         branches: tokens of each of these branches.
         first: number of the first of them among all branches of the batch.
-        held: whether the prefix is not in this pack but in the one before, whose keys and values are held.
+        prefix_cached: whether the prefix is not in this pack but in the one before, whose keys and values are held.
     """
 
     tree: int
     prefix: int
     branches: tuple[int, ...]
     first: int
-    held: bool = False
+    prefix_cached: bool = False
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that the piece has in its pack."""
-        return (0 if self.held else self.prefix) + sum(self.branches)
+        """Tokens that the segment has in its pack."""
+        return (0 if self.prefix_cached else self.prefix) + sum(self.branches)
 
 
 @dataclass(eq=False)
@@ -85,37 +85,37 @@ class Pack:
     """One sequence of ``S`` tokens with ``N`` targets.
 
     Args:
-        pieces: what lies in it, in order. A piece whose prefix is held is alone in its pack.
+        segments: what lies in it, in order. A segment whose prefix is held is alone in its pack.
         grid_positions: ``(S, 3)`` ``int32`` grid, row and column of each token; ``None`` for models that count tokens.
         tokens: ``(S,)`` ``int32`` token ids.
         positions: ``(S,)`` ``int32`` place of each token in its sequence, prefix included.
-        until: ``(S,)`` ``int32`` place in the pack before which a token is seen by those behind it.
+        visible_until: ``(S,)`` ``int32`` place in the pack before which a token is seen by those behind it.
         places: ``(N,)`` ``int32`` places in the pack of the tokens that predict the targets.
         targets: ``(N,)`` ``int32`` next tokens.
         weights: ``(N,)`` ``float32`` loss weights.
-        kinds: ``(N,)`` ``int32`` values of `Kind`.
-        owners: ``(N,)`` ``int32`` number of the branch among all of the batch, -1 for targets within a prefix.
+        kinds: ``(N,)`` ``int32`` values of `PromptKind`.
+        branch_ids: ``(N,)`` ``int32`` number of the branch among all of the batch, -1 for targets within a prefix.
     """
 
-    pieces: tuple[Piece, ...]
+    segments: tuple[PackSegment, ...]
     grid_positions: Tensor | None
     tokens: Tensor
     positions: Tensor
-    until: Tensor
+    visible_until: Tensor
     places: Tensor
     targets: Tensor
     weights: Tensor
     kinds: Tensor
-    owners: Tensor
+    branch_ids: Tensor
 
     @property
-    def n_held(self) -> int:
+    def n_cached(self) -> int:
         """Tokens of the prefix that is held from the pack before, 0 if there is none."""
-        return self.pieces[0].prefix if self.pieces[0].held else 0
+        return self.segments[0].prefix if self.segments[0].prefix_cached else 0
 
 
 _TENSORS = [f.name for f in fields(Pack)][2:]
-_BY_TOKEN = ("tokens", "positions", "until")
+_BY_TOKEN = ("tokens", "positions", "visible_until")
 
 
 class TreeBatch:
@@ -127,7 +127,7 @@ class TreeBatch:
     Args:
         buffer: ``(words,)`` ``int32``, the packs' tensors one after the other.
         shapes: one per tree.
-        pieces: by pack, the pieces that lie in it.
+        segments: by pack, the segments that lie in it.
         n_targets: by pack.
         kinds: the kinds that targets with a weight have.
         yes_id: token id of the verdict "right".
@@ -142,9 +142,9 @@ class TreeBatch:
         self,
         buffer: Tensor,
         shapes: list[TreeShape],
-        pieces: list[tuple[Piece, ...]],
+        segments: list[tuple[PackSegment, ...]],
         n_targets: list[int],
-        kinds: tuple[Kind, ...],
+        kinds: tuple[PromptKind, ...],
         yes_id: int,
         no_id: int,
         choice_ids: list[int],
@@ -152,7 +152,7 @@ class TreeBatch:
         stats: dict[str, float],
         has_grid_positions: bool = False,
     ) -> None:
-        self.buffer, self.shapes, self.pieces, self.n_targets, self.kinds = buffer, shapes, pieces, n_targets, kinds
+        self.buffer, self.shapes, self.segments, self.n_targets, self.kinds = buffer, shapes, segments, n_targets, kinds
         self.yes_id, self.no_id, self.choice_ids, self.info, self.stats = yes_id, no_id, choice_ids, info, stats
         self.has_grid_positions = has_grid_positions
 
@@ -183,13 +183,13 @@ class TreeBatch:
                 prefix once more before every part of its branches. Else its prefix is run once and held.
         """
         shapes = [TreeShape.of(tree) for tree in trees]
-        packed = pack(shapes, max_tokens, held=not training)
-        made = [_arrays(trees, shapes, pieces, training) for pieces in packed]
+        packed = pack(shapes, max_tokens, prefix_cached=not training)
+        made = [_arrays(trees, shapes, segments, training) for segments in packed]
         words = [array.reshape(-1).view(np.int32) for arrays in made for array in arrays]
         buffer = torch.from_numpy(np.concatenate(words) if words else np.zeros(0, np.int32))
         n_targets = [len(arrays[-1]) for arrays in made]
         trained = np.concatenate([kinds[weights > 0] for *_, weights, kinds, _ in made] or [np.zeros(0, np.int32)])
-        kinds = tuple(map(Kind, np.flatnonzero(np.bincount(trained)).tolist()))
+        kinds = tuple(map(PromptKind, np.flatnonzero(np.bincount(trained)).tolist()))
         about = list(info) or [{} for _ in trees]
         numbers = yes_id, no_id, list(choice_ids)
         settings = about, dict(stats or {}), _have_grid_positions(trees)
@@ -199,8 +199,8 @@ class TreeBatch:
     def packs(self) -> list[Pack]:
         """The packs, as views of the buffer."""
         packs, stop = [], 0
-        for pieces, n_targets in zip(self.pieces, self.n_targets, strict=True):
-            n_tokens, tensors = sum(piece.n_tokens for piece in pieces), [None]
+        for segments, n_targets in zip(self.segments, self.n_targets, strict=True):
+            n_tokens, tensors = sum(segment.n_tokens for segment in segments), [None]
             if self.has_grid_positions:
                 start, stop = stop, stop + 3 * n_tokens
                 tensors = [self.buffer[start:stop].view(-1, 3)]
@@ -208,7 +208,7 @@ class TreeBatch:
                 start, stop = stop, stop + (n_tokens if name in _BY_TOKEN else n_targets)
                 tensor = self.buffer[start:stop]
                 tensors.append(tensor.view(torch.float32) if name == "weights" else tensor)
-            packs.append(Pack(pieces, *tensors))
+            packs.append(Pack(segments, *tensors))
         return packs
 
     @property
@@ -225,11 +225,11 @@ class TreeBatch:
         """Return the ``(n,)`` ``int64`` token ids of a tree with one branch, and its ``(n, 3)`` grid positions."""
         for pack in self.packs:
             start = 0
-            for piece in pack.pieces:
-                if piece.tree == i:
-                    own = slice(start, start + piece.n_tokens)
+            for segment in pack.segments:
+                if segment.tree == i:
+                    own = slice(start, start + segment.n_tokens)
                     return pack.tokens[own].long(), None if pack.grid_positions is None else pack.grid_positions[own]
-                start += piece.n_tokens
+                start += segment.n_tokens
         raise IndexError(f"no tree {i}")
 
     def __getstate__(self) -> dict[str, Any]:
@@ -254,82 +254,86 @@ class TreeBatch:
         return TreeBatch(**about | {"buffer": buffer})
 
 
-def pack(shapes: Sequence[TreeShape], max_tokens: int | None, held: bool) -> list[tuple[Piece, ...]]:
+def pack(shapes: Sequence[TreeShape], max_tokens: int | None, prefix_cached: bool) -> list[tuple[PackSegment, ...]]:
     """Choose which trees lie in which pack: the longest first, each where it fits first (Johnson, 1973).
 
     Args:
         shapes: the trees.
         max_tokens: most tokens of a pack, ``None`` for one pack.
-        held: whether the prefix of a tree that is longer is held for the packs of its later branches, else repeated.
+        prefix_cached: whether the prefix of a longer tree is cached for the packs of its later branches, else repeated.
 
     Returns:
-        By pack its pieces. Packs of one tree follow each other, its branches in order.
+        By pack its segments. Packs of one tree follow each other, its branches in order.
     """
     firsts = np.cumsum([0, *(len(shape.branches) for shape in shapes)]).tolist()
-    whole = [Piece(i, s.prefix, s.branches, firsts[i]) for i, s in enumerate(shapes)]
+    whole = [PackSegment(i, s.prefix, s.branches, firsts[i]) for i, s in enumerate(shapes)]
     if max_tokens is None:
         return [tuple(whole)] if whole else []
-    packs: list[tuple[Piece, ...]] = []
+    packs: list[tuple[PackSegment, ...]] = []
     room: list[int] = []
     split = []
-    for piece in sorted(whole, key=lambda piece: -piece.n_tokens):
-        if piece.n_tokens > max_tokens:
-            split += [(part,) for part in _parts(piece, max_tokens, held)]
+    for segment in sorted(whole, key=lambda segment: -segment.n_tokens):
+        if segment.n_tokens > max_tokens:
+            split += [(part,) for part in _parts(segment, max_tokens, prefix_cached)]
             continue
-        place = next((i for i, left in enumerate(room) if left >= piece.n_tokens), len(packs))
+        place = next((i for i, left in enumerate(room) if left >= segment.n_tokens), len(packs))
         if place == len(packs):
             packs.append(())
             room.append(max_tokens)
-        packs[place] += (piece,)
-        room[place] -= piece.n_tokens
+        packs[place] += (segment,)
+        room[place] -= segment.n_tokens
     return split + packs
 
 
-def _parts(piece: Piece, max_tokens: int, held: bool) -> Iterator[Piece]:
-    """Cut a piece into parts of at most ``max_tokens`` tokens, or of one branch."""
-    starts, used = [0], piece.prefix
-    for place, length in enumerate(piece.branches):
+def _parts(segment: PackSegment, max_tokens: int, prefix_cached: bool) -> Iterator[PackSegment]:
+    """Cut a segment into parts of at most ``max_tokens`` tokens, or of one branch."""
+    starts, used = [0], segment.prefix
+    for place, length in enumerate(segment.branches):
         if place > starts[-1] and used + length > max_tokens:
             starts.append(place)
-            used = 0 if held else piece.prefix
+            used = 0 if prefix_cached else segment.prefix
         used += length
     for start, stop in zip(starts, [*starts[1:], None], strict=True):
-        branches = piece.branches[start:stop]
-        yield replace(piece, branches=branches, first=piece.first + start, held=held and start > 0)
+        branches = segment.branches[start:stop]
+        yield replace(
+            segment, branches=branches, first=segment.first + start, prefix_cached=prefix_cached and start > 0
+        )
 
 
 def _arrays(
-    trees: Sequence[TokenTree], shapes: Sequence[TreeShape], pieces: Sequence[Piece], training: bool
+    trees: Sequence[TokenTree], shapes: Sequence[TreeShape], segments: Sequence[PackSegment], training: bool
 ) -> list[NDArray[Any]]:
     """Return the arrays of a pack in the order of `Pack`."""
     parts: list[tuple[NDArray[Any], ...]] = []
     grid: list[NDArray[np.int32] | None] = []
     # of each part: its first token's position, the place before which it is seen, and its branch
-    first, until, owner, n = [], [], [], 0
-    for piece in pieces:
-        tree, end = trees[piece.tree], n + piece.n_tokens
-        before = sum(len(shape.branches) for shape in shapes[: piece.tree])
-        if not piece.held:
-            learned = training and piece.first == before
-            targets = tree.prefix_targets if learned else np.full(piece.prefix, IGNORE, np.int32)
-            parts.append((tree.prefix, targets, np.ones(piece.prefix, np.float32), np.zeros(piece.prefix, np.int8)))
+    first, visible_until, owner, n = [], [], [], 0
+    for segment in segments:
+        tree, end = trees[segment.tree], n + segment.n_tokens
+        before = sum(len(shape.branches) for shape in shapes[: segment.tree])
+        if not segment.prefix_cached:
+            learned = training and segment.first == before
+            targets = tree.prefix_targets if learned else np.full(segment.prefix, IGNORE, np.int32)
+            parts.append((tree.prefix, targets, np.ones(segment.prefix, np.float32), np.zeros(segment.prefix, np.int8)))
             grid.append(tree.positions)
-            first, until, owner, n = [*first, 0], [*until, end], [*owner, -1], n + piece.prefix
-        for number, branch in enumerate(tree.branches[piece.first - before :][: len(piece.branches)], piece.first):
+            first, visible_until, owner, n = [*first, 0], [*visible_until, end], [*owner, -1], n + segment.prefix
+        for number, branch in enumerate(
+            tree.branches[segment.first - before :][: len(segment.branches)], segment.first
+        ):
             n += len(branch.tokens)
             parts.append((branch.tokens, branch.targets, branch.weights, branch.kinds))
             grid.append(branch.positions)
-            first.append(piece.prefix)
-            until.append(n)
+            first.append(segment.prefix)
+            visible_until.append(n)
             owner.append(number)
     tokens, targets, weights, kinds = map(np.concatenate, zip(*parts, strict=True))
     lengths = np.array([len(part[0]) for part in parts])
     ends = lengths.cumsum()
     positions = np.arange(n) + np.repeat(np.array(first) - ends + lengths, lengths)
     places = np.flatnonzero((targets != IGNORE) & (weights > 0) if training else targets != IGNORE)
-    arrays = [tokens, positions, np.repeat(until, lengths), places, targets[places]]
-    owners = np.repeat(owner, lengths)[places]
-    whole = [array.astype(np.int32, copy=False) for array in (*arrays, kinds[places], owners)]
+    arrays = [tokens, positions, np.repeat(visible_until, lengths), places, targets[places]]
+    branch_ids = np.repeat(owner, lengths)[places]
+    whole = [array.astype(np.int32, copy=False) for array in (*arrays, kinds[places], branch_ids)]
     first = [np.concatenate(grid)] if _have_grid_positions(trees) else []
     return [*first, *whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]
 

@@ -9,8 +9,8 @@ from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import MAKERS
 from lightning_arc.augment.weights import shares
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
-from lightning_arc.prompt.tree import Kind
+from lightning_arc.prompt.templates import FROM_CODE, PROMPTS, VERIFY
+from lightning_arc.prompt.tree import PromptKind
 
 if TYPE_CHECKING:
     from lightning_arc.data.module import ArcDataModule
@@ -47,7 +47,7 @@ def check_settings(data: "ArcDataModule") -> None:
         raise DataError(f"data.num_workers is {data.num_workers}, expected 0 or more")
     shares(options.compose_new_task_weights, DEFAULT_WEIGHTS, "data.compose_new_task_weights")
     shares(options.distractor_weights, MAKERS, "data.distractor_weights")
-    if PROMPTS.get(data.predict_prompt) is not Kind.VERIFY_OUTPUT_FROM_EXAMPLES:
+    if PROMPTS.get(data.predict_prompt) is not PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES:
         raise DataError(f"data.predict_prompt {data.predict_prompt!r}: expected a verification prompt such as {VERIFY}")
     for prompt in data.lesson_prompts:
         if PROMPTS.get(prompt) in (None, *FROM_CODE):

@@ -110,7 +110,7 @@ def _kept_at(path: Path, source: Source, judged: Sequence[Task], any_pair: bool)
     )
     digest.update("\0".join(source.tasks.ids).encode())
     for task in judged:
-        digest.update(json.dumps([task.id, task.is_named, task.is_pool, len(task.demonstrations)]).encode())
+        digest.update(json.dumps([task.id, task.is_named, task.is_pair_generator, len(task.demonstrations)]).encode())
         for pair in (*task.demonstrations, *task.tests):
             for grid in (pair.input, pair.output):
                 digest.update(b"-" if grid is None else bytes(grid.shape) + grid.tobytes())

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning_arc.arc.io.tasks import Oversized
 from lightning_arc.arc.task import Task, base_id
 from lightning_arc.data.leaks import drop_leaks, leak_message, refuse_leaks, source_leaks
-from lightning_arc.data.sources import Dataset, Source, id_share, only, read_source
+from lightning_arc.data.sources import DatasetConfig, Source, id_share, only, read_source
 from lightning_arc.errors import DataError
 
 
@@ -28,7 +28,7 @@ def split(source: Source, fraction: float, held_out: bool) -> Source:
 
 
 def read_mixture(
-    datasets: Sequence[Dataset],
+    datasets: Sequence[DatasetConfig],
     oversized: Oversized,
     fraction: float,
     judged: Sequence[Task],

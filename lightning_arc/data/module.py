@@ -17,9 +17,9 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from lightning_arc.arc import (
-    Answer,
     CandidatePool,
     Episode,
+    LabeledCandidate,
     PairKey,
     Task,
     add_right_outputs,
@@ -36,28 +36,30 @@ from lightning_arc.data.checks import check_settings
 from lightning_arc.data.loader import BatchStream, ResumableLoader
 from lightning_arc.data.mixture import read_mixture, split
 from lightning_arc.data.queries import opening_tree, read_predicted, read_queries
-from lightning_arc.data.questions import QuestionStream, alike
+from lightning_arc.data.requests import RequestStream, alike
 from lightning_arc.data.sampler import Sampler, SamplingOptions, fit_demonstrations, fit_tree, statistics
-from lightning_arc.data.sources import Dataset, read_source
-from lightning_arc.data.test_time import WHOLE_SET, Lesson, lesson_key, lesson_prompts_beside
+from lightning_arc.data.sources import DatasetConfig, read_source
+from lightning_arc.data.ttt import WHOLE_SET, TestTimeDataset, lesson_key, lesson_prompts_beside
 from lightning_arc.data.validation import asked_in, nothing_said, validation_episodes
 from lightning_arc.data.workers import follow_parent
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.encoders import GridEncoder
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
+from lightning_arc.prompt.grid_encoders import GridEncoder
 from lightning_arc.prompt.positions import Positions
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.prompt_settings import PromptSettings, remembered
-from lightning_arc.prompt.prompter import Prompter
-from lightning_arc.prompt.tree import Kind, TokenTree
-from lightning_arc.ranking.engine import Engine
-from lightning_arc.ranking.evidence import Evidence, gather
-from lightning_arc.ranking.records import Question, ViewEvidence
+from lightning_arc.prompt.templates import FROM_CODE, PROMPTS, VERIFY
+from lightning_arc.prompt.tree import PromptKind, TokenTree
+from lightning_arc.ranking.records import ScoringRequest, ViewScores
+from lightning_arc.ranking.scheduler import RankingScheduler
+from lightning_arc.ranking.scores import CandidateScores, gather
 
 Asked = tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]
 """What makes a tree, and what is told about it, of what."""
 
-Begin = Callable[[list[Evidence], Callable[[Question], int]], tuple[Engine, Callable[[ViewEvidence], None]]]
-"""Of the queries and the tokens of a question it makes the engine that asks, and what takes an answer."""
+Begin = Callable[
+    [list[CandidateScores], Callable[[ScoringRequest], int]], tuple[RankingScheduler, Callable[[ViewScores], None]]
+]
+"""Of the queries and the tokens of a request it makes the engine that asks, and what takes an answer."""
 
 
 class ArcDataModule(L.LightningDataModule):
@@ -118,8 +120,8 @@ class ArcDataModule(L.LightningDataModule):
     def __init__(
         self,
         model_path: str | None = None,
-        train_datasets: list[Dataset] | None = None,
-        val_dataset: Dataset | None = None,
+        train_datasets: list[DatasetConfig] | None = None,
+        val_dataset: DatasetConfig | None = None,
         evaluation_tasks: list[str] | None = None,
         drop_leaks: bool = False,
         allow_leaks: bool = False,
@@ -185,7 +187,7 @@ class ArcDataModule(L.LightningDataModule):
             pool_demonstrations=tuple(pool_demonstrations),
         )
         check_settings(self)
-        self.prompter: Prompter | None = None
+        self.prompt_encoder: PromptEncoder | None = None
         self.val_episodes: list[Episode] = []
         self.predict_tasks: dict[str, Task] = {}
         self.passed_over: dict[str, int] = {}
@@ -195,12 +197,12 @@ class ArcDataModule(L.LightningDataModule):
         self.begin_ranking: Begin | None = None
         self._sampler: Sampler | None = None
         self._val_tasks: list[Task] = []
-        self._lesson: Lesson | None = None
+        self._lesson: TestTimeDataset | None = None
 
     def setup(self, stage: str) -> None:
         """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
-        self.prompter = self.prompts.load(self.model_path, self.trim_vocabulary, self.positions)
-        if self.prompter.by_turns:
+        self.prompt_encoder = self.prompts.load(self.model_path, self.trim_vocabulary, self.positions)
+        if self.prompt_encoder.by_turns:
             rank_zero_warn(f"{self.model_path}: the tokenizer needs whole turns at a time, so prompts are made slower")
         if stage == "fit" and not self.train_datasets:
             raise DataError("data.train_datasets: nothing to train with")
@@ -217,9 +219,9 @@ class ArcDataModule(L.LightningDataModule):
             how = self.oversized_tasks, self.held_out_fraction, [*self._val_tasks, *tasks]
             how += self.drop_leaks, self.allow_leaks, self.trainer, self._val_tasks
             sources = read_mixture(self.train_datasets, *how)
-            self._sampler = Sampler(sources, self.prompter, self.options, self.seed)
+            self._sampler = Sampler(sources, self.prompt_encoder, self.options, self.seed)
             programs = [prompt for prompt in self._sampler.prompts if PROMPTS[prompt] in FROM_CODE]
-            if programs and not self.prompter.writes_code:
+            if programs and not self.prompt_encoder.writes_code:
                 raise DataError(
                     f"data.train_datasets: {programs[0]} needs a model whose tokenizer writes text, with all its tokens"
                 )
@@ -259,7 +261,7 @@ class ArcDataModule(L.LightningDataModule):
         return self._loader(asked, batch_size=self.batch_size)
 
     def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the questions about candidates, or of each view of each query."""
+        """Return the loader of the requests about candidates, or of each view of each query."""
         if not self.generate:
             return self._questions()
         finished = self.find_finished()
@@ -286,42 +288,44 @@ class ArcDataModule(L.LightningDataModule):
         """Make the tree of a validation episode in a prompt, ``None`` if it is too long, and what is told about it."""
         i, prompt = item
         episode = asked_in(self.val_episodes[i], prompt, self.seed)
-        tree = fit_demonstrations(self.prompter, episode, prompt, self.options.max_seq_len, drop=True)
-        ranks = next((p for p in self.val_dataset.prompts if PROMPTS[p] is Kind.VERIFY_OUTPUT_FROM_EXAMPLES), None)
+        tree = fit_demonstrations(self.prompt_encoder, episode, prompt, self.options.max_seq_len, drop=True)
+        ranks = next(
+            (p for p in self.val_dataset.prompts if PROMPTS[p] is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES), None
+        )
         return tree, {"episode": i, "evidence": nothing_said(self.val_episodes[i]) if prompt == ranks else None}
 
-    def question_tree(self, question: Question) -> TokenTree | None:
-        """Make the tree of a question about the candidates of a query, ``None`` if it is too long."""
-        key, query = question.key, self.queries[question.key]
+    def question_tree(self, request: ScoringRequest) -> TokenTree | None:
+        """Make the tree of a request about the candidates of a query, ``None`` if it is too long."""
+        key, query = request.key, self.queries[request.key]
         answers = [
-            Answer(c.grid, None if query.output is None else same_grid(c.grid, query.output), i, c.votes)
+            LabeledCandidate(c.grid, None if query.output is None else same_grid(c.grid, query.output), i, c.votes)
             for i, c in enumerate(self.predict_candidates[key])
         ]
-        if not question.selections:
-            answers = [answers[i] for i in question.candidates]
+        if not request.selections:
+            answers = [answers[i] for i in request.candidates]
         episode = replace(query, answers=tuple(answers))
-        view = common_views(question.view + 1, len(query.demonstrations), self.seed, key)[question.view]
+        view = common_views(request.view + 1, len(query.demonstrations), self.seed, key)[request.view]
         shown, limit = view.apply(episode), self.options.max_seq_len
-        if question.selections:
-            return fit_tree(lambda e: self.prompter.selections(e, question.selections), shown, limit, drop=True)
-        return fit_demonstrations(self.prompter, shown, self.predict_prompt, limit, drop=True)
+        if request.selections:
+            return fit_tree(lambda e: self.prompt_encoder.selections(e, request.selections), shown, limit, drop=True)
+        return fit_demonstrations(self.prompt_encoder, shown, self.predict_prompt, limit, drop=True)
 
     def generation_tree(self, item: tuple[PairKey, int]) -> tuple[TokenTree | None, dict[str, Any]]:
         """Make the tree of a query under a view, to be written behind, ``None`` if it is too long."""
         key, number = item
         episode, limit = self.queries[key], self.options.max_seq_len
         view = common_views(number + 1, len(episode.demonstrations), self.seed, key)[number]
-        tree = opening_tree(self.prompter, view.apply(episode), limit)
+        tree = opening_tree(self.prompt_encoder, view.apply(episode), limit)
         return tree, {
             "key": key,
             "view": number,
-            "end_id": self.prompter.end_id,
+            "end_id": self.prompt_encoder.end_id,
             "room": limit - tree.longest if tree else 0,
             "seed": int(np.random.SeedSequence([self.seed, key_seed(key), number]).generate_state(1)[0]),
             "n_demonstrations": len(episode.demonstrations),
         } | self._about(key)
 
-    def lesson(self, key: PairKey) -> Lesson | None:
+    def lesson(self, key: PairKey) -> TestTimeDataset | None:
         """Return what demonstrations teach, ``None`` if there is a single one, which leaves none to be shown.
 
         Args:
@@ -329,17 +333,23 @@ class ArcDataModule(L.LightningDataModule):
         """
         if self._lesson is None or self._lesson.key != key:
             episodes = self._first_of_tasks() if key == WHOLE_SET else [self.queries[key]]
-            made = self.prompter, self.options, self.lesson_prompts, partial(self._collate, training=True), self.seed
-            self._lesson = Lesson(key, episodes, self.predict_tasks, self.predict_candidates, *made)
+            made = (
+                self.prompt_encoder,
+                self.options,
+                self.lesson_prompts,
+                partial(self._collate, training=True),
+                self.seed,
+            )
+            self._lesson = TestTimeDataset(key, episodes, self.predict_tasks, self.predict_candidates, *made)
         return self._lesson if self._lesson.teaches else None
 
     @property
     def signature(self) -> str:
         """Name what is predicted and how, so that interrupted work is continued only if both are the same."""
         digest = hashlib.sha256()
-        settings = [self.predict_prompt, str(self.prompter.grid_encoder), self.options.max_seq_len, self.seed]
+        settings = [self.predict_prompt, str(self.prompt_encoder.grid_encoder), self.options.max_seq_len, self.seed]
         settings += [self.generate, self.leave_one_out, self.options.pool_demonstrations]
-        settings += self.prompter.conversation
+        settings += self.prompt_encoder.conversation
         settings += [self.lesson_prompts, str(self.options)] if self.lessons else []
         settings += ["set"] if self.lessons == "set" else []
         digest.update(json.dumps(settings).encode())
@@ -353,37 +363,37 @@ class ArcDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: how prompts are written."""
-        return remembered(self.prompter) if self.prompter else {}
+        return remembered(self.prompt_encoder) if self.prompt_encoder else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Write prompts as the checkpoint's model learned them, unless the settings say otherwise."""
-        if self.prompter is not None and state:
-            self.prompter = self.prompts.resumed(self.prompter, state)
+        if self.prompt_encoder is not None and state:
+            self.prompt_encoder = self.prompts.resumed(self.prompt_encoder, state)
             if self._sampler is not None:
-                self._sampler.prompter = self.prompter
+                self._sampler.prompt_encoder = self.prompt_encoder
 
     def _loader(self, asked: list, batch_size: int | None) -> DataLoader:
         options = {"num_workers": self.num_workers, "worker_init_fn": follow_parent}
         return DataLoader(asked, batch_size=batch_size, collate_fn=self._made, **options)
 
     def _questions(self) -> DataLoader:
-        """Return the loader of an engine's questions, which are made here, where the engine is."""
+        """Return the loader of an engine's requests, which are made here, where the engine is."""
         if self.begin_ranking is None:
             raise DataError("trainer.callbacks: ranking needs RankingWriter among them, which takes the answers")
         evidence = [e for e in gather(self.queries, self.predict_candidates, ()) if e.candidates]
         engine, keep = self.begin_ranking(evidence, self._cost)
 
-        def n_candidates(question: Question) -> int:
-            return len(self.predict_candidates[question.key])
+        def n_candidates(request: ScoringRequest) -> int:
+            return len(self.predict_candidates[request.key])
 
-        stream = QuestionStream(
+        stream = RequestStream(
             engine,
             self.question_tree,
             self._collate,
             keep,
             n_candidates,
             self.batch_size,
-            lambda question: self._about(question.key),
+            lambda request: self._about(request.key),
             self.options.max_seq_len,
         )
         return DataLoader(stream, batch_size=None)
@@ -398,8 +408,8 @@ class ArcDataModule(L.LightningDataModule):
         """Return the first query of each task, whose demonstrations all of its queries have."""
         return list({key.task_id: episode for key, episode in reversed(self.queries.items())}.values())
 
-    def _cost(self, question: Question) -> int:
-        tree = self.question_tree(question)
+    def _cost(self, request: ScoringRequest) -> int:
+        tree = self.question_tree(request)
         return 0 if tree is None else TreeShape.of(tree).n_tokens
 
     def _made(self, asked: list[Asked]) -> TreeBatch:
@@ -408,7 +418,7 @@ class ArcDataModule(L.LightningDataModule):
         return self._collate([tree for tree, _ in made], info=[info for _, info in made])
 
     def _collate(self, trees: Sequence[TokenTree], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
-        prompter = self.prompter
-        ids = prompter.yes_id, prompter.no_id, prompter.choice_ids
+        prompt_encoder = self.prompt_encoder
+        ids = prompt_encoder.yes_id, prompt_encoder.no_id, prompt_encoder.choice_ids
         limit = self.max_tokens_per_batch or default_max_tokens(options.get("training", False))
         return TreeBatch.collate(trees, *ids, info, max_tokens=limit, **options)

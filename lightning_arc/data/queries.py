@@ -13,9 +13,9 @@ from lightning_arc.arc.io.tasks import Oversized, read_all_tasks
 from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.data.sources import id_share
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.layouts import WRITE
-from lightning_arc.prompt.prompter import Prompter
-from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
+from lightning_arc.prompt.templates import WRITE
+from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
 
 
 def held_out(tasks: Mapping[str, Task], fraction: float) -> dict[str, Task]:
@@ -83,7 +83,7 @@ def read_queries(
     return queries
 
 
-def opening_tree(prompter: Prompter, episode: Episode, max_seq_len: int) -> TokenTree | None:
+def opening_tree(prompt_encoder: PromptEncoder, episode: Episode, max_seq_len: int) -> TokenTree | None:
     """Make the tree of a prompt that an output is written behind: a prefix and one branch with its last token.
 
     Demonstrations are left out, the last ones first, until there is room for an output as long as the longest of theirs
@@ -93,15 +93,15 @@ def opening_tree(prompter: Prompter, episode: Episode, max_seq_len: int) -> Toke
         The tree, or ``None`` if there is no room with one demonstration either.
     """
     while True:
-        ids = prompter.opening(episode)
+        ids = prompt_encoder.opening(episode)
         shown = [episode.query, *(pair.output for pair in episode.demonstrations)]
-        if len(ids) + max(len(prompter.write(grid)) for grid in shown) + 1 <= max_seq_len:
+        if len(ids) + max(len(prompt_encoder.write(grid)) for grid in shown) + 1 <= max_seq_len:
             break
         if len(episode.demonstrations) < 2:
             return None
         episode = replace(episode, demonstrations=episode.demonstrations[:-1])
-    kinds, weights = np.array([Kind.OUTPUT_FROM_EXAMPLES], np.int8), np.zeros(1, np.float32)
-    found = prompter.opening_positions(episode)
+    kinds, weights = np.array([PromptKind.OUTPUT_FROM_EXAMPLES], np.int8), np.zeros(1, np.float32)
+    found = prompt_encoder.opening_positions(episode)
     first, last = (None, None) if found is None else (found[:-1], found[-1:])
     branch = Branch(ids[-1:], np.array([IGNORE], np.int32), kinds, weights, positions=last)
     return TokenTree(ids[:-1], np.full(len(ids) - 1, IGNORE, np.int32), (branch,), WRITE, first)

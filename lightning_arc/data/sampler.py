@@ -15,16 +15,16 @@ import numpy as np
 from lightning_arc.arc.grid import Grid
 from lightning_arc.arc.io.merged_pool import Pool
 from lightning_arc.arc.leave_one_out import FEW, MANY
-from lightning_arc.arc.task import Answer, Episode, PairKey, Task
+from lightning_arc.arc.task import Episode, LabeledCandidate, PairKey, Task
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS, maybe_compose
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import draw_view, swap_query
 from lightning_arc.data.sources import Source
 from lightning_arc.errors import DataError, LineError
-from lightning_arc.prompt.layouts import FROM_CODE, MAX_OPTIONS, PROMPTS
-from lightning_arc.prompt.prompter import Prompter
-from lightning_arc.prompt.tree import Kind, TokenTree
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
+from lightning_arc.prompt.templates import FROM_CODE, MAX_OPTIONS, PROMPTS
+from lightning_arc.prompt.tree import PromptKind, TokenTree
 
 PATIENCE = 50
 """Draws in a row that may not do before a sample is of another dataset or prompt than was drawn for it."""
@@ -82,22 +82,22 @@ class SamplingOptions:
 
 
 def fit_demonstrations(
-    prompter: Prompter, episode: Episode, prompt: str, max_seq_len: int, drop: bool, **options: float | bool
+    prompt_encoder: PromptEncoder, episode: Episode, prompt: str, max_seq_len: int, drop: bool, **options: float | bool
 ) -> TokenTree | None:
     """Make an episode's token tree within a length.
 
     Args:
-        prompter: makes the tree.
+        prompt_encoder: makes the tree.
         episode: what to show.
         prompt: name and version.
         max_seq_len: most tokens of prefix and longest branch together.
         drop: whether demonstrations may be left out, the last ones first, as long as one remains.
-        options: passed on to `Prompter.tree`.
+        options: passed on to `PromptEncoder.tree`.
 
     Returns:
         The tree, or ``None`` if it does not fit.
     """
-    return fit_tree(lambda shown: prompter.tree(shown, prompt, **options), episode, max_seq_len, drop)
+    return fit_tree(lambda shown: prompt_encoder.tree(shown, prompt, **options), episode, max_seq_len, drop)
 
 
 def fit_tree(make: Callable[[Episode], TokenTree], episode: Episode, max_seq_len: int, drop: bool) -> TokenTree | None:
@@ -120,13 +120,15 @@ class Sampler:
 
     Args:
         sources: datasets that have been read.
-        prompter: makes token trees.
+        prompt_encoder: makes token trees.
         options: how samples are drawn.
         seed: with an index, says which sample it is.
     """
 
-    def __init__(self, sources: Sequence[Source], prompter: Prompter, options: SamplingOptions, seed: int) -> None:
-        self.sources, self.prompter, self.options, self.seed = tuple(sources), prompter, options, seed
+    def __init__(
+        self, sources: Sequence[Source], prompt_encoder: PromptEncoder, options: SamplingOptions, seed: int
+    ) -> None:
+        self.sources, self.prompt_encoder, self.options, self.seed = tuple(sources), prompt_encoder, options, seed
         if not all(len(source.tasks) for source in self.sources):
             raise DataError("train_datasets: a dataset has no task left to train with")
         self.prompts = sorted({prompt for source in self.sources for prompt in source.prompts})
@@ -148,7 +150,7 @@ class Sampler:
             try:
                 episode, prompt, composition = self.episode(index, draw)
                 tree = fit_demonstrations(
-                    self.prompter,
+                    self.prompt_encoder,
                     episode,
                     prompt,
                     options.max_seq_len,
@@ -224,7 +226,7 @@ class Sampler:
 
     def _query(self, rng: np.random.Generator, task: Task) -> Episode:
         n = len(task.demonstrations)
-        if task.is_pool:
+        if task.is_pair_generator:
             low, high = self.options.pool_demonstrations
             drawn = rng.choice(n, size=min(n, int(rng.integers(low, high + 1)) + 1), replace=False).tolist()
             return _leave_out(task, drawn[-1], drawn[:-1])
@@ -237,17 +239,17 @@ class Sampler:
         place = int(rng.integers(n + 1))
         return swap_query(episode, place, PairKey(task.id, "train", place)) if place < n else episode
 
-    def _answers(self, rng: np.random.Generator, episode: Episode, pool: Pool, kind: Kind) -> Episode:
-        if kind not in (Kind.VERIFY_OUTPUT_FROM_EXAMPLES, Kind.SELECT_OUTPUT_FROM_EXAMPLES):
+    def _answers(self, rng: np.random.Generator, episode: Episode, pool: Pool, kind: PromptKind) -> Episode:
+        if kind not in (PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES, PromptKind.SELECT_OUTPUT_FROM_EXAMPLES):
             return episode
         n = self.options.wrong_per_episode
-        if kind is Kind.SELECT_OUTPUT_FROM_EXAMPLES:
+        if kind is PromptKind.SELECT_OUTPUT_FROM_EXAMPLES:
             n = int(rng.integers(1, min(n, MAX_OPTIONS - 1) + 1))
         n_pool = n - int(rng.binomial(n, self.options.distractor_probability))
         grids = pool.draw_wrong(rng, episode.key, episode.output, n_pool)
         grids += draw_distractors(rng, episode, n - len(grids), self.options.distractor_weights, exclude=grids)
         answers = with_right_answer(episode.output, grids)
-        if kind is Kind.SELECT_OUTPUT_FROM_EXAMPLES:
+        if kind is PromptKind.SELECT_OUTPUT_FROM_EXAMPLES:
             answers = tuple(answers[i] for i in rng.permutation(len(answers)))
         return replace(episode, answers=answers)
 
@@ -294,9 +296,9 @@ def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: Sampl
     return stats
 
 
-def with_right_answer(right: Grid, wrong: Sequence[Grid]) -> tuple[Answer, ...]:
+def with_right_answer(right: Grid, wrong: Sequence[Grid]) -> tuple[LabeledCandidate, ...]:
     """Return the right output and wrong ones as answers."""
-    return (Answer(right, True, 0), *(Answer(grid, False, i) for i, grid in enumerate(wrong, 1)))
+    return (LabeledCandidate(right, True, 0), *(LabeledCandidate(grid, False, i) for i, grid in enumerate(wrong, 1)))
 
 
 def _leave_out(task: Task, i: int, shown: Sequence[int]) -> Episode:

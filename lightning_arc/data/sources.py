@@ -20,11 +20,11 @@ from lightning_arc.arc.io.tasks import Oversized, read_all_tasks, read_tasks
 from lightning_arc.arc.task import Task, base_id
 from lightning_arc.augment.weights import shares
 from lightning_arc.errors import DataError, LineError
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, VERIFY
+from lightning_arc.prompt.templates import FROM_CODE, PROMPTS, VERIFY
 
 
 @dataclass
-class Dataset:
+class DatasetConfig:
     """Tasks with what is done with them.
 
     Args:
@@ -110,7 +110,7 @@ class Source:
     weight: float
 
 
-def read_source(dataset: Dataset, oversized: Oversized = "skip", in_memory: bool = False) -> Source:
+def read_source(dataset: DatasetConfig, oversized: Oversized = "skip", in_memory: bool = False) -> Source:
     """Read a dataset's tasks and candidates.
 
     Args:

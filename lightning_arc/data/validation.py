@@ -10,15 +10,15 @@ import numpy as np
 
 from lightning_arc.arc.candidates import Candidate
 from lightning_arc.arc.grid import same_grid
-from lightning_arc.arc.task import Answer, Episode, PairKey
+from lightning_arc.arc.task import Episode, LabeledCandidate, PairKey
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import key_seed
 from lightning_arc.data.sampler import with_right_answer
 from lightning_arc.data.sources import Source
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.layouts import FROM_CODE, MAX_OPTIONS, PROMPTS
-from lightning_arc.prompt.tree import Kind
-from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.prompt.templates import FROM_CODE, MAX_OPTIONS, PROMPTS
+from lightning_arc.prompt.tree import PromptKind
+from lightning_arc.ranking.scores import CandidateScores
 
 MAX_ANSWERS = 16
 """Most candidates of a pair that are judged while a model trains."""
@@ -39,7 +39,7 @@ def validation_episodes(source: Source, seed: int) -> list[Episode]:
             episode = Episode(key, task.demonstrations, pair.input, pair.output, (), task.code)
             candidates = source.pool[key][:MAX_ANSWERS]
             answers = tuple(
-                Answer(c.grid, same_grid(c.grid, pair.output), j, c.votes) for j, c in enumerate(candidates)
+                LabeledCandidate(c.grid, same_grid(c.grid, pair.output), j, c.votes) for j, c in enumerate(candidates)
             )
             if not answers:
                 rng = np.random.default_rng([seed, len(episodes)])
@@ -47,21 +47,21 @@ def validation_episodes(source: Source, seed: int) -> list[Episode]:
                     replace(a, votes=0) for a in with_right_answer(pair.output, draw_distractors(rng, episode, 4))
                 )
             elif not any(a.correct for a in answers):
-                answers = (*answers, Answer(pair.output, True, len(answers), votes=0))
+                answers = (*answers, LabeledCandidate(pair.output, True, len(answers), votes=0))
             episodes.append(replace(episode, answers=answers))
     if not episodes:
         raise DataError("data.val_dataset: no test input with a known output is left to validate with")
     return episodes
 
 
-def nothing_said(episode: Episode) -> Evidence | None:
+def nothing_said(episode: Episode) -> CandidateScores | None:
     """Return the evidence, still empty, about the candidates of a validation episode; ``None`` if it has none.
 
     These are its answers with votes, which come first; a right output that was added, or a distractor, is not ranked.
     """
     voted = [answer for answer in episode.answers if answer.votes > 0]
     candidates = tuple(Candidate(answer.grid, answer.votes) for answer in voted)
-    return Evidence(episode.key, candidates, [bool(answer.correct) for answer in voted]) if voted else None
+    return CandidateScores(episode.key, candidates, [bool(answer.correct) for answer in voted]) if voted else None
 
 
 def asked_in(episode: Episode, prompt: str, seed: int) -> Episode | None:
@@ -73,7 +73,7 @@ def asked_in(episode: Episode, prompt: str, seed: int) -> Episode | None:
     kind = PROMPTS[prompt]
     if kind in FROM_CODE:
         return None if episode.code is None else episode
-    if kind is not Kind.SELECT_OUTPUT_FROM_EXAMPLES:
+    if kind is not PromptKind.SELECT_OUTPUT_FROM_EXAMPLES:
         return episode
     right, wrong = ([a for a in episode.answers if a.correct is value] for value in (True, False))
     options = [*right[:1], *wrong[: MAX_OPTIONS - 1]]

@@ -16,10 +16,10 @@ from lightning_arc.arc import read_candidates, read_tasks
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.errors import DataError
 from lightning_arc.experiments.figure import draw
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.metrics import bootstrap_interval, hits, within_aurocs
 from lightning_arc.ranking.rankers import RANKERS
 from lightning_arc.ranking.recorded import gather_pairs, read_evidence
+from lightning_arc.ranking.scores import CandidateScores
 
 MEASURES = {
     "nats a cell": "minus the log-likelihood of the right output, by its cells",
@@ -68,7 +68,7 @@ class Difference:
         return self.agrees and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
-def measures(evidence: Sequence[Evidence]) -> dict[str, NDArray[np.float64]]:
+def measures(evidence: Sequence[CandidateScores]) -> dict[str, NDArray[np.float64]]:
     """Return each of the `MEASURES`, ``(pairs,)``, of pairs with a right and a wrong candidate that were judged.
 
     Args:
@@ -151,7 +151,7 @@ def write_report(
     print(f"written: {out / name}.md, .svg, .json")
 
 
-def _evidence(run: Ranked, data: Mapping[str, Any]) -> dict[Any, Evidence]:
+def _evidence(run: Ranked, data: Mapping[str, Any]) -> dict[Any, CandidateScores]:
     """Return by key the evidence about the pairs with a right and a wrong candidate that were judged in all views."""
     records = read_evidence([str(run.ranking)])
     ids = {record.key.task_id for record in records}

@@ -1,1 +1,1 @@
-"""Ranking and generating: which questions a model is asked, and what becomes of its answers."""
+"""Ranking and generating: which requests a model is asked, and what becomes of its answers."""

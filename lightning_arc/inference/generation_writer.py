@@ -15,9 +15,9 @@ from rich.table import Table
 from lightning_arc.arc import Candidate, CandidatePool, PairKey, as_grid, same_grid, write_candidates, write_pool
 from lightning_arc.augment.views import common_views
 from lightning_arc.inference.resuming import ResumingWriter
-from lightning_arc.prompt.encoders import DecodeError
 from lightning_arc.prompt.grammar import Grammar
-from lightning_arc.ranking.diverged import diverged_tasks, told_of_divergence
+from lightning_arc.prompt.grid_encoders import DecodeError
+from lightning_arc.ranking.divergence import diverged_tasks, told_of_divergence
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ class GenerationWriter(ResumingWriter):
         """Give the model the grammar of grids, where it is to keep to it, and the positions of what it writes."""
         super().on_predict_start(trainer, pl_module)
         self._data = trainer.datamodule
-        pl_module.grammar = Grammar(self._data.prompter) if pl_module.decoding.constrained else None
-        pl_module.grid_rows = self._data.prompter.rows
+        pl_module.grammar = Grammar(self._data.prompt_encoder) if pl_module.decoding.constrained else None
+        pl_module.grid_rows = self._data.prompt_encoder.rows
 
     def record(self, output: dict[str, Any]) -> ViewAnswers:
         """Return the grids that were written in a view."""
-        key, number, prompter = output["key"], output["view"], self._data.prompter
+        key, number, prompt_encoder = output["key"], output["view"], self._data.prompt_encoder
         view = common_views(number + 1, output["n_demonstrations"], self._data.seed, key)[number]
         answers, malformed = [], 0
         for written in output["written"]:
             try:
-                grid = prompter.read(written.tokens)
+                grid = prompt_encoder.read(written.tokens)
             except DecodeError:
                 malformed += max(written.count, 1)
                 continue

@@ -16,15 +16,15 @@ from lightning_arc.arc.io.candidate_files import dump_line
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.arc.io.submission import count_placeholders, write_submission
 from lightning_arc.inference.resuming import ResumingWriter
-from lightning_arc.ranking.diverged import diverged_tasks, told_of_divergence
-from lightning_arc.ranking.engine import Engine
-from lightning_arc.ranking.evidence import Evidence, counted, gather
-from lightning_arc.ranking.judged import count_coverage, coverage, explain, explain_placeholders
+from lightning_arc.ranking.coverage import count_coverage, coverage, explain, explain_placeholders
+from lightning_arc.ranking.divergence import diverged_tasks, told_of_divergence
 from lightning_arc.ranking.means import paired_means
 from lightning_arc.ranking.metrics import asked_views, score_methods
 from lightning_arc.ranking.rankers import RANKERS, Ranker, Ranking
-from lightning_arc.ranking.records import Question, ViewEvidence, decode_evidence, encode_evidence
-from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.ranking.records import ScoringRequest, ViewScores, decode_scores, encode_scores
+from lightning_arc.ranking.scheduler import RankingScheduler
+from lightning_arc.ranking.scores import CandidateScores, counted, gather
+from lightning_arc.ranking.stopping import StoppingConfig
 from lightning_arc.reporting.report import write_report
 from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
 
@@ -39,10 +39,10 @@ class RankingWriter(ResumingWriter):
     name = "evidence"
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Let the data module have its questions from an engine of the model's ranker and stopping."""
+        """Let the data module have its requests from an engine of the model's ranker and stopping."""
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
-            self._engine: Engine | None = None
+            self._engine: RankingScheduler | None = None
             trainer.predict_loop.return_predictions = False  # the journal has them
             trainer.datamodule.begin_ranking = lambda evidence, cost: self._begin(trainer, pl_module, evidence, cost)
 
@@ -50,20 +50,20 @@ class RankingWriter(ResumingWriter):
         """Return the most views that a test input is asked about under."""
         return _stopping(trainer, pl_module).max_views
 
-    def record(self, output: ViewEvidence) -> ViewEvidence:
+    def record(self, output: ViewScores) -> ViewScores:
         """Return the evidence of a view, and let the engine know it."""
         self._engine.take(output)
         return output
 
-    def encode(self, record: ViewEvidence) -> dict[str, Any]:
+    def encode(self, record: ViewScores) -> dict[str, Any]:
         """Return evidence as JSON holds it."""
-        return encode_evidence(record)
+        return encode_scores(record)
 
-    def decode(self, value: Any) -> ViewEvidence | None:
+    def decode(self, value: Any) -> ViewScores | None:
         """Return the evidence of a JSON value, ``None`` if it holds none."""
-        return decode_evidence(value)
+        return decode_scores(value)
 
-    def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewEvidence]) -> None:
+    def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewScores]) -> None:
         """Rank and write the four files."""
         data = trainer.datamodule
         evidence = gather(data.queries, data.predict_candidates, records)
@@ -81,11 +81,11 @@ class RankingWriter(ResumingWriter):
         self,
         trainer: L.Trainer,
         pl_module: L.LightningModule,
-        evidence: list[Evidence],
-        cost: Callable[[Question], int],
-    ) -> tuple[Engine, Callable[[ViewEvidence], None]]:
+        evidence: list[CandidateScores],
+        cost: Callable[[ScoringRequest], int],
+    ) -> tuple[RankingScheduler, Callable[[ViewScores], None]]:
         stopping = _stopping(trainer, pl_module)
-        self._engine = Engine(
+        self._engine = RankingScheduler(
             evidence,
             pl_module.ranker,
             stopping,
@@ -97,22 +97,22 @@ class RankingWriter(ResumingWriter):
         return self._engine, lambda record: self._journal.append(self.record(record))
 
 
-def _stopping(trainer: L.Trainer, pl_module: L.LightningModule) -> Stopping:
-    """Return when questions end; without a setting after all views of the data module."""
+def _stopping(trainer: L.Trainer, pl_module: L.LightningModule) -> StoppingConfig:
+    """Return when requests end; without a setting after all views of the data module."""
     return pl_module.stopping or _all_views(trainer.datamodule.n_views)
 
 
-def _all_views(n: int) -> Stopping:
-    return Stopping(min_views=n, max_views=n, confidence=1.0)
+def _all_views(n: int) -> StoppingConfig:
+    return StoppingConfig(min_views=n, max_views=n, confidence=1.0)
 
 
 def write_ranking(
     folder: Path,
     tasks: Mapping[str, Task],
     queries: Mapping[PairKey, Episode],
-    evidence: Sequence[Evidence],
+    evidence: Sequence[CandidateScores],
     ranker: Ranker,
-    stopping: Stopping | None = None,
+    stopping: StoppingConfig | None = None,
     passed_over: Mapping[str, int] | None = None,
 ) -> None:
     """Rank by the chosen method and the simple ones, write the four files, and print the table of methods.
@@ -123,7 +123,7 @@ def write_ranking(
         queries: what was shown of each query.
         evidence: one per query.
         ranker: the method that the submission follows, beside the `RANKERS`.
-        stopping: when questions end; ``None`` if all were to be asked under as many views as any was.
+        stopping: when requests end; ``None`` if all were to be asked under as many views as any was.
         passed_over: test inputs of tasks that could not be asked about, by id.
     """
     stopping = stopping or _all_views(max(asked_views(evidence, ranker.kinds), 1))
@@ -146,7 +146,7 @@ def write_ranking(
         Console().print(told_of_divergence(diverged))
 
 
-def answers(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[str, list[list[Grid]]]:
+def answers(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> dict[str, list[list[Grid]]]:
     """Return by task id, for each of its test inputs, the candidates' grids in rank order."""
     grids: dict[str, list[list[Grid]]] = {}
     for e, ranking in zip(evidence, rankings, strict=True):
@@ -155,7 +155,7 @@ def answers(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[s
     return grids
 
 
-def ranking_line(evidence: Evidence, ranking: Ranking) -> dict[str, Any]:
+def ranking_line(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
     """Return a query's line of ``ranking.jsonl``: its candidates in rank order; ``split`` marks demonstration pairs."""
     likelihood, views = paired_means(evidence.log_likelihood), evidence.views
     candidates = []

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 
-def sum_in_turn(
+def accumulate_losses(
     losses: Sequence[Callable[[], tuple[Tensor, Tensor]]], parameters: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Sum losses whose gradients are made, and whose activations are dropped, before the next one is computed.

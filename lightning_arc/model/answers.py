@@ -1,6 +1,6 @@
-"""Answers: what the scores of a tree's branches say about a question, and what is written behind a batch's prompts.
+"""Answers: what the scores of a tree's branches say about a request, and what is written behind a batch's prompts.
 
-Knows batches, scores, questions and decoding. Knows nothing of grids, training or Lightning.
+Knows batches, scores, requests and decoding. Knows nothing of grids, training or Lightning.
 """
 
 import math
@@ -16,16 +16,16 @@ from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.scoring import BranchScores
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.positions import GridRows
-from lightning_arc.ranking.records import Choice, Question, ViewEvidence
+from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores
 
 
-def answer(question: Question, n: int, shape: TreeShape, scores: BranchScores, seconds: float) -> ViewEvidence:
-    """Return the answer to a question about ``n`` candidates.
+def answer(request: ScoringRequest, n: int, shape: TreeShape, scores: BranchScores, seconds: float) -> ViewScores:
+    """Return the answer to a request about ``n`` candidates.
 
     Args:
-        question: what was asked.
+        request: what was asked.
         n: candidates of the test input, asked about or not.
-        shape: of the question's tree: a branch a candidate, or a branch a selection.
+        shape: of the request's tree: a branch a candidate, or a branch a selection.
         scores: of its branches.
         seconds: time that they took.
 
@@ -34,8 +34,8 @@ def answer(question: Question, n: int, shape: TreeShape, scores: BranchScores, s
     """
     said = {name: [math.nan] * n for name in ("log_odds", "log_likelihood", "mismatches")}
     choices: tuple[Choice, ...] = ()
-    if question.selections:
-        rows = zip(question.selections, scores.choices.tolist(), strict=True)
+    if request.selections:
+        rows = zip(request.selections, scores.choices.tolist(), strict=True)
         choices = tuple(Choice(order, tuple(row[: len(order)])) for order, row in rows)
         finite = all(math.isfinite(log_prob) for choice in choices for log_prob in choice.log_probs)
     else:
@@ -45,16 +45,16 @@ def answer(question: Question, n: int, shape: TreeShape, scores: BranchScores, s
         likelihoods = scores.log_likelihood[scores.written > 0]  # the others were not written
         finite = bool(torch.cat([scores.log_odds, likelihoods]).isfinite().all())
     if not finite:
-        raise FloatingPointError(f"an answer about {question.key} is not a finite number")
-    return ViewEvidence(
-        question.key,
-        question.view,
+        raise FloatingPointError(f"an answer about {request.key} is not a finite number")
+    return ViewScores(
+        request.key,
+        request.view,
         **said,
         prefix_tokens=shape.prefix,
         branch_tokens=sum(shape.branches),
         seconds=seconds,
-        member=question.member,
-        candidates=question.candidates,
+        member=request.member,
+        candidates=request.candidates,
         selections=choices,
     )
 
@@ -72,8 +72,8 @@ def write_answers(
         grid_rows: tells the grid positions of what is written.
 
     Returns:
-        Of each prompt a dict with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens`` and
-        ``seconds``, which are the batch's by tokens.
+        Of each prompt a dict with ``key``, ``view``, ``written`` (see `GeneratedAnswer`), ``n_demonstrations``,
+        ``tokens`` and ``seconds``, which are the batch's by tokens.
 
     Raises:
         DataError: if the model gives what is not a finite number.

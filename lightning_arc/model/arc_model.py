@@ -23,34 +23,34 @@ from lightning_arc.arc import PairKey
 from lightning_arc.augment.weights import shares
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.data.checks import check_prediction
-from lightning_arc.data.test_time import WHOLE_SET
+from lightning_arc.data.ttt import WHOLE_SET
 from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import answer, write_answers
 from lightning_arc.model.attention.proof import check_positions, proved
-from lightning_arc.model.attention.tree import Way, use_tree_attention
+from lightning_arc.model.attention.tree import AttentionBackend, use_tree_attention
 from lightning_arc.model.batch_loss import batch_loss
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding
+from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
 from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_model
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
-from lightning_arc.model.panel import Panel
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
-from lightning_arc.model.test_time import AtTestTime, Learned, Pupil
+from lightning_arc.model.ttt import TestTimeResult, TestTimeTrainer, TestTimeTrainingConfig
 from lightning_arc.model.validation_metrics import ValidationMetrics
 from lightning_arc.model.vocabulary import trim
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.positions import GridRows
 from lightning_arc.prompt.tokenizer import load_tokenizer
-from lightning_arc.prompt.tree import Kind
+from lightning_arc.prompt.tree import PromptKind
 from lightning_arc.ranking.rankers import Ensemble, Ranker, Verifier
 from lightning_arc.ranking.rankers.fitted import Fitted, warn_of_other_model
-from lightning_arc.ranking.records import ViewEvidence
-from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.ranking.records import ViewScores
+from lightning_arc.ranking.stopping import StoppingConfig
 
 
 class ArcModel(L.LightningModule):
@@ -79,7 +79,7 @@ class ArcModel(L.LightningModule):
         loss_weights: weight of each prompt kind in the loss, 1 where not named.
         decoding: how answers are written where candidates are generated.
         ranker: what candidates are ranked by, and asked for; ``null`` for the verifier.
-        stopping: when questions about candidates end; ``null`` asks all of them under ``data.n_views`` views.
+        stopping: when requests about candidates end; ``null`` asks all of them under ``data.n_views`` views.
         ensemble: further models, whose answers are averaged with this one's: folders of adapters, checkpoints of
             trainings from this model, or folders of whole models that read the same tokens.
         test_time: how an adapter is trained on the demonstrations of each task, or of all, before it is asked; ``null``
@@ -94,7 +94,7 @@ class ArcModel(L.LightningModule):
         adapter_path: str | None = None,
         quantize: Literal["4bit"] | None = None,
         trim_vocabulary: bool = False,
-        attention: Way = "auto",
+        attention: AttentionBackend = "auto",
         gradient_checkpointing: bool = False,
         compile: bool = False,
         optimizer: OptimizerName = "adamw",
@@ -106,14 +106,14 @@ class ArcModel(L.LightningModule):
         loss_weights: dict[str, float] | None = None,
         decoding: Decoding | None = None,
         ranker: Ranker | None = None,
-        stopping: Stopping | None = None,
+        stopping: StoppingConfig | None = None,
         ensemble: list[str] | None = None,
-        test_time: AtTestTime | None = None,
+        test_time: TestTimeTrainingConfig | None = None,
     ) -> None:
         super().__init__()
         # Any checkpoint is ranked with in any way.
         self.save_hyperparameters(ignore=["ranker", "stopping", "ensemble", "test_time"])
-        labels = [kind.label for kind in Kind]
+        labels = [kind.label for kind in PromptKind]
         shares(loss_weights or {}, labels, "model.loss_weights")
         adapts = lora is not None or adapter_path is not None
         check_model_settings(model_path, adapts, quantize, trim_vocabulary, learning_rate)
@@ -139,8 +139,8 @@ class ArcModel(L.LightningModule):
         self._built: str | None = None
         self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
-        self._panel: Panel | None = None
-        self._ahead: dict[int, Learned | None] = {}
+        self._panel: ModelEnsemble | None = None
+        self._ahead: dict[int, TestTimeResult | None] = {}
         self.strict_loading = not self.uses_lora
         self.configure_metrics()
 
@@ -171,12 +171,12 @@ class ArcModel(L.LightningModule):
         return str(loaded or self.adapter_path or self.model_path or "model.scratch")
 
     @property
-    def panel(self) -> Panel:
+    def panel(self) -> ModelEnsemble:
         """The models that are asked, until the prediction ends."""
         if self._panel is None:
             is_base = self.uses_lora or fingerprint(self.model) == self._built
             base = self.base_fingerprint if is_base else None
-            self._panel = Panel(self.model, self.ensemble, self._load, base, self.source)
+            self._panel = ModelEnsemble(self.model, self.ensemble, self._load, base, self.source)
         return self._panel
 
     @property
@@ -191,10 +191,10 @@ class ArcModel(L.LightningModule):
         """Load or build the model, once."""
         if self.model is None:
             data = getattr(self.trainer, "datamodule", None)
-            kept = data.prompter.kept if self.trim_vocabulary and data is not None else None
+            kept = data.prompt_encoder.kept if self.trim_vocabulary and data is not None else None
             self.build(str(self.trainer.precision), kept)
             if data is not None:
-                check_positions(self.causal_lm, data.options.max_seq_len, data.prompter.grid_positions)
+                check_positions(self.causal_lm, data.options.max_seq_len, data.prompt_encoder.grid_positions)
 
     def build(self, precision: str = "32-true", kept: NDArray[np.int32] | None = None) -> None:
         """Load or build the model.
@@ -315,21 +315,21 @@ class ArcModel(L.LightningModule):
             rank_zero_warn("data.max_seq_len: no validation episode is that short, so that there are no metrics")
         self.log_dict(found)
 
-    def predict_step(self, batch: TreeBatch, batch_idx: int) -> list[ViewEvidence] | list[dict[str, Any]]:
-        """Return, per tree, the answer to the question about candidates that it asks, or answers to a query.
+    def predict_step(self, batch: TreeBatch, batch_idx: int) -> list[ViewScores] | list[dict[str, Any]]:
+        """Return, per tree, the answer to the request about candidates that it asks, or answers to a query.
 
         Returns:
-            A list of `ViewEvidence`, whose ``seconds`` are the batch's by tokens. Where answers are to be written, a
-            list of dicts with ``key``, ``view``, ``written`` (see `Written`), ``n_demonstrations``, ``tokens``,
-            ``seconds`` and ``diverged`` (as of `ViewEvidence`).
+            A list of `ViewScores`, whose ``seconds`` are the batch's by tokens. Where answers are to be written, a
+            list of dicts with ``key``, ``view``, ``written`` (see `GeneratedAnswer`), ``n_demonstrations``, ``tokens``,
+            ``seconds`` and ``diverged`` (as of `ViewScores`).
         """
         if not batch.info:
             return []
-        number, lesson, about = _common(batch.info)
-        learned = None if lesson is None else self._learn(number, lesson)
+        number, dataset, about = _common(batch.info)
+        result = None if dataset is None else self._adapt(number, dataset)
         start = time.perf_counter()
-        diverged = learned is not None and learned.diverged
-        with self.panel.asked(number, taught=learned is not None and not diverged) as model:
+        diverged = result is not None and result.diverged
+        with self.panel.activate(number, adapted=result is not None and not diverged) as model:
             if "room" in about[0]:
                 found = write_answers(model, batch, self.decoding, self.grammar, self.grid_rows)
                 return [answers | {"diverged": diverged} for answers in found]
@@ -339,35 +339,37 @@ class ArcModel(L.LightningModule):
         said = []
         for i, (shape, info) in enumerate(zip(batch.shapes, about, strict=True)):
             own, seconds = scores.select(batch.rows(i)), seconds_a_token * shape.n_tokens
-            with finite_answers([(info["question"].key, info["question"].view)]):
+            with finite_answers([(info["request"].key, info["request"].view)]):
                 said.append(answer(**info, shape=shape, scores=own, seconds=seconds))
         said = [replace(record, diverged=diverged) for record in said]
-        cost = learned or Learned(0)
+        cost = result or TestTimeResult(0)
         return [replace(said[0], lesson_tokens=cost.tokens, seconds=said[0].seconds + cost.seconds), *said[1:]]
 
     def on_predict_start(self) -> None:
         """Let the first process learn a whole set, which the others then read."""
         if self.test_time is not None and self.test_time.scope == "set":
             if self.trainer.is_global_zero:
-                self._ahead = {number: self._learn(number, WHOLE_SET) for number in range(len(self.panel.members))}
+                self._ahead = {number: self._adapt(number, WHOLE_SET) for number in range(len(self.panel.members))}
             self.trainer.strategy.barrier()
 
-    def _learn(self, number: int, key: PairKey) -> Learned | None:
+    def _adapt(self, number: int, key: PairKey) -> TestTimeResult | None:
         """Let a member learn a lesson; return what this came to, ``None`` if there is nothing to learn."""
         data, settings = self.trainer.datamodule, self.test_time
-        lesson = data.lesson(key)
-        if lesson is None or not settings.steps:
+        dataset = data.lesson(key)
+        if dataset is None or not settings.steps:
             return None
         folder = Path(self.trainer.default_root_dir) / "adapters"
 
-        def pupil(adapters: Adapters) -> Pupil:
-            return Pupil(adapters, settings, self._lesson_loss, folder, f"{data.signature}-{self.signature}")
+        def trainer(adapters: Adapters) -> TestTimeTrainer:
+            return TestTimeTrainer(
+                adapters, settings, self._test_time_loss, folder, f"{data.signature}-{self.signature}"
+            )
 
-        self.panel.let_learn(pupil)
-        learned = self.panel.learn(number, lesson)
-        return self._ahead.pop(number, learned)
+        self.panel.add_trainers(trainer)
+        result = self.panel.adapt(number, dataset)
+        return self._ahead.pop(number, result)
 
-    def _lesson_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
+    def _test_time_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
         return batch_loss(model, batch, trained, self.kind_weights, self.attention)[0]
 
     def setup(self, stage: str) -> None:
@@ -405,6 +407,6 @@ class ArcModel(L.LightningModule):
 
 def _common(info: list[dict[str, Any]]) -> tuple[int, PairKey | None, list[dict[str, Any]]]:
     """Return the member and the lesson that all trees of a batch have in common, and what else is told of each."""
-    lesson = info[0].get("lesson")
-    member = info[0]["question"].member if "question" in info[0] else 0
-    return member, lesson, [{name: value for name, value in told.items() if name != "lesson"} for told in info]
+    dataset = info[0].get("lesson")
+    member = info[0]["request"].member if "request" in info[0] else 0
+    return member, dataset, [{name: value for name, value in told.items() if name != "lesson"} for told in info]

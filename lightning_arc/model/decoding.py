@@ -59,7 +59,7 @@ class Decoding:
             raise DataError(f"model.decoding.max_tokens is {self.max_tokens}, expected more than 0")
 
 
-class Written(NamedTuple):
+class GeneratedAnswer(NamedTuple):
     """An answer.
 
     Args:
@@ -150,7 +150,7 @@ def write(
     decoding: Decoding,
     grammar: Grammar | None,
     grid_rows: GridRows | None = None,
-) -> list[tuple[list[Written], int]]:
+) -> list[tuple[list[GeneratedAnswer], int]]:
     """Write answers behind prompts. All go through the model together, a token at a time, in as few rounds as may be.
 
     Args:
@@ -167,7 +167,7 @@ def write(
         NotFiniteError: if the model gives what is not a finite number.
     """
     decoder, head = model.get_decoder(), Head.of(model)
-    written: list[list[Written]] = [[] for _ in openings]
+    written: list[list[GeneratedAnswer]] = [[] for _ in openings]
     n_tokens, prompts, jobs = [0] * len(openings), {}, []
     for number, opening in enumerate(openings):
         if grammar is not None and not grammar.start(1, opening.room).any():
@@ -231,7 +231,12 @@ def _rounds(jobs: Sequence[_Job], max_tokens: int) -> Iterator[list[_Job]]:
 
 
 def _add_token(
-    job: _Job, opening: Opening, place: int, decoding: Decoding, grammar: Grammar | None, written: list[list[Written]]
+    job: _Job,
+    opening: Opening,
+    place: int,
+    decoding: Decoding,
+    grammar: Grammar | None,
+    written: list[list[GeneratedAnswer]],
 ) -> bool:
     """Give the rows of a job their next token, and put aside those that end; return whether any goes on."""
     log_probs = torch.log_softmax(job.logits, -1)
@@ -241,7 +246,7 @@ def _add_token(
     rows = _descend(job.rows, log_probs, parents, tokens, counts, place, grammar)
     ended = rows.tokens[:, -1] == opening.end_id
     for i in np.flatnonzero(ended):
-        answer = Written(rows.tokens[i, :-1], float(rows.log_likelihood[i]), int(rows.counts[i]))
+        answer = GeneratedAnswer(rows.tokens[i, :-1], float(rows.log_likelihood[i]), int(rows.counts[i]))
         written[job.number].append(answer)
     kept = np.flatnonzero(~ended)
     shapes = None if rows.shapes is None else rows.shapes[kept]

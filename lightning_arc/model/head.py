@@ -76,7 +76,9 @@ def target_log_probs(head: Head, hidden: Tensor, targets: Tensor) -> tuple[Tenso
     return torch.cat(log_probs), torch.cat(hits)
 
 
-def weighted_loss(head: Head, hidden: Tensor, targets: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def chunked_cross_entropy(
+    head: Head, hidden: Tensor, targets: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted sum of the cross-entropies of given next tokens.
 
     The gradients are made together with the loss, so that a chunk's logits are made once and not kept.

@@ -14,14 +14,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from lightning_arc.data.batch import Piece
+from lightning_arc.data.batch import PackSegment
 from lightning_arc.model.attention.blocks import block_attention, blocks
 from lightning_arc.model.attention.cascade import cascade
 
 WORTH = 1.2
 """How many times as fast another way must be to be taken, so that noise does not decide."""
 
-PIECES = (Piece(0, 512, (64,) * 4, 0),)
+PIECES = (PackSegment(0, 512, (64,) * 4, 0),)
 """The tree that ways to attend are measured with."""
 
 

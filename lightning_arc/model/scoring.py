@@ -10,10 +10,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from lightning_arc.data.batch import TreeBatch
-from lightning_arc.model.attention.tree import Way
+from lightning_arc.model.attention.tree import AttentionBackend
 from lightning_arc.model.head import Head, target_log_probs
 from lightning_arc.model.tree_forward import batch_hidden
-from lightning_arc.prompt.tree import Kind
+from lightning_arc.prompt.tree import PromptKind
 
 
 @dataclass
@@ -45,13 +45,13 @@ class BranchScores:
 
 
 @torch.no_grad()
-def score_batch(model: PreTrainedModel, batch: TreeBatch, way: Way = "auto") -> BranchScores:
+def score_batch(model: PreTrainedModel, batch: TreeBatch, backend: AttentionBackend = "auto") -> BranchScores:
     """Score all branches of a batch, in the order of its trees.
 
     Args:
         model: a causal language model that attends as `use_tree_attention` lets it.
         batch: collated for scoring.
-        way: how attention is computed, see `packed_attention`.
+        backend: how attention is computed, see `packed_attention`.
     """
     decoder, head = model.get_decoder(), Head.of(model)
     n = sum(len(shape.branches) for shape in batch.shapes)
@@ -59,17 +59,17 @@ def score_batch(model: PreTrainedModel, batch: TreeBatch, way: Way = "auto") -> 
     log_likelihood, hits, written = zeros.clone(), zeros.long(), zeros.long()
     log_odds = torch.full_like(zeros, torch.nan)
     choices = torch.full((n, len(batch.choice_ids)), torch.nan, dtype=torch.float64, device=zeros.device)
-    for pack, hidden in batch_hidden(decoder, batch, way):
-        owners = pack.owners.long()
-        writes = pack.kinds != Kind.VERIFY_OUTPUT_FROM_EXAMPLES
-        places, rows = pack.places[writes], owners[writes]
+    for pack, hidden in batch_hidden(decoder, batch, backend):
+        branch_ids = pack.branch_ids.long()
+        writes = pack.kinds != PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES
+        places, rows = pack.places[writes], branch_ids[writes]
         log_probs, hit = target_log_probs(head, hidden[places], pack.targets[writes])
         log_likelihood.index_add_(0, rows, log_probs.double())
         written.index_add_(0, rows, torch.ones_like(rows))
         hits.index_add_(0, rows, hit.long())
         logits = head.logits(hidden[pack.places[~writes]])[:, [batch.yes_id, batch.no_id]].double()
-        log_odds[owners[~writes]] = logits[:, 0] - logits[:, 1]
-        selects = pack.kinds == Kind.SELECT_OUTPUT_FROM_EXAMPLES
+        log_odds[branch_ids[~writes]] = logits[:, 0] - logits[:, 1]
+        selects = pack.kinds == PromptKind.SELECT_OUTPUT_FROM_EXAMPLES
         logits = head.logits(hidden[pack.places[selects]]).double()
-        choices[owners[selects]] = logits.log_softmax(-1)[:, batch.choice_ids]
+        choices[branch_ids[selects]] = logits.log_softmax(-1)[:, batch.choice_ids]
     return BranchScores(log_likelihood.where(written > 0, torch.nan), log_odds, choices, written, hits)

@@ -12,28 +12,32 @@ from torch.nn import functional as F
 from transformers.cache_utils import Cache, DynamicCache
 
 from lightning_arc.data.batch import Pack, TreeBatch
-from lightning_arc.model.attention.tree import BLOCK, Way, packed_attention
+from lightning_arc.model.attention.tree import BLOCK, AttentionBackend, packed_attention
 
 
-def pack_hidden(decoder: nn.Module, pack: Pack, way: Way = "auto", cache: Cache | None = None) -> Tensor:
+def pack_hidden(
+    decoder: nn.Module, pack: Pack, backend: AttentionBackend = "auto", cache: Cache | None = None
+) -> Tensor:
     """Run a pack.
 
     Args:
         decoder: the model without its head (``model.get_decoder()``), attending as `use_tree_attention` lets it.
         pack: on the decoder's device.
-        way: how attention is computed, see `packed_attention`.
+        backend: how attention is computed, see `packed_attention`.
         cache: holds the prefix where the pack says so; is given the pack's keys and values.
 
     Returns:
         ``(S, d)`` hidden states.
     """
-    packed = packed_attention(pack, way)
+    packed = packed_attention(pack, backend)
     tokens, positions, grid, n = pack.tokens, pack.positions, pack.grid_positions, len(pack.tokens)
-    if packed.way == "flex" and n % BLOCK:
+    if packed.backend == "flex" and n % BLOCK:
         # tokens behind the end, which see themselves alone
         more = -n % BLOCK
         tokens, positions = F.pad(tokens, (0, more)), F.pad(positions, (0, more))
-        packed.until = torch.cat([pack.until, torch.arange(n + 1, n + more + 1, device=pack.until.device)])
+        packed.visible_until = torch.cat(
+            [pack.visible_until, torch.arange(n + 1, n + more + 1, device=pack.visible_until.device)]
+        )
         packed.positions = positions
         grid = None if grid is None else F.pad(grid, (0, 0, 0, more))
     output = decoder(
@@ -54,7 +58,9 @@ def position_ids(positions: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def batch_hidden(decoder: nn.Module, batch: TreeBatch, way: Way = "auto") -> Iterator[tuple[Pack, Tensor]]:
+def batch_hidden(
+    decoder: nn.Module, batch: TreeBatch, backend: AttentionBackend = "auto"
+) -> Iterator[tuple[Pack, Tensor]]:
     """Run all packs of a batch that was collated for scoring, one after the other.
 
     Yields:
@@ -62,8 +68,8 @@ def batch_hidden(decoder: nn.Module, batch: TreeBatch, way: Way = "auto") -> Ite
     """
     cache = None
     for pack, after in zip_longest(batch.packs, batch.packs[1:]):
-        if not pack.n_held:
-            cache = DynamicCache() if after is not None and after.n_held else None
-        yield pack, pack_hidden(decoder, pack, way, cache)
-        if after is not None and after.n_held:
-            cache.crop(after.n_held - cache.get_seq_length())  # a negative number is how many are removed
+        if not pack.n_cached:
+            cache = DynamicCache() if after is not None and after.n_cached else None
+        yield pack, pack_hidden(decoder, pack, backend, cache)
+        if after is not None and after.n_cached:
+            cache.crop(after.n_cached - cache.get_seq_length())  # a negative number is how many are removed

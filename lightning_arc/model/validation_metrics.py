@@ -15,12 +15,12 @@ from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR
 
 from lightning_arc.data.batch import TreeShape
 from lightning_arc.model.scoring import BranchScores
-from lightning_arc.prompt.tree import Kind
-from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.prompt.tree import PromptKind
 from lightning_arc.ranking.rankers import RANKERS, Ranker
-from lightning_arc.ranking.records import ViewEvidence
+from lightning_arc.ranking.records import ViewScores
+from lightning_arc.ranking.scores import CandidateScores
 
-VERIFY = Kind.VERIFY_OUTPUT_FROM_EXAMPLES.label
+VERIFY = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label
 
 
 class ValidationMetrics(nn.Module):
@@ -40,7 +40,7 @@ class ValidationMetrics(nn.Module):
                 prefix=f"val/{kind.label}/",
                 compute_groups=False,
             )
-            for kind in Kind
+            for kind in PromptKind
         )
         self.verdict_loss = MeanMetric()
         self.verdicts = MetricCollection(
@@ -108,14 +108,14 @@ class ValidationMetrics(nn.Module):
         metrics["token_accuracy"].update(hits / written, weight=written)
         metrics["exact_match"].update((hits == written).float())
 
-    def _update_rankings(self, shape: TreeShape, episode: int, evidence: Evidence, scores: BranchScores) -> None:
+    def _update_rankings(self, shape: TreeShape, episode: int, evidence: CandidateScores, scores: BranchScores) -> None:
         said = np.full((3, len(evidence.candidates)), np.nan)
         of_branches = torch.stack([scores.log_odds, scores.log_likelihood, scores.mismatches]).float().tolist()
         for branch, answer in enumerate(shape.answers):
             if answer < len(evidence.candidates):
                 said[:, answer] = [values[branch] for values in of_branches]
         log_odds, log_likelihood, mismatches = said.tolist()
-        known = evidence.with_records([ViewEvidence(evidence.key, 0, log_odds, log_likelihood, mismatches=mismatches)])
+        known = evidence.with_records([ViewScores(evidence.key, 0, log_odds, log_likelihood, mismatches=mismatches)])
         right = torch.tensor(known.correct, device=scores.log_odds.device)
         query = torch.full_like(right, episode, dtype=torch.long)
         for method, ranker in self.rankers.items():

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_arc.prompt.layouts import BranchText, Layout, Part, PromptText
-from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+from lightning_arc.prompt.templates import PromptTemplate, RenderedBranch, RenderedPrompt, Segment
+from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
 from lightning_arc.prompt.turns import TurnTokenizer
 
 
 def labelled_branch(
-    text: BranchText,
+    text: RenderedBranch,
     ids: NDArray[np.int32],
     start: int,
     n_written: int,
@@ -37,16 +37,16 @@ def labelled_branch(
         weights[start:stop] = text.trained
     if text.verdict is not None:
         targets[-1] = ids[-1]
-        judged = Kind.VERIFY_OUTPUT_FROM_EXAMPLES
-        kinds[-1] = text.kind if text.kind is Kind.SELECT_OUTPUT_FROM_EXAMPLES else judged
+        judged = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES
+        kinds[-1] = text.kind if text.kind is PromptKind.SELECT_OUTPUT_FROM_EXAMPLES else judged
         weights[-1] = verdict_weight
     return Branch(ids[:-1], targets, kinds, weights, text.answer, text.correct, positions)
 
 
 def tree_of_turns(
     turns: TurnTokenizer,
-    layout: Layout,
-    rendered: PromptText,
+    template: PromptTemplate,
+    rendered: RenderedPrompt,
     prompt: str,
     weights: Sequence[float],
     learn_demonstrations: bool,
@@ -55,7 +55,7 @@ def tree_of_turns(
 
     Args:
         turns: the tokenizer.
-        layout: how the prompt was rendered.
+        template: how the prompt was rendered.
         rendered: the prompt.
         prompt: its name.
         weights: loss weight of each branch's verdict.
@@ -64,12 +64,12 @@ def tree_of_turns(
     Returns:
         A tree whose prefix is what all branches have in common, up to what the first of them writes.
     """
-    prefix = layout.text_of(rendered.prefix)
+    prefix = template.text_of(rendered.prefix)
     head = turns.head(prefix)  # a turn that branches go on with is tokenized together with each of them
     wholes, spans = [], []
     for branch in rendered.branches:
-        written = "" if branch.written is None else layout.text_of([branch.written])
-        tail = layout.text_of(branch.shown) + (layout.end if branch.verdict is None else branch.verdict)
+        written = "" if branch.written is None else template.text_of([branch.written])
+        tail = template.text_of(branch.shown) + (template.end if branch.verdict is None else branch.verdict)
         start = len(prefix) - head
         ids, span = turns.encode(prefix[head:] + written + tail, [start, start + len(written)])
         wholes.append(ids)
@@ -81,7 +81,7 @@ def tree_of_turns(
     targets = np.full(len(before), IGNORE, np.int32)
     if learn_demonstrations:
         whole = np.concatenate([before, wholes[0][n_shared:]])
-        for start, stop in _trained(turns, layout, rendered.prefix, layout.text(rendered, 0)):
+        for start, stop in _trained(turns, template, rendered.prefix, template.text(rendered, 0)):
             targets[start - 1 : stop - 1] = whole[start:stop]
     branches = [
         labelled_branch(text, np.concatenate([before[-1:], whole[n_shared:]]), start - n_shared, stop - start, weight)
@@ -90,11 +90,15 @@ def tree_of_turns(
     return TokenTree(before[:-1], targets[:-1], tuple(branches), prompt)
 
 
-def _trained(turns: TurnTokenizer, layout: Layout, prefix: Sequence[Part], whole: str) -> list[tuple[int, int]]:
+def _trained(
+    turns: TurnTokenizer, template: PromptTemplate, prefix: Sequence[Segment], whole: str
+) -> list[tuple[int, int]]:
     """Return where the tokens of trained parts of a prefix begin and end in a whole text."""
-    stops = np.cumsum([len(layout.text_of([part])) for part in prefix]).tolist()
+    stops = np.cumsum([len(template.text_of([segment])) for segment in prefix]).tolist()
     spans = [
-        (stop - len(layout.text_of([part])), stop) for part, stop in zip(prefix, stops, strict=True) if part.trained
+        (stop - len(template.text_of([segment])), stop)
+        for segment, stop in zip(prefix, stops, strict=True)
+        if segment.trained
     ]
     found = turns.encode(whole, [place for span in spans for place in span])[1]
     return list(zip(found[::2], found[1::2], strict=True))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightning_arc.arc.grid import MAX_SIDE
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 CELL, REPEAT, NOTHING = -1, -2, -3
 """Entries of the table that are no token: any colour, the colour before once more, and what follows the end."""
@@ -21,27 +21,26 @@ class Grammar:
     """Which tokens a written grid may go on with. Rows are several grids that are written token by token together.
 
     Args:
-        prompter: writes grids.
+        prompt_encoder: writes grids.
 
     Raises:
         DataError: if a cell of its encoder is not one token.
     """
 
-    def __init__(self, prompter: Prompter) -> None:
-        if prompter.colour_ids is None:
-            raise DataError(
-                f"model.decoding.constrained: {prompter.grid_encoder} writes a cell in several tokens, set it to false"
-            )
-        self.colours = prompter.colour_ids
+    def __init__(self, prompt_encoder: PromptEncoder) -> None:
+        if prompt_encoder.colour_ids is None:
+            name = prompt_encoder.grid_encoder
+            raise DataError(f"model.decoding.constrained: {name} writes a cell in several tokens, set it to false")
+        self.colours = prompt_encoder.colour_ids
         sides = range(1, MAX_SIDE + 1)
-        templates = [prompter.template(height, width) for height in sides for width in sides]
+        templates = [prompt_encoder.grid_template(height, width) for height in sides for width in sides]
         self.lengths = np.array([len(template.ids) + 1 for template in templates])
         self.table = np.full((len(templates), self.lengths.max()), NOTHING, np.int32)
         for row, template in zip(self.table, templates, strict=True):
             row[: len(template.ids)] = template.ids
             row[template.cells] = REPEAT
             row[template.cells[:: template.repeats]] = CELL
-            row[len(template.ids)] = prompter.end_id
+            row[len(template.ids)] = prompt_encoder.end_id
 
     def start(self, n: int, room: int) -> NDArray[np.bool_]:
         """Return the shapes that ``n`` rows of at most ``room`` tokens, end included, may become: ``(n, 900)``."""

@@ -6,7 +6,7 @@ Knows the encoders' names. Knows nothing of what they do.
 import ast
 
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.encoders import ENCODERS, GridEncoder
+from lightning_arc.prompt.grid_encoders import ENCODERS, GridEncoder
 
 MAX_LENGTH = 1000
 """Most characters of an encoder's string form; numbers in it are then short enough to be printed."""

@@ -19,8 +19,8 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from lightning_arc.arc.grid import MAX_SIDE, Grid
 from lightning_arc.errors import DataError, first_line
-from lightning_arc.prompt.encoders import GridEncoder
-from lightning_arc.prompt.layouts import Layout, Part, PromptText
+from lightning_arc.prompt.grid_encoders import GridEncoder
+from lightning_arc.prompt.templates import PromptTemplate, RenderedPrompt, Segment
 from lightning_arc.prompt.tokenizer import is_gguf, pretrained_source, resolve_model_path
 from lightning_arc.prompt.tree import TokenTree
 from lightning_arc.prompt.turns import TurnTokenizer
@@ -149,38 +149,38 @@ def tree_positions(prefix: Sequence[Placed], branches: Sequence[Sequence[Placed]
     """
     bases, state = _bases(prefix)
     last = prefix[-1]._replace(positions=prefix[-1].positions[-1:]), bases[-1]
-    parts, n = [*prefix], sum(len(part.positions) for part in prefix)
+    segments, n = [*prefix], sum(len(segment.positions) for segment in prefix)
     spans = [(0, n - 1)]
     for branch in branches:
-        parts += [last[0], *branch]
+        segments += [last[0], *branch]
         bases += [last[1], *_bases(branch, *state)[0]]
-        spans.append((n, n + 1 + sum(len(part.positions) for part in branch)))
+        spans.append((n, n + 1 + sum(len(segment.positions) for segment in branch)))
         n = spans[-1][1]
-    positions = _moved(parts, bases)
+    positions = _moved(segments, bases)
     return [positions[start:stop] for start, stop in spans]
 
 
-def placed_parts(parts: Sequence[Placed]) -> NDArray[np.int32]:
+def placed_parts(segments: Sequence[Placed]) -> NDArray[np.int32]:
     """Return the ``(n, 3)`` positions of the tokens of parts one behind the other."""
-    return _moved(parts, _bases(parts)[0])
+    return _moved(segments, _bases(segments)[0])
 
 
-def _bases(parts: Sequence[Placed], number: int = 0, column: int = 0) -> tuple[list[Base], tuple[int, int]]:
+def _bases(segments: Sequence[Placed], number: int = 0, column: int = 0) -> tuple[list[Base], tuple[int, int]]:
     """Return what is added to the numbers and columns of each part behind ``column`` tokens of a text, and the end."""
     bases: list[Base] = []
-    for part in parts:
-        if part.grid:
+    for segment in segments:
+        if segment.grid:
             bases.append((number, 0))
-            number, column = number + 2, part.n_text
+            number, column = number + 2, segment.n_text
         else:
             bases.append((number, column))
-            column += part.n_text
+            column += segment.n_text
     return bases, (number, column)
 
 
-def _moved(parts: Sequence[Placed], bases: Sequence[Base]) -> NDArray[np.int32]:
-    lengths = [len(part.positions) for part in parts]
-    positions = np.concatenate([part.positions for part in parts])
+def _moved(segments: Sequence[Placed], bases: Sequence[Base]) -> NDArray[np.int32]:
+    lengths = [len(segment.positions) for segment in segments]
+    positions = np.concatenate([segment.positions for segment in segments])
     numbers, columns = np.array(bases, np.int32).T
     positions[:, 0] += numbers.repeat(lengths)
     positions[:, 2] += columns.repeat(lengths)
@@ -188,14 +188,14 @@ def _moved(parts: Sequence[Placed], bases: Sequence[Base]) -> NDArray[np.int32]:
 
 
 def positions_of_turns(
-    turns: TurnTokenizer, rows: GridRows, layout: Layout, parts: Sequence[Part], tail: str
+    turns: TurnTokenizer, rows: GridRows, template: PromptTemplate, segments: Sequence[Segment], tail: str
 ) -> NDArray[np.int32]:
     """Return the ``(n, 3)`` positions of the tokens of parts and a text behind them that are tokenized together."""
     text, places = "", []
-    for part in parts:
-        if part.grid is not None:
-            places += [len(text), len(text) + len(layout.encoder.encode(part.grid))]
-        text += layout.text_of([part])
+    for segment in segments:
+        if segment.grid is not None:
+            places += [len(text), len(text) + len(template.encoder.encode(segment.grid))]
+        text += template.text_of([segment])
     ids, stops = turns.encode(text + tail, places)
     stops = [0, *stops, len(ids)]
     found = [placed_text(stops[1]).positions]
@@ -206,14 +206,14 @@ def positions_of_turns(
 
 
 def tree_of_turns_with_positions(
-    tree: TokenTree, turns: TurnTokenizer, rows: GridRows, layout: Layout, rendered: PromptText
+    tree: TokenTree, turns: TurnTokenizer, rows: GridRows, template: PromptTemplate, rendered: RenderedPrompt
 ) -> TokenTree:
     """Return a tree of a prompt whose turns are tokenized whole with the positions of its tokens."""
     n, wholes = len(tree.prefix), []
     for text in rendered.branches:
         written = () if text.written is None else (text.written,)
-        tail = layout.end if text.verdict is None else text.verdict
-        wholes.append(positions_of_turns(turns, rows, layout, (*rendered.prefix, *written, *text.shown), tail))
+        tail = template.end if text.verdict is None else text.verdict
+        wholes.append(positions_of_turns(turns, rows, template, (*rendered.prefix, *written, *text.shown), tail))
     branches = [
         replace(branch, positions=whole[n : n + len(branch.tokens)])
         for branch, whole in zip(tree.branches, wholes, strict=True)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.chat_layout import ChatLayout
+from lightning_arc.prompt.chat_prompt import ChatTemplatePrompt
 from lightning_arc.prompt.chat_template import check_arguments, read_template
-from lightning_arc.prompt.encoders import GridEncoder
+from lightning_arc.prompt.grid_encoders import GridEncoder
 from lightning_arc.prompt.parser import parse_encoder
 from lightning_arc.prompt.positions import Positions, model_has_grid_positions
-from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
@@ -48,7 +48,7 @@ class PromptSettings:
         encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
         return cls(encoder, None if chat_template is None else read_template(chat_template), arguments)
 
-    def load(self, model_path: str | None, trim_vocabulary: bool, positions: Positions) -> Prompter:
+    def load(self, model_path: str | None, trim_vocabulary: bool, positions: Positions) -> PromptEncoder:
         """Make a model's prompter.
 
         Args:
@@ -60,34 +60,38 @@ class PromptSettings:
             DataError: if tokenizer or configuration of the model cannot be had, or prompts cannot be made with them.
         """
         grid_positions = model_has_grid_positions(model_path, positions)
-        prompter = self.prompter(load_tokenizer(model_path), None, grid_positions)
+        prompt_encoder = self.prompt_encoder(load_tokenizer(model_path), None, grid_positions)
         if trim_vocabulary:
-            prompter = self.prompter(prompter.tokenizer, prompt_vocabulary(prompter), grid_positions)
-        return prompter
+            prompt_encoder = self.prompt_encoder(
+                prompt_encoder.tokenizer, prompt_vocabulary(prompt_encoder), grid_positions
+            )
+        return prompt_encoder
 
-    def prompter(
+    def prompt_encoder(
         self,
         tokenizer: PreTrainedTokenizerBase,
         kept: NDArray[np.int32] | None = None,
         grid_positions: bool = False,
-    ) -> Prompter:
+    ) -> PromptEncoder:
         """Make a prompter; its tokenizer has the chat template from then on, so that it is exported with it."""
         template = self.chat_template, self.chat_template_kwargs
-        prompter = Prompter(tokenizer, self.grid_encoder, kept, *template, grid_positions)
-        if isinstance(prompter.layout, ChatLayout):
-            tokenizer.chat_template = prompter.layout.template
-        return prompter
+        prompt_encoder = PromptEncoder(tokenizer, self.grid_encoder, kept, *template, grid_positions)
+        if isinstance(prompt_encoder.template, ChatTemplatePrompt):
+            tokenizer.chat_template = prompt_encoder.template.template
+        return prompt_encoder
 
-    def resumed(self, prompter: Prompter, state: Mapping[str, Any]) -> Prompter:
+    def resumed(self, prompt_encoder: PromptEncoder, state: Mapping[str, Any]) -> PromptEncoder:
         """Return a prompter like another one that follows what a checkpoint remembers, unless these settings say else.
 
         Raises:
             DataError: if the checkpoint's prompts have tokens that a trimmed vocabulary lacks.
         """
         try:
-            return self.or_remembered(state).prompter(prompter.tokenizer, prompter.kept, prompter.grid_positions)
+            return self.or_remembered(state).prompt_encoder(
+                prompt_encoder.tokenizer, prompt_encoder.kept, prompt_encoder.grid_positions
+            )
         except DataError as error:
-            if prompter.kept is None:
+            if prompt_encoder.kept is None:
                 raise
             raise DataError(
                 f"{error}; with model.trim_vocabulary, give the data.chat_template, data.chat_template_kwargs and "
@@ -111,9 +115,12 @@ class PromptSettings:
         return replace(self, **found)
 
 
-def remembered(prompter: Prompter) -> dict[str, Any]:
+def remembered(prompt_encoder: PromptEncoder) -> dict[str, Any]:
     """Return what a checkpoint keeps of how prompts were written."""
-    state: dict[str, Any] = {"grid_encoder": str(prompter.grid_encoder)}
-    if isinstance(prompter.layout, ChatLayout):
-        state |= {"chat_template": prompter.layout.template, "chat_template_kwargs": prompter.layout.arguments}
+    state: dict[str, Any] = {"grid_encoder": str(prompt_encoder.grid_encoder)}
+    if isinstance(prompt_encoder.template, ChatTemplatePrompt):
+        state |= {
+            "chat_template": prompt_encoder.template.template,
+            "chat_template_kwargs": prompt_encoder.template.arguments,
+        }
     return state

@@ -13,7 +13,7 @@ IGNORE = -100
 """The target of a position that is neither scored nor trained (PyTorch's ``ignore_index``)."""
 
 
-class Kind(IntEnum):
+class PromptKind(IntEnum):
     """What a target token is part of; losses and metrics are kept apart by it."""
 
     OUTPUT_FROM_EXAMPLES = 0
@@ -41,9 +41,9 @@ class Branch:
     Args:
         tokens: ``(length,)`` ``int32`` token ids.
         targets: ``(length,)`` ``int32`` next tokens, ``IGNORE`` where none is scored.
-        kinds: ``(length,)`` ``int8`` values of `Kind`; meaningless where the target is ``IGNORE``.
+        kinds: ``(length,)`` ``int8`` values of `PromptKind`; meaningless where the target is ``IGNORE``.
         weights: ``(length,)`` ``float32`` loss weights, 0 where a target is scored but not trained.
-        answer: place of the judged answer in the episode's answers (`Answer.index`), -1 if it is about none.
+        answer: place of the judged answer in the episode's answers (`LabeledCandidate.index`), -1 if it is about none.
         correct: whether that answer is right; ``None`` where that is not known.
         positions: ``(length, 3)`` ``int32`` grid, row and column of each token; ``None`` for models that count tokens.
     """
@@ -64,7 +64,7 @@ class TokenTree:
     Args:
         prefix: ``(P,)`` ``int32`` prompt tokens without the last one, which every branch begins with.
         prefix_targets: ``(P,)`` ``int32`` next tokens that are trained within the prefix (outputs of demonstrations,
-            as `Kind.OUTPUT_FROM_EXAMPLES`), ``IGNORE`` elsewhere.
+            as `PromptKind.OUTPUT_FROM_EXAMPLES`), ``IGNORE`` elsewhere.
         branches: the continuations.
         prompt: name and version of the prompt, for example ``verify-output-from-examples-v1``.
         positions: ``(P, 3)`` ``int32``, as of `Branch`.

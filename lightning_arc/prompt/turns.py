@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_arc.arc.grid import N_COLOURS, as_grid
 from lightning_arc.errors import DataError
 from lightning_arc.prompt.chat_template import Frames, name_of
-from lightning_arc.prompt.encoders import GridEncoder
+from lightning_arc.prompt.grid_encoders import GridEncoder
 from lightning_arc.prompt.pieces import among_kept
 
 MAX_TURNS = 4096
@@ -84,7 +84,7 @@ class AnswerTokenizer:
     """
 
     has_symbols = True
-    """Whether a cell's token is the same wherever it stands; `PartTokenizer.check` looks at it here."""
+    """Whether a cell's token is the same wherever it stands; `SegmentTokenizer.check` looks at it here."""
 
     def __init__(self, turns: TurnTokenizer, frames: Frames) -> None:
         self.turns, self.frames = turns, frames

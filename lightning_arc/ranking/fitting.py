@@ -11,10 +11,10 @@ from scipy.optimize import minimize
 
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Calibration, fit_isotonic, fit_temperature
-from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.rankers import Combined, Ranking
+from lightning_arc.ranking.rankers import LogLinearRanker, Ranking
 from lightning_arc.ranking.rankers.pointwise import signals
 from lightning_arc.ranking.rankers.ranker import logits
+from lightning_arc.ranking.scores import CandidateScores
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
 """Penalties that are tried, the largest first, which is taken where several do as well."""
@@ -23,12 +23,12 @@ SMALLEST = 1e-9
 """A right output counts as no less likely than this, so that a single test input does not decide."""
 
 
-def fit_combined(evidence: Sequence[Evidence], sources: Sequence[str], l2: float = 0.01) -> Combined:
+def fit_combined(evidence: Sequence[CandidateScores], sources: Sequence[str], l2: float = 0.01) -> LogLinearRanker:
     """Fit weights by a conditional logit (McFadden, 1974) with "none of them" as a further choice.
 
     Args:
         evidence: of test inputs with known outputs; those without candidates are passed over.
-        sources: what is weighed, see `Combined`. No weight becomes negative.
+        sources: what is weighed, see `LogLinearRanker`. No weight becomes negative.
         l2: penalty of the squared weights, each in units of its source's standard deviation, a test input.
 
     Raises:
@@ -62,10 +62,10 @@ def fit_combined(evidence: Sequence[Evidence], sources: Sequence[str], l2: float
     found = minimize(loss, np.zeros(len(sources) + 1), jac=True, method="L-BFGS-B", bounds=bounds)
     weights = found.x[:-1] / scale
     named = {source: float(weight) for source, weight in zip(sources, weights, strict=True)}
-    return Combined(named, none=float(found.x[-1] + levels @ weights))
+    return LogLinearRanker(named, none=float(found.x[-1] + levels @ weights))
 
 
-def best_penalty(evidence: Sequence[Evidence], sources: Sequence[str], folds: int = 10, seed: int = 0) -> float:
+def best_penalty(evidence: Sequence[CandidateScores], sources: Sequence[str], folds: int = 10, seed: int = 0) -> float:
     """Return the penalty of `PENALTIES` by which right outputs of tasks left out are likeliest.
 
     Args:
@@ -87,7 +87,7 @@ def best_penalty(evidence: Sequence[Evidence], sources: Sequence[str], folds: in
 
 
 def cross_validated(
-    evidence: Sequence[Evidence], sources: Sequence[str], l2: float = 0.01, folds: int = 10, seed: int = 0
+    evidence: Sequence[CandidateScores], sources: Sequence[str], l2: float = 0.01, folds: int = 10, seed: int = 0
 ) -> list[Ranking]:
     """Rank each test input with weights that were fitted without its task and those of its fold.
 
@@ -113,7 +113,7 @@ def cross_validated(
     return [rankers[fold[e.key.task_id]].rank(e) for e in evidence]
 
 
-def fit_calibration(evidence: Sequence[Evidence], rankings: Sequence[Ranking], kind: str) -> Calibration:
+def fit_calibration(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking], kind: str) -> Calibration:
     """Fit the calibration of rankings to what is right.
 
     Args:

@@ -9,35 +9,35 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.judged import answered_views, is_judged
+from lightning_arc.ranking.coverage import answered_views, is_judged
 from lightning_arc.ranking.rankers import Ranker, Ranking
-from lightning_arc.ranking.records import Kind
+from lightning_arc.ranking.records import RequestKind
+from lightning_arc.ranking.scores import CandidateScores
 
 RESAMPLES = 10_000
 ATTEMPTS = 2
 """Candidates of a test input that a submission holds."""
 
 
-def hits(evidence: Sequence[Evidence], rankings: Sequence[Ranking], k: int) -> NDArray[np.bool_]:
+def hits(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking], k: int) -> NDArray[np.bool_]:
     """Return whether the right output is among the first ``k``, for each solvable test input."""
     pairs = [(e, r.order) for e, r in zip(evidence, rankings, strict=True) if e.solvable]
     return np.array([any(e.correct[i] for i in order[:k]) for e, order in pairs], bool)
 
 
-def file_order(evidence: Evidence) -> Ranking:
+def file_order(evidence: CandidateScores) -> Ranking:
     """Return the order in which the candidates' file has them, which gives no scores or probabilities."""
     nothing = np.full(len(evidence.candidates), np.nan)
     return Ranking(np.arange(len(nothing)), nothing, nothing, nothing)
 
 
-def reciprocal_ranks(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
+def reciprocal_ranks(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
     """Return one over the right output's rank, for each solvable test input."""
     pairs = [(e, r.order.tolist()) for e, r in zip(evidence, rankings, strict=True) if e.solvable]
     return np.array([1 / (1 + order.index(e.correct.index(True))) for e, order in pairs], float)
 
 
-def within_aurocs(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
+def within_aurocs(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
     """Return the share of wrong candidates that score below the right one, ties half, for each solvable test input.
 
     What has no score is below all that has one; where there is none, the order counts. Test inputs without a wrong
@@ -74,7 +74,7 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def competition_score(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> float:
+def competition_score(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> float:
     """Return the score as ARC counts it: a point a task, shared by its test inputs, for a right attempt of two."""
     right = {
         e.key: bool(e.correct) and any(e.correct[i] for i in r.order[:ATTEMPTS]) for e, r in _both(evidence, rankings)
@@ -82,13 +82,13 @@ def competition_score(evidence: Sequence[Evidence], rankings: Sequence[Ranking])
     return _by_task(evidence, [float(right[e.key]) for e in evidence])
 
 
-def expected_score(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> float:
+def expected_score(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> float:
     """Return the `competition_score` that is to be expected: the sum of the chosen candidates' ``p_correct``."""
     chosen = [np.nansum(r.p_correct[r.order[:ATTEMPTS]]) for r in rankings]
     return _by_task(evidence, [min(float(p), 1.0) for p in chosen])
 
 
-def verdict_metrics(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> dict[str, float | None]:
+def verdict_metrics(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> dict[str, float | None]:
     """Return ``auroc`` and ``ece`` of ``p_correct`` over all candidates whose rightness is known.
 
     The calibration error has fifteen bins of one width; both are ``None`` where there is nothing to compute them from.
@@ -111,7 +111,7 @@ def verdict_metrics(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -
     }
 
 
-def score_methods(evidence: Sequence[Evidence], rankers: Mapping[str, Ranker], chosen: str) -> dict[str, Any]:
+def score_methods(evidence: Sequence[CandidateScores], rankers: Mapping[str, Ranker], chosen: str) -> dict[str, Any]:
     """Return what ``metrics.json`` holds of the methods.
 
     Args:
@@ -154,7 +154,7 @@ def score_methods(evidence: Sequence[Evidence], rankers: Mapping[str, Ranker], c
 
 
 def score_rankings(
-    evidence: Sequence[Evidence],
+    evidence: Sequence[CandidateScores],
     rankings: Sequence[Ranking],
     ranker: Ranker | None = None,
     against: Mapping[str, Sequence[Ranking]] | None = None,
@@ -206,7 +206,7 @@ def score_rankings(
 
 
 def accuracies(
-    evidence: Sequence[Evidence], rankings: Sequence[Ranking], against: Mapping[str, Sequence[Ranking]]
+    evidence: Sequence[CandidateScores], rankings: Sequence[Ranking], against: Mapping[str, Sequence[Ranking]]
 ) -> dict[str, Any]:
     """Return how often the right output comes first, and how well probabilities tell it from others.
 
@@ -234,13 +234,13 @@ def accuracies(
     return entry | verdict_metrics(evidence, rankings)
 
 
-def asked_views(evidence: Sequence[Evidence], kinds: Sequence[Kind]) -> int:
-    """Return the most views under which a test input was asked questions of some kinds."""
+def asked_views(evidence: Sequence[CandidateScores], kinds: Sequence[RequestKind]) -> int:
+    """Return the most views under which a test input was asked requests of some kinds."""
     return max((record.view + 1 for e in evidence for record in e.records if record.id.kind in kinds), default=0)
 
 
 def accuracy_by_views(
-    evidence: Sequence[Evidence], ranker: Ranker, views: Iterable[int] = (1, 2, 4, 8, 16, 32, 64)
+    evidence: Sequence[CandidateScores], ranker: Ranker, views: Iterable[int] = (1, 2, 4, 8, 16, 32, 64)
 ) -> list[dict[str, Any]]:
     """Return accuracy against compute: what ranking by the first views alone gives.
 
@@ -275,12 +275,12 @@ def _mean(name: str, values: NDArray[np.float64], tasks: Sequence[str]) -> dict[
     return {name: float(values.mean()), f"{name}_ci": list(bootstrap_interval(values, tasks))}
 
 
-def _by_task(evidence: Sequence[Evidence], values: Sequence[float]) -> float:
+def _by_task(evidence: Sequence[CandidateScores], values: Sequence[float]) -> float:
     points: dict[str, list[float]] = {}
     for e, value in zip(evidence, values, strict=True):
         points.setdefault(e.key.task_id, []).append(value)
     return float(sum(np.mean(shared) for shared in points.values()))
 
 
-def _both(evidence: Sequence[Evidence], rankings: Sequence[Ranking]) -> list[tuple[Evidence, Ranking]]:
+def _both(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> list[tuple[CandidateScores, Ranking]]:
     return list(zip(evidence, rankings, strict=True))

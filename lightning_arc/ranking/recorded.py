@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from lightning_arc.arc import CandidatePool, Task, add_right_outputs, leave_one_out
 from lightning_arc.arc.io.files import expand
 from lightning_arc.errors import DataError
-from lightning_arc.ranking.evidence import Evidence, gather
-from lightning_arc.ranking.records import ViewEvidence, decode_evidence
+from lightning_arc.ranking.records import ViewScores, decode_scores
+from lightning_arc.ranking.scores import CandidateScores, gather
 
 
-def read_evidence(paths: Sequence[str]) -> list[ViewEvidence]:
+def read_evidence(paths: Sequence[str]) -> list[ViewScores]:
     """Read records from journals, whatever they were made with.
 
     Raises:
@@ -32,16 +32,16 @@ def read_evidence(paths: Sequence[str]) -> list[ViewEvidence]:
     return records
 
 
-def _decoded(line: bytes) -> ViewEvidence | None:
+def _decoded(line: bytes) -> ViewScores | None:
     try:
-        return decode_evidence(json.loads(line))
+        return decode_scores(json.loads(line))
     except (ValueError, RecursionError):
         return None
 
 
 def gather_pairs(
-    tasks: Mapping[str, Task], pool: CandidatePool, said: Sequence[ViewEvidence], with_right_output: bool
-) -> list[Evidence]:
+    tasks: Mapping[str, Task], pool: CandidatePool, said: Sequence[ViewScores], with_right_output: bool
+) -> list[CandidateScores]:
     """Put together what was said about every pair that the records are about and whose output is known.
 
     Raises:

@@ -10,20 +10,20 @@ from typing import Any, Literal, NamedTuple
 
 from lightning_arc.arc import PairKey
 
-Kind = Literal["verify", "select"]
+RequestKind = Literal["verify", "select"]
 
 
-class QuestionId(NamedTuple):
-    """What a question and its answer have in common."""
+class RequestId(NamedTuple):
+    """What a request and its answer have in common."""
 
     key: PairKey
     view: int
     member: int
-    kind: Kind
+    kind: RequestKind
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoringRequest:
     """What a model is asked about a test input under one view: to judge candidates, or to choose among them.
 
     Args:
@@ -41,9 +41,9 @@ class Question:
     member: int = 0
 
     @property
-    def id(self) -> QuestionId:
+    def id(self) -> RequestId:
         """What an answer to it has too."""
-        return QuestionId(self.key, self.view, self.member, "select" if self.selections else "verify")
+        return RequestId(self.key, self.view, self.member, "select" if self.selections else "verify")
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class ViewEvidence:
-    """The answer to a question: what one model said about a test input's ``n`` candidates under one view.
+class ViewScores:
+    """The answer to a request: what one model said about a test input's ``n`` candidates under one view.
 
     Args:
         key: the test input.
@@ -99,9 +99,9 @@ class ViewEvidence:
     mismatches: Sequence[float] = ()
 
     @property
-    def id(self) -> QuestionId:
-        """What the question has too."""
-        return QuestionId(self.key, self.view, self.member, "select" if self.selections else "verify")
+    def id(self) -> RequestId:
+        """What the request has too."""
+        return RequestId(self.key, self.view, self.member, "select" if self.selections else "verify")
 
     @property
     def tokens(self) -> int:
@@ -120,33 +120,31 @@ class ViewEvidence:
         """Return ``n`` numbers by their name, nan where there is none."""
         return getattr(self, name) or [math.nan] * len(self.log_odds)
 
-    def answers(self, question: Question) -> bool:
+    def answers(self, request: ScoringRequest) -> bool:
         """Whether everything that is asked was asked here."""
-        if self.id != question.id:
+        if self.id != request.id:
             return False
         known = {selection.order for selection in self.selections}
-        return known.issuperset(question.selections) and (
-            self.candidates is None or set(self.candidates).issuperset(question.candidates)
+        return known.issuperset(request.selections) and (
+            self.candidates is None or set(self.candidates).issuperset(request.candidates)
         )
 
 
-def no_answer(question: Question, n: int, max_seq_len: int | None = None) -> ViewEvidence:
-    """Return the answer to a question about ``n`` candidates that is too long to be asked at all.
+def no_answer(request: ScoringRequest, n: int, max_seq_len: int | None = None) -> ViewScores:
+    """Return the answer to a request about ``n`` candidates that is too long to be asked at all.
 
     Args:
-        question: what would have been asked.
+        request: what would have been asked.
         n: candidates of the test input.
         max_seq_len: the limit that it is too long for, ``None`` if unknown.
     """
     silence = [math.nan] * n
-    skipped = tuple(Choice(order, (math.nan,) * len(order)) for order in question.selections)
-    about = {"member": question.member, "candidates": question.candidates, "selections": skipped}
-    return ViewEvidence(
-        question.key, question.view, silence, silence, **about, max_seq_len=max_seq_len, mismatches=silence
-    )
+    skipped = tuple(Choice(order, (math.nan,) * len(order)) for order in request.selections)
+    about = {"member": request.member, "candidates": request.candidates, "selections": skipped}
+    return ViewScores(request.key, request.view, silence, silence, **about, max_seq_len=max_seq_len, mismatches=silence)
 
 
-def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
+def merge_records(one: ViewScores, other: ViewScores) -> ViewScores:
     """Return a record with what ``other`` was asked beyond ``one``; ``one`` itself where that is nothing."""
     places = range(len(one.log_odds))
     asked, more = (set(places if record.candidates is None else record.candidates) for record in (one, other))
@@ -164,7 +162,7 @@ def merge_records(one: ViewEvidence, other: ViewEvidence) -> ViewEvidence:
     return replace(one, **merged, selections=one.selections + choices)
 
 
-def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
+def encode_scores(record: ViewScores) -> dict[str, Any]:
     """Return a record as JSON holds it, nan and infinity as null."""
     return {
         "key": list(record.key),
@@ -184,12 +182,12 @@ def encode_evidence(record: ViewEvidence) -> dict[str, Any]:
     }
 
 
-def decode_evidence(value: Any) -> ViewEvidence | None:
+def decode_scores(value: Any) -> ViewScores | None:
     """Return the record that a JSON value holds, ``None`` if it holds none."""
     try:
         task_id, split, index = value["key"]
         asked, limit = value.get("candidates"), value.get("max_seq_len")
-        return ViewEvidence(
+        return ViewScores(
             PairKey(str(task_id), str(split), int(index)),
             int(value["view"]),
             _floats(value["log_odds"]),

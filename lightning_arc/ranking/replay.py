@@ -1,4 +1,4 @@
-"""Replay: recorded evidence answers an engine's questions, to see what other settings would have asked and chosen.
+"""Replay: recorded evidence answers an engine's requests, to see what other settings would have asked and chosen.
 
 Knows evidence and engines. Knows nothing of models, or of where evidence was recorded.
 """
@@ -7,69 +7,73 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from lightning_arc.ranking.engine import Engine
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.rankers import Ranker
-from lightning_arc.ranking.records import Question, ViewEvidence, no_answer
-from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.ranking.records import ScoringRequest, ViewScores, no_answer
+from lightning_arc.ranking.scheduler import RankingScheduler
+from lightning_arc.ranking.scores import CandidateScores
+from lightning_arc.ranking.stopping import StoppingConfig
 
 
-def replay(recorded: Sequence[Evidence], ranker: Ranker, stopping: Stopping, step: int = 1, ahead: int = 0) -> Engine:
+def replay(
+    recorded: Sequence[CandidateScores], ranker: Ranker, stopping: StoppingConfig, step: int = 1, ahead: int = 0
+) -> RankingScheduler:
     """Run an engine to its end on recorded evidence.
 
     Args:
         recorded: of every test input, with as many views as may be asked.
         ranker: what orders and asks.
         stopping: when it ends.
-        step: questions of a step.
+        step: requests of a step.
         ahead: steps that are asked before the answers are there.
 
     Returns:
         The engine, with all answers that it asked for.
     """
     known = {e.key: e for e in recorded}
-    fresh = [Evidence(e.key, e.candidates, e.correct) for e in recorded]
-    engine = Engine(fresh, ranker, stopping, ahead=ahead, cost=lambda q: answer(known[q.key], q).tokens)
-    run(engine, lambda question: answer(known[question.key], question), step, ahead)
+    fresh = [CandidateScores(e.key, e.candidates, e.correct) for e in recorded]
+    engine = RankingScheduler(fresh, ranker, stopping, ahead=ahead, cost=lambda q: answer(known[q.key], q).tokens)
+    run(engine, lambda request: answer(known[request.key], request), step, ahead)
     return engine
 
 
-def run(engine: Engine, respond: Callable[[Question], ViewEvidence], step: int = 1, ahead: int = 0) -> list[Question]:
-    """Answer an engine's questions, ``ahead`` steps late, until it asks no more; return them as they were asked."""
-    asked: list[Question] = []
-    waiting: list[list[Question]] = []
-    while (questions := engine.next(step)) is not None:
-        asked += questions
-        waiting.append(questions)
+def run(
+    engine: RankingScheduler, respond: Callable[[ScoringRequest], ViewScores], step: int = 1, ahead: int = 0
+) -> list[ScoringRequest]:
+    """Answer an engine's requests, ``ahead`` steps late, until it asks no more; return them as they were asked."""
+    asked: list[ScoringRequest] = []
+    waiting: list[list[ScoringRequest]] = []
+    while (requests := engine.next(step)) is not None:
+        asked += requests
+        waiting.append(requests)
         if len(waiting) > ahead:
-            for question in waiting.pop(0):
-                engine.take(respond(question))
-    for question in (question for questions in waiting for question in questions):
-        engine.take(respond(question))
+            for request in waiting.pop(0):
+                engine.take(respond(request))
+    for request in (request for requests in waiting for request in requests):
+        engine.take(respond(request))
     return asked
 
 
-def answer(recorded: Evidence, question: Question) -> ViewEvidence:
-    """Answer a question from what is recorded; tokens and seconds of branches are in proportion to what is asked."""
-    found = next((record for record in recorded.records if record.id == question.id), None)
+def answer(recorded: CandidateScores, request: ScoringRequest) -> ViewScores:
+    """Answer a request from what is recorded; tokens and seconds of branches are in proportion to what is asked."""
+    found = next((record for record in recorded.records if record.id == request.id), None)
     n = len(recorded.candidates)
     if found is None:
-        return no_answer(question, n)
-    if question.selections:
+        return no_answer(request, n)
+    if request.selections:
         kept = {choice.order: choice for choice in found.selections}
-        silent = no_answer(question, n).selections
-        choices = tuple(kept.get(order, nothing) for order, nothing in zip(question.selections, silent, strict=True))
-        return _part(found, len(question.selections) / len(found.selections), selections=choices)
-    asked = set(question.candidates)
+        silent = no_answer(request, n).selections
+        choices = tuple(kept.get(order, nothing) for order, nothing in zip(request.selections, silent, strict=True))
+        return _part(found, len(request.selections) / len(found.selections), selections=choices)
+    asked = set(request.candidates)
     values = {
         name: [value if i in asked else math.nan for i, value in enumerate(found.values(name))]
         for name in ("log_odds", "log_likelihood", "mismatches")
     }
     share = len(asked) / (n if found.candidates is None else len(found.candidates))
-    return _part(found, share, candidates=question.candidates, **values)
+    return _part(found, share, candidates=request.candidates, **values)
 
 
-def _part(record: ViewEvidence, share: float, **changes: object) -> ViewEvidence:
+def _part(record: ViewScores, share: float, **changes: object) -> ViewScores:
     branches = round(share * record.branch_tokens)
     seconds = record.seconds * (record.prefix_tokens + branches) / max(record.tokens, 1)
     return replace(record, branch_tokens=branches, seconds=seconds, **changes)
@@ -92,7 +96,7 @@ class Agreement:
     views: float
 
 
-def compare(recorded: Sequence[Evidence], ranker: Ranker, stopping: Stopping) -> Agreement:
+def compare(recorded: Sequence[CandidateScores], ranker: Ranker, stopping: StoppingConfig) -> Agreement:
     """Compare stopping early with asking about all candidates under all views.
 
     Test inputs without candidates are left out.

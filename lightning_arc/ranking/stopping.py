@@ -1,6 +1,6 @@
 """Stopping: which candidates are still in question, and when enough has been asked.
 
-Knows tables of numbers, a row a view. Knows nothing of rankers, questions or models.
+Knows tables of numbers, a row a view. Knows nothing of rankers, requests or models.
 
 The question is not whether two candidates differ in truth, but whether the views that are left would change which
 ones are chosen. After ``m`` of ``M`` views the mean of a paired difference over all ``M`` is predicted by its mean so
@@ -21,8 +21,8 @@ from lightning_arc.errors import DataError
 
 
 @dataclass(frozen=True)
-class Stopping:
-    """When questions about test inputs end.
+class StoppingConfig:
+    """When requests about test inputs end.
 
     Args:
         min_views: views of every test input before any is settled.
@@ -59,7 +59,7 @@ class Stopping:
                 raise DataError(f"stopping.{name} is {getattr(self, name)}, expected 0 or more")
 
 
-class Contest:
+class EliminationState:
     """Which candidates of one test input are still in question.
 
     A candidate that leaves costs the predicted probability that it would have come to be chosen, the surest first; the
@@ -73,12 +73,12 @@ class Contest:
         stopping: the settings.
     """
 
-    def __init__(self, n: int, stopping: Stopping) -> None:
+    def __init__(self, n: int, stopping: StoppingConfig) -> None:
         self.stopping = stopping
         self.live = list(range(n))
         self.views = 0
         self.spent = 0.0
-        self.doubt = 1.0
+        self.flip_probability = 1.0
         """The greatest probability that a live candidate which is not chosen now comes to be."""
 
     @property
@@ -89,7 +89,7 @@ class Contest:
         chosen = len(self.live) <= self.stopping.places
         return chosen and self.views >= self.stopping.min_views and self.stopping.confidence < 1
 
-    def look(self, table: NDArray[np.float64], order: Sequence[int], views: int) -> None:
+    def update(self, table: NDArray[np.float64], order: Sequence[int], views: int) -> None:
         """Let candidates leave.
 
         Args:
@@ -112,7 +112,7 @@ class Contest:
         left = set(rest[leave].tolist())
         self.live = [i for i in self.live if i not in left]
         stay = np.setdiff1d(np.arange(len(rest)), leave)
-        self.doubt = float(returns[stay].max()) if len(stay) else 0.0
+        self.flip_probability = float(returns[stay].max()) if len(stay) else 0.0
 
     def narrow(self, places: Iterable[int]) -> None:
         """Keep those that are still asked about."""

@@ -14,7 +14,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lightning_arc.arc import Answer, Episode, Grid, Pair
+from lightning_arc.arc import Episode, Grid, LabeledCandidate, Pair
 
 COLOURS = (
     "#000000",
@@ -183,7 +183,7 @@ def _rectangle(figure: Figure, left: float, bottom: float, w: float, h: float, c
     figure.add_artist(Rectangle(corner, w / width, h / height, facecolor=colour, edgecolor="none"))
 
 
-def _summary(order: Sequence[int], answers: Sequence[Answer], ranked: bool) -> str:
+def _summary(order: Sequence[int], answers: Sequence[LabeledCandidate], ranked: bool) -> str:
     right = [rank for rank, i in enumerate(order, 1) if answers[i].correct]
     text = f"{len(order)} answers" + (" in the model's order" if ranked else "")
     if right:
@@ -191,7 +191,7 @@ def _summary(order: Sequence[int], answers: Sequence[Answer], ranked: bool) -> s
     return text + ("" if any(a.correct is None for a in answers) else ", none of them right")
 
 
-def _caption(rank: int, answer: Answer, p: float | None) -> tuple[str, bool, float | None]:
+def _caption(rank: int, answer: LabeledCandidate, p: float | None) -> tuple[str, bool, float | None]:
     mark = {True: " ✓", False: "", None: " ?"}[answer.correct]
     votes = f"{answer.votes} vote{'' if answer.votes == 1 else 's'}"
     text = f"{rank}{mark}   {votes}" if p is None else f"{rank}{mark}   p {p:.2f}   {votes}"

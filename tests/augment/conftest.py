@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from lightning_arc.arc import Answer, Episode, Grid, Pair, PairKey, read_tasks
+from lightning_arc.arc import Episode, Grid, LabeledCandidate, Pair, PairKey, read_tasks
 
 
 def _grid(height: int, width: int, n_colours: int, seed: int) -> Grid:
@@ -28,7 +28,9 @@ def _episodes(draw: st.DrawFn, answers: bool = True, largest: int = 30) -> Episo
     if draw(st.booleans()):  # many tasks keep the shape, and some makers of distractors need that
         query = _grid(*output.shape, 4, draw(st.integers(0, 2**32)))
     wrong = [g for g in draw(st.lists(some, max_size=3)) if not np.array_equal(g, output)] if answers else []
-    given = tuple(Answer(g, i == 0, i, votes=i + 2) for i, g in enumerate([output, *wrong])) if answers else ()
+    given = (
+        tuple(LabeledCandidate(g, i == 0, i, votes=i + 2) for i, g in enumerate([output, *wrong])) if answers else ()
+    )
     return Episode(PairKey("drawn", "test", 0), demonstrations, query, output, given)
 
 

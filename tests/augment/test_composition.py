@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightning_arc.arc import (
-    Answer,
     Candidate,
     CandidatePool,
     Episode,
     Grid,
+    LabeledCandidate,
     Pair,
     PairKey,
     Pool,
@@ -110,7 +110,10 @@ def test_every_real_training_task_can_be_composed(training_episodes: list[Episod
     for number, episode in enumerate(training_episodes):
         rng = np.random.default_rng(number)
         wrong = draw_distractors(rng, episode, 4)
-        answers = (Answer(episode.output, True, 0), *(Answer(g, False, i) for i, g in enumerate(wrong, 1)))
+        answers = (
+            LabeledCandidate(episode.output, True, 0),
+            *(LabeledCandidate(g, False, i) for i, g in enumerate(wrong, 1)),
+        )
         episode = replace(episode, answers=answers)
         composition = draw_composition(rng, episode)
         check(episode, composition)
@@ -129,7 +132,7 @@ def check_pool(pool: Pool, tasks: Mapping[str, Task]) -> Counter[str]:
         rng, task = np.random.default_rng(number), tasks[key.task_id]
         pair = task.pair(key)
         others = tuple(p for p in task.demonstrations if p is not pair)
-        answers = tuple(Answer(c.grid, same_grid(c.grid, pair.output), i) for i, c in enumerate(pool[key]))
+        answers = tuple(LabeledCandidate(c.grid, same_grid(c.grid, pair.output), i) for i, c in enumerate(pool[key]))
         episode = Episode(key, others, pair.input, pair.output, answers)
         right = [a.correct for a in episode.answers]
         for family in FAMILIES:
@@ -198,7 +201,10 @@ def test_swapping_exchanges_two_colours_and_leaves_the_others() -> None:
 
 def test_inverting_needs_a_side_of_two_colours_and_exchanges_them() -> None:
     plain, two = np.full((2, 2), 3, np.int8), np.array([[3, 8]], np.int8)
-    for answers in ((), (Answer(GRID, False, 0),)):  # what was predicted does not make a side less two-coloured
+    for answers in (
+        (),
+        (LabeledCandidate(GRID, False, 0),),
+    ):  # what was predicted does not make a side less two-coloured
         episode = Episode(PairKey("t", "test", 0), (Pair(GRID, plain),), GRID, two, answers)
         for seed in range(10):
             composition = draw_composition(np.random.default_rng(seed), episode, {"invert": 1})
@@ -260,7 +266,7 @@ def test_a_family_that_fits_on_one_side_only_is_put_there() -> None:
 
 
 def test_a_large_wrong_prediction_limits_what_is_done_to_the_outputs() -> None:
-    wrong = Answer(np.zeros((30, 30), np.int8), False, 1)
+    wrong = LabeledCandidate(np.zeros((30, 30), np.int8), False, 1)
     episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, GRID, (wrong,))
     for seed in range(20):
         assert draw_composition(np.random.default_rng(seed), episode, {"mirror": 1}).outputs is None
@@ -300,7 +306,7 @@ def test_weights_that_mean_nothing_are_refused(weights: dict[str, Any], found: s
 
 
 def test_answers_of_an_unknown_output_are_all_kept() -> None:
-    answers = (Answer(GRID, None, 0), Answer(GRID.T, None, 1))
+    answers = (LabeledCandidate(GRID, None, 0), LabeledCandidate(GRID.T, None, 1))
     episode = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID),), GRID, None, answers)
     composed = compose(episode, Composition("padding", None, (0, 0, 1, 0, 7)))
     assert composed.output is None

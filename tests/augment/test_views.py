@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lightning_arc.arc import Answer, Episode, Grid, PairKey, same_grid
+from lightning_arc.arc import Episode, Grid, LabeledCandidate, PairKey, same_grid
 from lightning_arc.augment.views import (
     IDENTITY,
     N_SYMMETRIES,
@@ -119,7 +119,7 @@ def test_a_view_reorders_demonstrations_and_leaves_answers_in_place(
 
 
 def test_a_view_of_an_unknown_output_leaves_it_unknown() -> None:
-    episode = Episode(KEY, (), LOPSIDED, None, (Answer(LOPSIDED, None),))
+    episode = Episode(KEY, (), LOPSIDED, None, (LabeledCandidate(LOPSIDED, None),))
     shown = View(symmetry=3).apply(episode)
     assert shown.output is None
     assert shown.answers[0].correct is None

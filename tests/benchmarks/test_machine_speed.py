@@ -43,25 +43,26 @@ def product_rate(precision: str) -> float:
     return 2 * 1024**3 / min(times)
 
 
-def measure(name: str, work: str, way: str, precision: str) -> dict:
+def measure(name: str, work: str, backend: str, precision: str) -> dict:
     """Run ``train``, ``adapt`` or ``rank``: ``trees``, ``single`` prompts through the library, or ``packing`` by TRL.
 
     ``adapt`` takes the steps of test-time training: a LoRA of rank 16, two short prompts a step.
     """
+    from lightning_arc.prompt.prompt_encoder import PromptEncoder
+
     from lightning_arc.data.batch import TreeBatch
     from lightning_arc.model.arc_model import ArcModel
     from lightning_arc.model.load import Lora, Scratch
     from lightning_arc.model.optimizers import make_optimizer
     from lightning_arc.model.scoring import score_batch
-    from lightning_arc.prompt.prompter import Prompter
     from lightning_arc.prompt.tokenizer import load_tokenizer
     from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
     torch.manual_seed(0)
     is_qwen, adapts = name not in (*SIZES, BUNDLED), name == BUNDLED
     tokenizer = load_tokenizer(str(QWEN) if is_qwen else None)
-    kept = prompt_vocabulary(Prompter(tokenizer)) if is_qwen and way == "trees" else None
-    prompter = Prompter(tokenizer, kept=kept)
+    kept = prompt_vocabulary(PromptEncoder(tokenizer)) if is_qwen and backend == "trees" else None
+    prompt_encoder = PromptEncoder(tokenizer, kept=kept)
     if is_qwen:
         module = ArcModel(str(QWEN), lora=Lora(r=32, alpha=32), trim_vocabulary=kept is not None)
     elif adapts:
@@ -73,12 +74,12 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
     training = work != "rank"
     module.train(training)
     steps, a_step, longest = (12, 2, 700) if adapts else (3, 1 if is_qwen else 4, LONGEST)
-    trees = real_trees(prompter, steps * a_step, CANDIDATES, longest=longest, least=2)
+    trees = real_trees(prompt_encoder, steps * a_step, CANDIDATES, longest=longest, least=2)
     trees = [TokenTree(t.prefix, t.prefix_targets, t.branches[:BRANCHES], t.prompt) for t in trees]
     groups = [trees[i::steps] for i in range(steps)]
-    ids = prompter.yes_id, prompter.no_id, prompter.choice_ids
+    ids = prompt_encoder.yes_id, prompt_encoder.no_id, prompt_encoder.choice_ids
     casts = precision.endswith("mixed")
-    if way != "trees":
+    if backend != "trees":
         module.causal_lm.set_attn_implementation("sdpa")
     optimizer = make_optimizer("adamw", module.trained, 1e-4, 0.01, (0.9, 0.95)) if training else None
 
@@ -98,7 +99,7 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
             torch.autocast("cpu", torch.bfloat16) if casts else nullcontext(),
             nullcontext() if training else torch.inference_mode(),
         ):
-            if way == "single":
+            if backend == "single":
                 single(group)
             else:
                 size = 16_384 if training else 4096
@@ -108,12 +109,12 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
                 else:
                     score_batch(module.causal_lm, batch)
         if training:
-            if way != "single":
+            if backend != "single":
                 loss.backward()
             optimizer.step()
             optimizer.zero_grad()
 
-    if way == "packing":
+    if backend == "packing":
         seconds = _packing(module, groups, tokenizer, casts)
     else:
         for group in groups:
@@ -123,7 +124,7 @@ def measure(name: str, work: str, way: str, precision: str) -> dict:
             step(group)
         seconds = time.perf_counter() - start
     weights = sum(p.numel() for p in module.causal_lm.get_decoder().layers.parameters() if p.dim() == 2)
-    tokens = tokens_of(trees, way != "trees")
+    tokens = tokens_of(trees, backend != "trees")
     operations = (6 if training and not (is_qwen or adapts) else 4 if training else 2) * weights
     return {
         "tokens": tokens,
@@ -187,7 +188,7 @@ def test_trees_beside_an_earlier_commit_and_beside_other_libraries(name, work, b
         plan.append(("full prompts, transformers", ROOT, "single", chosen))
         if work == "train" and name == "6.3 M":
             plan.append(("full prompts, SFTTrainer with packing", ROOT, "packing", chosen))
-    results = {title: run(code, name, work, way, precision) for title, code, way, precision in plan}
+    results = {title: run(code, name, work, backend, precision) for title, code, backend, precision in plan}
     ours, rows = results["trees"], []
     for (title, _, _, precision), r in zip(plan, results.values(), strict=True):
         sizes = f"{r['tokens']:,}", f"{r['seconds']:.1f}"

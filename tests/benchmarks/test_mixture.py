@@ -14,7 +14,7 @@ import yaml
 
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.data.sampler import SkippedError, fit_demonstrations
-from lightning_arc.data.sources import Dataset
+from lightning_arc.data.sources import DatasetConfig
 from tests.benchmarks.ways import table
 
 EPISODES, WARM, SAMPLES = 400, 400, 2000
@@ -30,8 +30,8 @@ def mixture(root: Path, folder: Path | None) -> dict:
         more = yaml.safe_load((root / "configs" / "fit_bundled_data.yaml").read_text())
         settings["train_datasets"] += more["data"]["train_datasets+"]
         os.environ["ARC_DATA"] = str(folder)
-    settings["train_datasets"] = [Dataset(**dataset) for dataset in settings["train_datasets"]]
-    return settings | {"val_dataset": Dataset(**settings["val_dataset"]), "samples_per_epoch": 10**9}
+    settings["train_datasets"] = [DatasetConfig(**dataset) for dataset in settings["train_datasets"]]
+    return settings | {"val_dataset": DatasetConfig(**settings["val_dataset"]), "samples_per_epoch": 10**9}
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +58,11 @@ def lengths(data: ArcDataModule, place: int) -> tuple[list[int], dict[int, tuple
             episode, prompt, _ = sampler.episode(index)
         except SkippedError:
             continue
-        longest.append(fit_demonstrations(data.prompter, episode, prompt, 10**9, False).longest)
+        longest.append(fit_demonstrations(data.prompt_encoder, episode, prompt, 10**9, False).longest)
         for limit in LIMITS:
             if longest[-1] <= limit:
                 kept[limit][0] += 1
-            elif fit_demonstrations(data.prompter, episode, prompt, limit, True) is not None:
+            elif fit_demonstrations(data.prompt_encoder, episode, prompt, limit, True) is not None:
                 kept[limit][1] += 1
     return longest, {limit: (whole / EPISODES, fewer / EPISODES) for limit, (whole, fewer) in kept.items()}
 

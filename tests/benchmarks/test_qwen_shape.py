@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Lora
 from lightning_arc.model.optimizers import make_optimizer
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import TokenTree
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
@@ -59,17 +59,17 @@ def product_peak(device: str) -> float:
     return 10 * 2 * n**3 / (time.perf_counter() - start)
 
 
-def measure(way: str, folder: str) -> dict:
+def measure(backend: str, folder: str) -> dict:
     device = "cuda" if ON_GPU else "cpu"
     tokenizer = load_tokenizer(folder)
-    kept = prompt_vocabulary(Prompter(tokenizer)) if way == "trimmed" else None
-    prompter = Prompter(tokenizer, kept=kept)
+    kept = prompt_vocabulary(PromptEncoder(tokenizer)) if backend == "trimmed" else None
+    prompt_encoder = PromptEncoder(tokenizer, kept=kept)
     module = ArcModel(folder, lora=Lora(r=128, alpha=64), trim_vocabulary=kept is not None)
     module.build("bf16-mixed", kept)
     module.log = lambda *_, **__: None
     module.to(device)
     limit, n_trees, steps = (4096, 16, 10) if ON_GPU else (1024, 1, 3)
-    drawn = real_trees(prompter, n_trees * steps, CANDIDATES, longest=limit, least=2)
+    drawn = real_trees(prompt_encoder, n_trees * steps, CANDIDATES, longest=limit, least=2)
     trees = []
     for tree in drawn:
         branches = tree.branches[:5]
@@ -81,10 +81,10 @@ def measure(way: str, folder: str) -> dict:
     times, sizes = [], []
     for step in range(steps):
         some = trees[step * n_trees : (step + 1) * n_trees]
-        given = separate(some) if way == "sequence" else some
+        given = separate(some) if backend == "sequence" else some
         start = time.perf_counter()
         with torch.autocast(device, torch.bfloat16):
-            batch = tree_batch(given, prompter, training=True).to(device)
+            batch = tree_batch(given, prompt_encoder, training=True).to(device)
             module.training_step(batch, 0).backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -93,11 +93,11 @@ def measure(way: str, folder: str) -> dict:
         times.append(time.perf_counter() - start)
         sizes.append((tokens_of(given, False), sum(len(t.branches) for t in some)))
     module.eval()
-    ranked = real_trees(prompter, 16 if ON_GPU else 2, CANDIDATES, longest=limit, least=4)
-    given = separate(ranked) if way == "sequence" else ranked
+    ranked = real_trees(prompt_encoder, 16 if ON_GPU else 2, CANDIDATES, longest=limit, least=4)
+    given = separate(ranked) if backend == "sequence" else ranked
     start = time.perf_counter()
     with torch.autocast(device, torch.bfloat16):
-        scores = score_batch(module.causal_lm, tree_batch(given, prompter).to(device))
+        scores = score_batch(module.causal_lm, tree_batch(given, prompt_encoder).to(device))
     scores.log_odds.tolist()
     ranking = time.perf_counter() - start
     warm = 2 if ON_GPU else 0
@@ -121,10 +121,10 @@ def test_training_and_ranking_of_the_half_billion_shape():
         pytest.skip("needs Qwen2.5's configuration and tokenizer (ARC_SHARED)")
     with tempfile.TemporaryDirectory() as folder:
         saved_model(folder)
-        results = {way: in_own_process(__file__, way, folder) for way in WAYS}
+        results = {backend: in_own_process(__file__, backend, folder) for backend in WAYS}
     rows = []
-    for way, name in WAYS.items():
-        r = results[way]
+    for backend, name in WAYS.items():
+        r = results[backend]
         training = f"{r['tokens']:,}", f"{r['seconds']:.1f}", f"{r['verdicts'] / r['seconds']:.2f}", f"{r['share']:.0%}"
         ranking = f"{r['candidates'] / r['ranking']:.2f}"
         rows.append((name, *training, ranking, f"{r['peak_mb']:,.0f} MB"))

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.load import load_base
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 from .ways import (
@@ -35,26 +35,28 @@ WAYS = {"padded": "full prompts, batched and padded", "single": "full prompts, o
 CANDIDATES = "lightning_arc/bundled/candidates/evaluation_60.json"
 
 
-def measure(way: str, candidates: str = CANDIDATES, width: str = "0", share: str = "1") -> dict:
-    model, prompter = load_base("bundled", torch.float32).eval(), Prompter(load_tokenizer("bundled"))
-    trees = real_trees(prompter, N_TESTS if width == "0" else 1, candidates)
+def measure(backend: str, candidates: str = CANDIDATES, width: str = "0", share: str = "1") -> dict:
+    model, prompt_encoder = load_base("bundled", torch.float32).eval(), PromptEncoder(load_tokenizer("bundled"))
+    trees = real_trees(prompt_encoder, N_TESTS if width == "0" else 1, candidates)
     if width != "0":
         tree = widened(trees[0], int(width))
         kept = int(float(share) * len(tree.prefix))
         trees = [type(tree)(tree.prefix[:kept], tree.prefix_targets[:kept], tree.branches, tree.prompt)]
-    if way == "tree":
+    if backend == "tree":
         use_tree_attention(model)
     values: list[float] = []
     before, start = peak_mb(), time.perf_counter()
-    if way == "tree":
+    if backend == "tree":
         for first in range(0, len(trees), 8):
-            values += score_batch(model, tree_batch(trees[first : first + 8], prompter)).log_odds.tolist()
+            values += score_batch(model, tree_batch(trees[first : first + 8], prompt_encoder)).log_odds.tolist()
     else:
         for tree in trees:
-            values += log_odds_of_sequences(model, tree, prompter.yes_id, prompter.no_id, way == "padded")
+            values += log_odds_of_sequences(
+                model, tree, prompt_encoder.yes_id, prompt_encoder.no_id, backend == "padded"
+            )
     seconds = time.perf_counter() - start
     peak = {"peak_mb": peak_mb(), "own_mb": peak_mb() - before}
-    return {"values": values, "seconds": seconds, "tokens": tokens_of(trees, way != "tree"), **peak}
+    return {"values": values, "seconds": seconds, "tokens": tokens_of(trees, backend != "tree"), **peak}
 
 
 def row(name: str, result: dict, beside: dict) -> tuple[str, ...]:
@@ -69,10 +71,10 @@ COLUMNS = ("", "candidates", "tokens", "seconds", "peak", "times as long", "time
 def test_all_candidates_of_real_test_inputs():
     shared = Path(os.environ.get("ARC_SHARED", "../shared")) / "data" / "candidates" / "evaluation_dev.json"
     candidates = str(shared if shared.is_file() else CANDIDATES)
-    results = {way: in_own_process(__file__, way, candidates) for way in WAYS}
+    results = {backend: in_own_process(__file__, backend, candidates) for backend in WAYS}
     for result in results.values():
         np.testing.assert_allclose(result["values"], results["single"]["values"], rtol=1e-3, atol=1e-3)
-    rows = [row(name, results[way], results["tree"]) for way, name in WAYS.items()]
+    rows = [row(name, results[backend], results["tree"]) for backend, name in WAYS.items()]
     table(f"ranking {N_TESTS} test inputs of {candidates}, bundled model", COLUMNS, rows)
 
 

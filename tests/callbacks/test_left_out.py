@@ -7,8 +7,8 @@ import pytest
 
 from lightning_arc.arc import Candidate, CandidatePool, Pair, Task, as_grid, leave_one_out, read_submission
 from lightning_arc.inference.ranking_writer import write_ranking
-from lightning_arc.ranking.evidence import gather
-from lightning_arc.ranking.rankers import Votes
+from lightning_arc.ranking.rankers import MajorityVote
+from lightning_arc.ranking.scores import gather
 from lightning_arc.reporting.drawing import grid_svg
 
 
@@ -22,7 +22,7 @@ def test_left_out_pairs_are_marked_shown_without_themselves_and_never_submitted(
     for key in queries:
         pool.add(key, Candidate(as_grid([[9, key.index]])))
         pool.add(key, Candidate(queries[key].output, 2))
-    write_ranking(tmp_path, tasks, queries, gather(queries, pool, ()), Votes())
+    write_ranking(tmp_path, tasks, queries, gather(queries, pool, ()), MajorityVote())
     assert (
         "1 test inputs and 3 demonstration pairs, the right output is among the candidates of 4"
         in capsys.readouterr().out

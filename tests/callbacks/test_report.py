@@ -14,29 +14,29 @@ import pytest
 from lightning_arc.arc import Candidate, Pair, PairKey, Task, as_grid, leave_one_out
 from lightning_arc.inference.ranking_writer import write_ranking
 from lightning_arc.ranking.calibration import Temperature
-from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.rankers import Combined, Ranker, Selection, Verifier, Votes
-from lightning_arc.ranking.records import Choice, Question, ViewEvidence, no_answer
+from lightning_arc.ranking.rankers import ComparativeRanker, LogLinearRanker, MajorityVote, Ranker, Verifier
+from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores, no_answer
+from lightning_arc.ranking.scores import CandidateScores
 from lightning_arc.reporting.curve import HEIGHT, TOP, curve_svg
 
 GRIDS = [as_grid([[i, i]]) for i in range(3)]
 TASKS = {f"t{i}": Task(f"t{i}", (Pair(GRIDS[0], GRIDS[1]),), (Pair(GRIDS[0], GRIDS[2]),)) for i in range(6)}
 
 
-def asked(views: int, known: bool = True) -> list[Evidence]:
+def asked(views: int, known: bool = True) -> list[CandidateScores]:
     """Test inputs whose right output has the fewest votes, and is judged best from the second view on."""
     made = []
     for task_id in TASKS:
         candidates = tuple(Candidate(grid, 3 - i) for i, grid in enumerate(GRIDS))
-        e = Evidence(PairKey(task_id, "test", 0), candidates, [False, False, True] if known else None)
+        e = CandidateScores(PairKey(task_id, "test", 0), candidates, [False, False, True] if known else None)
         for view in range(views):
-            e.take(ViewEvidence(e.key, view, [3.0, 1.0, 2.0 * view], [-3.0, -2.0, -4.0], 100, 20, 0.5))
+            e.take(ViewScores(e.key, view, [3.0, 1.0, 2.0 * view], [-3.0, -2.0, -4.0], 100, 20, 0.5))
         made.append(e)
     return made
 
 
 def written(
-    folder: Path, evidence: list[Evidence], capsys: pytest.CaptureFixture[str], ranker: Ranker | None = None
+    folder: Path, evidence: list[CandidateScores], capsys: pytest.CaptureFixture[str], ranker: Ranker | None = None
 ) -> tuple[dict[str, Any], str, str]:
     queries = {episode.key: episode for task in TASKS.values() for episode in leave_one_out(task)}
     write_ranking(folder, TASKS, queries, evidence, ranker or Verifier())
@@ -71,7 +71,7 @@ def test_the_printed_table_and_the_page_tell_what_metrics_json_holds(
 
 
 def test_metrics_json_has_the_curve_of_what_asks_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    metrics, _, _ = written(tmp_path, asked(3), capsys, Combined())
+    metrics, _, _ = written(tmp_path, asked(3), capsys, LogLinearRanker())
     assert set(metrics["methods"]) == {"vote", "verifier", "likelihood", "combined"}
     assert "curve" not in metrics["methods"]["vote"]
     for name in ("verifier", "likelihood", "combined"):
@@ -184,8 +184,8 @@ def test_a_selection_has_its_own_line_and_judges_that_were_not_asked_have_none(
     for e in evidence:
         for view in range(2):
             choices = (Choice((0, 1, 2), (-2.0, -1.0, -0.5)),)
-            e.take(ViewEvidence(e.key, view, nothing, nothing, 50, 10, 0.1, selections=choices))
-    metrics, out, page = written(tmp_path, evidence, capsys, Selection())
+            e.take(ViewScores(e.key, view, nothing, nothing, 50, 10, 0.1, selections=choices))
+    metrics, out, page = written(tmp_path, evidence, capsys, ComparativeRanker())
     assert set(metrics["methods"]) == {"vote", "selection"} and metrics["not_asked"] == [
         "verifier",
         "likelihood",
@@ -204,12 +204,12 @@ def test_what_was_not_judged_is_counted_with_its_reason_in_all_three_places(
     judged, long, unreached, partly_long, partly_reached, alone = asked(2)
     for e, kept in ((long, 0), (unreached, 0), (partly_long, 1), (partly_reached, 1)):
         e.__dict__ |= e.first_views(kept).__dict__
-    long.take(no_answer(Question(long.key, 0, (0, 1, 2)), 3, 99))
-    long.take(no_answer(Question(long.key, 1, (0, 1, 2)), 3, 99))
-    partly_long.take(no_answer(Question(partly_long.key, 1, (0, 1, 2)), 3, 99))
-    alone = Evidence(alone.key, alone.candidates[:1], [False])
+    long.take(no_answer(ScoringRequest(long.key, 0, (0, 1, 2)), 3, 99))
+    long.take(no_answer(ScoringRequest(long.key, 1, (0, 1, 2)), 3, 99))
+    partly_long.take(no_answer(ScoringRequest(partly_long.key, 1, (0, 1, 2)), 3, 99))
+    alone = CandidateScores(alone.key, alone.candidates[:1], [False])
     for view in range(2):
-        alone.take(ViewEvidence(alone.key, view, [1.0], [-1.0], 100, 20, 0.5))
+        alone.take(ViewScores(alone.key, view, [1.0], [-1.0], 100, 20, 0.5))
     evidence = [judged, long, unreached, partly_long, partly_reached, alone]
     metrics, out, page = written(tmp_path, evidence, capsys)
     counts = {"too_long": 1, "not_reached": 1, "partly_too_long": 1, "partly_not_reached": 1, "max_seq_len": 99}
@@ -240,6 +240,6 @@ def test_where_all_was_judged_or_no_model_is_asked_nothing_is_said_to_be_missing
     metrics, out, page = written(tmp_path, asked(2), capsys)
     missing = ("Not judged", "in part", "judged\n", "Placeholders")
     assert not any(metrics["not_judged"].values()) and not any(word in text for word in missing for text in (out, page))
-    metrics, out, _ = written(tmp_path, asked(0), capsys, Votes())
+    metrics, out, _ = written(tmp_path, asked(0), capsys, MajorityVote())
     assert metrics["not_judged"] is None and not any(word in out for word in (*missing, "verifier "))
     assert set(metrics["methods"]) == {"vote"}

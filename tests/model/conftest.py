@@ -8,7 +8,7 @@ import torch
 
 from lightning_arc.model.load import Scratch, new_model
 from lightning_arc.prompt.compact import compact_tokenizer
-from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
 
 SIZE = Scratch(hidden_size=32, layers=3, heads=4, kv_heads=2, intermediate_size=48)
 YES, NO = 3, 4
@@ -23,8 +23,8 @@ def random_tree(seed: int, n: int = 4, prefix: int = 11, longest: int = 8) -> To
         own = rng.integers(84, size=int(rng.integers(3, longest + 1))).astype(np.int32)
         targets = np.append(own[1:], YES if i == 0 else NO).astype(np.int32)
         targets[-2] = IGNORE
-        kinds = np.full(len(own), Kind.OUTPUT_FROM_EXAMPLES, np.int8)
-        kinds[-1] = Kind.VERIFY_OUTPUT_FROM_EXAMPLES
+        kinds = np.full(len(own), PromptKind.OUTPUT_FROM_EXAMPLES, np.int8)
+        kinds[-1] = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES
         weights = np.full(len(own), float(i == 0), np.float32)
         weights[-1] = 0.5 if i == 0 else 0.5 / (n - 1)
         branches.append(Branch(own, targets, kinds, weights, i, i == 0))
@@ -41,7 +41,7 @@ def selections(seed: int, n: int = 3, options: int = 2) -> TokenTree:
         own = rng.integers(84, size=options * 4 + 1).astype(np.int32)
         targets = np.full(len(own), IGNORE, np.int32)
         targets[-1] = 13 + int(rng.integers(options))
-        kinds = np.full(len(own), Kind.SELECT_OUTPUT_FROM_EXAMPLES, np.int8)
+        kinds = np.full(len(own), PromptKind.SELECT_OUTPUT_FROM_EXAMPLES, np.int8)
         branches.append(Branch(own, targets, kinds, np.full(len(own), 1 / n, np.float32)))
     tokens = rng.integers(84, size=9).astype(np.int32)
     return TokenTree(tokens, np.full(9, IGNORE, np.int32), tuple(branches))

@@ -5,7 +5,7 @@ from functools import partial
 import pytest
 import torch
 
-from lightning_arc.model.accumulation import sum_in_turn
+from lightning_arc.model.accumulation import accumulate_losses
 
 
 def test_the_sum_has_the_value_and_the_gradients_of_all_losses_together():
@@ -19,7 +19,7 @@ def test_the_sum_has_the_value_and_the_gradients_of_all_losses_together():
         alive.append(value)
         return value, torch.tensor([1.0, float(i)])
 
-    total, other = sum_in_turn([partial(loss, x, i) for i, x in enumerate(inputs)], [used, also, never])
+    total, other = accumulate_losses([partial(loss, x, i) for i, x in enumerate(inputs)], [used, also, never])
     assert other.tolist() == [4.0, 6.0] and not other.requires_grad
     (total / 2).backward()
     expected = sum(loss(x, i)[0] for i, x in enumerate(inputs)) / 2
@@ -40,7 +40,7 @@ def test_what_one_loss_computed_is_dropped_before_the_next():
         graphs.append(value)
         return value, torch.zeros(1)
 
-    sum_in_turn([partial(loss, i) for i in range(3)], [weight])[0].backward()
+    accumulate_losses([partial(loss, i) for i in range(3)], [weight])[0].backward()
     torch.testing.assert_close(weight.grad, 2 * weight.detach() * 3)
 
 
@@ -51,7 +51,7 @@ def test_mixed_precision_casts_of_one_loss_are_not_taken_for_the_next():
         losses = [
             lambda x=x: (torch.nn.functional.linear(x, weight).float().square().sum(), torch.zeros(1)) for x in inputs
         ]
-        total, _ = sum_in_turn(losses, [weight])
+        total, _ = accumulate_losses(losses, [weight])
     total.backward()
     ours, weight.grad = weight.grad, None
     for loss in losses:

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from lightning_arc.errors import DataError
 from lightning_arc.model.adapter_folder import CONFIG, WEIGHTS
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.load import Lora, Scratch, add_lora, new_model
-from lightning_arc.model.panel import Panel
 from lightning_arc.prompt.compact import compact_tokenizer
 
 from .conftest import SIZE
@@ -49,7 +49,7 @@ def load(request, model):
     def loaded(folder: Path) -> torch.Tensor:
         if request.param == "model.adapter_path":
             return logits(add_lora(model, None, str(folder)))
-        with Panel(model, [str(folder)]).asked(1) as asked:
+        with ModelEnsemble(model, [str(folder)]).activate(1) as asked:
             return logits(asked)
 
     return loaded
@@ -154,7 +154,7 @@ def test_a_folder_without_settings_is_no_adapter(model, tmp_path):
 def test_a_refused_adapter_of_an_ensemble_names_the_option(folder, model):
     (folder / WEIGHTS).unlink()
     with pytest.raises(DataError, match=r"\(model\.ensemble\)$"):
-        Panel(model, [str(folder)])
+        ModelEnsemble(model, [str(folder)])
 
 
 def test_a_base_model_that_cannot_be_read_is_named(tmp_path):

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.cache_utils import Cache
 
-from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
+from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, as_grid
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.errors import DataError
 from lightning_arc.model.attention.shared_prefix import PrefixedAttention, PromptKeys, WrittenLayer
@@ -20,9 +20,9 @@ from lightning_arc.model.decoding import Decoding, NotFiniteError, Opening, writ
 from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.prompt.compact import compact_tokenizer
-from lightning_arc.prompt.encoders import DecodeError
 from lightning_arc.prompt.grammar import Grammar
-from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.grid_encoders import DecodeError
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 SIZE = Scratch(hidden_size=32, layers=2, heads=4, kv_heads=2, intermediate_size=48)
@@ -42,41 +42,43 @@ def prepared(model):
 
 
 @pytest.fixture(scope="module")
-def prompter():
-    return Prompter(compact_tokenizer())
+def prompt_encoder():
+    return PromptEncoder(compact_tokenizer())
 
 
-def likelihoods(model, prompter, grids):
+def likelihoods(model, prompt_encoder, grids):
     """The plain way: every grid's log-likelihood as the scoring of candidates gives it."""
-    answers = tuple(Answer(grid, None, i) for i, grid in enumerate(grids))
+    answers = tuple(LabeledCandidate(grid, None, i) for i, grid in enumerate(grids))
     episode = Episode(EPISODE.key, EPISODE.demonstrations, EPISODE.query, None, answers)
-    tree = prompter.tree(episode, "verify-output-from-examples-v1")
+    tree = prompt_encoder.tree(episode, "verify-output-from-examples-v1")
     use_tree_attention(model)
-    return score_batch(model, TreeBatch.collate([tree], prompter.yes_id, prompter.no_id)).log_likelihood.tolist()
+    return score_batch(
+        model, TreeBatch.collate([tree], prompt_encoder.yes_id, prompt_encoder.no_id)
+    ).log_likelihood.tolist()
 
 
-def written_for(model, prompter, decoding, grammar=None, room=200, seed=0):
-    prompt = torch.from_numpy(prompter.opening(EPISODE).astype(np.int64))
-    return write(prepared(model), [Opening(prompt, prompter.end_id, room, seed)], decoding, grammar)[0]
+def written_for(model, prompt_encoder, decoding, grammar=None, room=200, seed=0):
+    prompt = torch.from_numpy(prompt_encoder.opening(EPISODE).astype(np.int64))
+    return write(prepared(model), [Opening(prompt, prompt_encoder.end_id, room, seed)], decoding, grammar)[0]
 
 
-def decoded(prompter, written):
-    return prompter.grid_encoder.decode(prompter.tokenizer.decode(written.tokens))
+def decoded(prompt_encoder, written):
+    return prompt_encoder.grid_encoder.decode(prompt_encoder.tokenizer.decode(written.tokens))
 
 
 @pytest.mark.parametrize("name", ["bundled", "qwen"])
 def test_answers_have_the_likelihood_that_candidates_are_scored_with(name, request):
     if name == "bundled":
-        model, prompter = load_base("bundled", torch.float64), Prompter(load_tokenizer("bundled"))
+        model, prompt_encoder = load_base("bundled", torch.float64), PromptEncoder(load_tokenizer("bundled"))
     else:
         folder = request.getfixturevalue("qwen_folder")
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)
-        prompter = Prompter(AutoTokenizer.from_pretrained(folder))
+        prompt_encoder = PromptEncoder(AutoTokenizer.from_pretrained(folder))
     decoding = Decoding(n_samples=5, min_probability=0.05)
-    written, n_tokens = written_for(model.eval(), prompter, decoding, Grammar(prompter), room=90)
-    assert sum(w.count for w in written) <= 5 and n_tokens > len(prompter.opening(EPISODE))
+    written, n_tokens = written_for(model.eval(), prompt_encoder, decoding, Grammar(prompt_encoder), room=90)
+    assert sum(w.count for w in written) <= 5 and n_tokens > len(prompt_encoder.opening(EPISODE))
     assert written
-    expected = likelihoods(model, prompter, [decoded(prompter, w) for w in written])
+    expected = likelihoods(model, prompt_encoder, [decoded(prompt_encoder, w) for w in written])
     assert [w.log_likelihood for w in written] == pytest.approx(expected, abs=1e-8)
     searched = [w for w in written if w.count == 0]
     assert all(w.log_likelihood > math.log(0.05) for w in searched)
@@ -152,27 +154,29 @@ def test_only_the_likeliest_tokens_are_sampled_from_with_top_p(tiny):
     assert seen == set(nucleus)
 
 
-def test_constrained_answers_are_grids_that_fit_in_the_room(tiny, prompter):
-    grammar = Grammar(prompter)
-    written, _ = written_for(tiny, prompter, Decoding(40), grammar, room=30)
+def test_constrained_answers_are_grids_that_fit_in_the_room(tiny, prompt_encoder):
+    grammar = Grammar(prompt_encoder)
+    written, _ = written_for(tiny, prompt_encoder, Decoding(40), grammar, room=30)
     assert sum(w.count for w in written) == 40
     for w in written:
-        assert decoded(prompter, w).size and len(w.tokens) < 30
-    free, _ = written_for(tiny, prompter, Decoding(40, constrained=False), None, room=30)
+        assert decoded(prompt_encoder, w).size and len(w.tokens) < 30
+    free, _ = written_for(tiny, prompt_encoder, Decoding(40, constrained=False), None, room=30)
     grids = 0
     for w in free:
         try:
-            decoded(prompter, w)
+            decoded(prompt_encoder, w)
             grids += 1
         except DecodeError:
             pass
     assert grids == 0  # a model with random weights writes none of itself
-    assert written_for(tiny, prompter, Decoding(4), grammar, room=3) == ([], 0)
+    assert written_for(tiny, prompt_encoder, Decoding(4), grammar, room=3) == ([], 0)
 
 
-def test_the_same_seed_gives_the_same_answers_in_any_number_of_rounds(tiny, prompter):
+def test_the_same_seed_gives_the_same_answers_in_any_number_of_rounds(tiny, prompt_encoder):
     def told(seed, **options):
-        written, _ = written_for(tiny, prompter, Decoding(6, **options), Grammar(prompter), room=40, seed=seed)
+        written, _ = written_for(
+            tiny, prompt_encoder, Decoding(6, **options), Grammar(prompt_encoder), room=40, seed=seed
+        )
         return [(w.tokens.tolist(), w.count) for w in written]
 
     assert told(3) == told(3) != told(4)
@@ -207,11 +211,11 @@ def test_rows_of_several_prompts_have_the_hidden_states_of_separate_sequences(ti
             torch.testing.assert_close(state, plain, rtol=1e-10, atol=1e-10)
 
 
-def test_prompts_that_are_answered_together_have_the_answers_of_each_alone(tiny, prompter):
-    grammar, openings = Grammar(prompter), []
+def test_prompts_that_are_answered_together_have_the_answers_of_each_alone(tiny, prompt_encoder):
+    grammar, openings = Grammar(prompt_encoder), []
     for seed, room in ((1, 40), (2, 3), (3, 60), (4, 25)):
-        prompt = torch.from_numpy(prompter.opening(EPISODE).astype(np.int64))[seed:]
-        openings.append(Opening(prompt, prompter.end_id, room, seed))
+        prompt = torch.from_numpy(prompt_encoder.opening(EPISODE).astype(np.int64))[seed:]
+        openings.append(Opening(prompt, prompt_encoder.end_id, room, seed))
     decoding = Decoding(6, min_probability=0.001)
     together = write(tiny, openings, decoding, grammar)
     assert together[1] == ([], 0)  # no grid is that short
@@ -223,13 +227,13 @@ def test_prompts_that_are_answered_together_have_the_answers_of_each_alone(tiny,
             assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-9)
 
 
-def test_what_is_not_finite_is_said_of_its_prompt(tiny, prompter):
+def test_what_is_not_finite_is_said_of_its_prompt(tiny, prompt_encoder):
     model = copy.deepcopy(tiny)
     embedding = copy.deepcopy(model.get_input_embeddings())  # apart from the head
     with torch.no_grad():
         embedding.weight[79] = torch.nan
     model.set_input_embeddings(embedding)
-    openings = [Opening(torch.tensor(ids), prompter.end_id, 20, 0) for ids in ([1, 2], [1, 79])]
+    openings = [Opening(torch.tensor(ids), prompt_encoder.end_id, 20, 0) for ids in ([1, 2], [1, 79])]
     with pytest.raises(NotFiniteError) as error:
         write(model, openings, Decoding(2, constrained=False), None)
     assert error.value.number == 1
@@ -252,12 +256,12 @@ def test_settings_that_make_no_sense_are_refused(settings):
         Decoding(**settings)
 
 
-def test_every_shape_is_a_path_of_the_grammar_and_nothing_else(prompter):
-    grammar = Grammar(prompter)
+def test_every_shape_is_a_path_of_the_grammar_and_nothing_else(prompt_encoder):
+    grammar = Grammar(prompt_encoder)
     rng = np.random.default_rng(0)
     for height, width in itertools.chain([(1, 1), (30, 30), (1, 30), (30, 1)], rng.integers(1, 31, (8, 2)).tolist()):
         grid = as_grid(rng.integers(10, size=(height, width)))
-        tokens = [*prompter.write(grid).tolist(), prompter.end_id]
+        tokens = [*prompt_encoder.write(grid).tolist(), prompt_encoder.end_id]
         shapes, before = grammar.start(1, 10_000), np.array([-1])
         for place, token in enumerate(tokens):
             allowed = grammar.allowed(place, shapes, before, 200)

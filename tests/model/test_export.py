@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -14,7 +15,6 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.hyper_parameters import saved_settings, settings_to_save
 from lightning_arc.model.load import Lora
-from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
@@ -39,7 +39,7 @@ def logits(model, ids):
 @pytest.mark.parametrize(("lora", "merge"), [(True, False), (True, True), (False, False)])
 def test_exported_models_have_the_logits_of_the_trained_one(qwen_folder, tmp_path, lora, merge, trimmed):
     tokenizer = AutoTokenizer.from_pretrained(qwen_folder)
-    kept = prompt_vocabulary(Prompter(tokenizer)) if trimmed else None
+    kept = prompt_vocabulary(PromptEncoder(tokenizer)) if trimmed else None
     module = trained(qwen_folder, lora, kept)
     export(module, tokenizer, tmp_path / "out", merge)
     if lora and not merge:
@@ -71,7 +71,7 @@ def test_a_whole_model_in_bfloat16_takes_half_of_the_room_and_is_rounded_once(qw
 
 def test_an_adapter_of_a_trimmed_model_goes_on_being_trained_on_the_whole_one(qwen_folder, tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(qwen_folder)
-    kept = prompt_vocabulary(Prompter(tokenizer))
+    kept = prompt_vocabulary(PromptEncoder(tokenizer))
     module = trained(qwen_folder, True, kept)
     export(module, tokenizer, tmp_path / "adapter", merge=False)
     whole = ArcModel(str(qwen_folder), adapter_path=str(tmp_path / "adapter"))
@@ -102,7 +102,7 @@ def test_a_checkpoint_is_loaded_and_others_are_refused(qwen_folder, tmp_path):
 
 
 def test_all_weights_of_a_trimmed_model_are_continued_with_the_same_tokens_only(qwen_folder, tmp_path):
-    kept = prompt_vocabulary(Prompter(AutoTokenizer.from_pretrained(qwen_folder)))
+    kept = prompt_vocabulary(PromptEncoder(AutoTokenizer.from_pretrained(qwen_folder)))
     module = trained(qwen_folder, False, kept)
     checkpoint = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)

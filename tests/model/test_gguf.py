@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -13,7 +14,6 @@ from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export
 from lightning_arc.model.load import Lora, load_base
-from lightning_arc.prompt.prompter import Prompter
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 from .test_adapters import disturb, logits
@@ -113,9 +113,9 @@ def test_weights_are_dequantised_into_an_ordinary_model(file, dtype):
 def test_the_tokenizer_and_its_chat_template_come_from_the_file(file):
     tokenizer = load_tokenizer(str(file[0]))
     assert len(tokenizer) == len(TOKENS) and tokenizer.chat_template == TEMPLATE
-    prompter = Prompter(tokenizer)
+    prompt_encoder = PromptEncoder(tokenizer)
     grid = np.arange(6, dtype=np.int8).reshape(2, 3)
-    assert (prompter.read(prompter.write(grid)) == grid).all()
+    assert (prompt_encoder.read(prompt_encoder.write(grid)) == grid).all()
     assert tokenizer.eos_token == "<|im_end|>"
 
 
@@ -142,7 +142,7 @@ def test_it_is_a_member_of_an_ensemble(file):
     module = ArcModel(model_path=str(file[0]), ensemble=[str(file[0])])
     module.build()
     module.eval()
-    with module.panel.asked(1) as model:
+    with module.panel.activate(1) as model:
         assert torch.equal(logits(model), logits(module.model))
 
 

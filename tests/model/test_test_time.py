@@ -13,11 +13,11 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.load import Lora, add_lora, fingerprint
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.test_time import AtTestTime, Pupil
+from lightning_arc.model.ttt import TestTimeTrainer, TestTimeTrainingConfig
 
 from .conftest import NO, YES, random_tree
 
-SETTINGS = AtTestTime(steps=6, trees=2, learning_rate=1e-2, r=4)
+SETTINGS = TestTimeTrainingConfig(steps=6, trees=2, learning_rate=1e-2, r=4)
 
 
 @dataclass
@@ -55,66 +55,68 @@ def settings(case):
     return replace(SETTINGS, weights="all", optimizer="muon" if "Muon" in case else "adamw")
 
 
-def pupil(model: nn.Module, folder, signature: str = "s", settings: AtTestTime = SETTINGS) -> Pupil:
-    return Pupil(Adapters(model), settings, ArcModel()._lesson_loss, folder, signature)
+def trainer(
+    model: nn.Module, folder, signature: str = "s", settings: TestTimeTrainingConfig = SETTINGS
+) -> TestTimeTrainer:
+    return TestTimeTrainer(Adapters(model), settings, ArcModel()._test_time_loss, folder, signature)
 
 
-def scores(one: Pupil, taught: bool) -> torch.Tensor:
+def scores(one: TestTimeTrainer, adapted: bool) -> torch.Tensor:
     batch = TreeBatch.collate([random_tree(seed) for seed in (1000, 2000)], YES, NO)
-    with one.taught(one.adapters.own) if taught else one.adapters.in_use(one.adapters.own) as model:
+    with one.adapted(one.adapters.own) if adapted else one.adapters.in_use(one.adapters.own) as model:
         said = score_batch(model, batch)
     return torch.stack([said.log_odds, said.log_likelihood])
 
 
 def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, settings, tmp_path):
     before, weights = fingerprint(trained), {name: p.clone() for name, p in trained.named_parameters()}
-    one, lesson = pupil(trained, tmp_path, settings=settings), Trees(1)
-    plain, batches = scores(one, taught=False), [lesson.batch(number, 2) for number in range(6)]
+    one, dataset = trainer(trained, tmp_path, settings=settings), Trees(1)
+    plain, batches = scores(one, adapted=False), [dataset.batch(number, 2) for number in range(6)]
     with torch.inference_mode():  # as Lightning predicts
-        assert one.learn("task", lesson, one.adapters.own).tokens == sum(sum(batch.n_tokens) for batch in batches)
+        assert one.adapt("task", dataset, one.adapters.own).tokens == sum(sum(batch.n_tokens) for batch in batches)
     batch = batches[0]
-    with one.taught(one.adapters.own) as model:
-        taught_loss = ArcModel()._lesson_loss(model, batch, [])
+    with one.adapted(one.adapters.own) as model:
+        taught_loss = ArcModel()._test_time_loss(model, batch, [])
     with one.adapters.in_use(one.adapters.own) as model:
-        plain_loss = ArcModel()._lesson_loss(model, batch, [])
+        plain_loss = ArcModel()._test_time_loss(model, batch, [])
     assert taught_loss < 0.95 * plain_loss
-    assert torch.equal(scores(one, taught=False), plain) and not torch.allclose(scores(one, taught=True), plain)
+    assert torch.equal(scores(one, adapted=False), plain) and not torch.allclose(scores(one, adapted=True), plain)
     one.adapters.remove()
     assert fingerprint(trained) == before
     assert all(torch.equal(p, weights[name]) for name, p in trained.named_parameters())
 
 
 def test_what_is_learned_of_a_task_does_not_depend_on_the_tasks_before(trained, settings, tmp_path):
-    alone = pupil(trained, tmp_path / "alone", settings=settings)
-    alone.learn("second", Trees(2), alone.adapters.own)
-    expected = scores(alone, taught=True)
+    alone = trainer(trained, tmp_path / "alone", settings=settings)
+    alone.adapt("second", Trees(2), alone.adapters.own)
+    expected = scores(alone, adapted=True)
     alone.adapters.remove()
-    after = pupil(trained, tmp_path / "after", settings=settings)
+    after = trainer(trained, tmp_path / "after", settings=settings)
     torch.manual_seed(5)
-    after.learn("first", Trees(1), after.adapters.own)
-    assert not torch.allclose(scores(after, taught=True), expected)
-    after.learn("second", Trees(2), after.adapters.own)
-    assert torch.equal(scores(after, taught=True), expected)
+    after.adapt("first", Trees(1), after.adapters.own)
+    assert not torch.allclose(scores(after, adapted=True), expected)
+    after.adapt("second", Trees(2), after.adapters.own)
+    assert torch.equal(scores(after, adapted=True), expected)
 
 
 def test_a_task_that_is_asked_about_again_is_not_learned_again(trained, settings, tmp_path):
-    one, first, second = pupil(trained, tmp_path, settings=settings), Trees(1), Trees(2)
-    one.learn("first", first)
-    expected = scores(one, taught=True)
-    one.learn("second", second)
-    assert one.learn("first", first).tokens == 0 and first.asked == 6
-    assert torch.equal(scores(one, taught=True), expected)
+    one, first, second = trainer(trained, tmp_path, settings=settings), Trees(1), Trees(2)
+    one.adapt("first", first)
+    expected = scores(one, adapted=True)
+    one.adapt("second", second)
+    assert one.adapt("first", first).tokens == 0 and first.asked == 6
+    assert torch.equal(scores(one, adapted=True), expected)
     one.adapters.remove()
-    resumed = pupil(trained, tmp_path, settings=settings)
-    assert resumed.learn("first", first).tokens == 0 and torch.equal(scores(resumed, taught=True), expected)
+    resumed = trainer(trained, tmp_path, settings=settings)
+    assert resumed.adapt("first", first).tokens == 0 and torch.equal(scores(resumed, adapted=True), expected)
 
 
 @pytest.mark.parametrize("damage", ["other signature", "half", "text", "other names", "other shapes"])
 def test_a_file_of_anything_else_is_not_taken_for_the_adapter(model, tmp_path, damage):
     use_tree_attention(model)
-    one, lesson = pupil(model.eval(), tmp_path), Trees(1)
-    one.learn("task", lesson)
-    expected = scores(one, taught=True)
+    one, dataset = trainer(model.eval(), tmp_path), Trees(1)
+    one.adapt("task", dataset)
+    expected = scores(one, adapted=True)
     path = tmp_path / "task.safetensors"
     one.adapters.remove()
     settings = SETTINGS
@@ -123,55 +125,55 @@ def test_a_file_of_anything_else_is_not_taken_for_the_adapter(model, tmp_path, d
     elif damage == "text":
         path.write_text("no tensors")
     elif damage == "other names":
-        other = pupil(model, tmp_path, settings=AtTestTime(steps=1, trees=2, target_modules=["q_proj"]))
+        other = trainer(model, tmp_path, settings=TestTimeTrainingConfig(steps=1, trees=2, target_modules=["q_proj"]))
         path.unlink()
-        other.learn("task", lesson)
+        other.adapt("task", dataset)
         other.adapters.remove()
     elif damage == "other shapes":
         with safe_open(path, "pt") as file:
             about = file.metadata()
         save_file({name: p[..., :3].contiguous() for name, p in load_file(path).items()}, path, about)
-    again = pupil(model, tmp_path, "other" if damage == "other signature" else "s", settings)
-    assert again.learn("task", lesson).tokens > 0
-    assert torch.equal(scores(again, taught=True), expected)
+    again = trainer(model, tmp_path, "other" if damage == "other signature" else "s", settings)
+    assert again.adapt("task", dataset).tokens > 0
+    assert torch.equal(scores(again, adapted=True), expected)
 
 
 def test_layers_are_run_again_in_the_backward_pass_where_that_is_wanted(trained, settings, tmp_path):
-    plain = pupil(trained, tmp_path / "plain", settings=settings)
-    plain.learn("task", Trees(1), plain.adapters.own)
-    expected = scores(plain, taught=True)
+    plain = trainer(trained, tmp_path / "plain", settings=settings)
+    plain.adapt("task", Trees(1), plain.adapters.own)
+    expected = scores(plain, adapted=True)
     plain.adapters.remove()
     (trained.get_base_model() if hasattr(trained, "peft_config") else trained).gradient_checkpointing_enable(
         {"use_reentrant": False}
     )
-    one, runs = pupil(trained, tmp_path / "again", settings=settings), []
-    with one.taught(one.adapters.own) as model:
+    one, runs = trainer(trained, tmp_path / "again", settings=settings), []
+    with one.adapted(one.adapters.own) as model:
         decoder, modules = model.get_decoder(), [*model.modules()]
     hook = decoder.layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
     modes = [module.training for module in modules]
     with torch.inference_mode():
-        one.learn("task", Trees(1), one.adapters.own)
+        one.adapt("task", Trees(1), one.adapters.own)
     hook.remove()
     assert len(runs) == 2 * SETTINGS.steps
-    assert torch.allclose(scores(one, taught=True), expected)
+    assert torch.allclose(scores(one, adapted=True), expected)
     assert modes == [module.training for module in modules]
 
 
 def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
     use_tree_attention(model)
-    one = pupil(model.eval(), tmp_path)
-    assert one.learn("task", Trees(1, empty=True)).tokens == 0
-    assert torch.equal(scores(one, taught=True), scores(one, taught=False))
+    one = trainer(model.eval(), tmp_path)
+    assert one.adapt("task", Trees(1, empty=True)).tokens == 0
+    assert torch.equal(scores(one, adapted=True), scores(one, adapted=False))
 
 
 def test_an_interrupted_training_goes_on_as_if_nothing_had_been(trained, settings, tmp_path, monkeypatch):
     settings = replace(settings, scope="set")
-    whole = pupil(trained, tmp_path / "whole", settings=settings)
-    whole.learn("task", Trees(1), whole.adapters.own)
-    expected = scores(whole, taught=True)
+    whole = trainer(trained, tmp_path / "whole", settings=settings)
+    whole.adapt("task", Trees(1), whole.adapters.own)
+    expected = scores(whole, adapted=True)
     whole.adapters.remove()
-    monkeypatch.setattr("lightning_arc.model.test_time.SAVE_SECONDS", -1.0)
-    torn = pupil(trained, tmp_path / "torn", settings=settings)
+    monkeypatch.setattr("lightning_arc.model.ttt.SAVE_SECONDS", -1.0)
+    torn = trainer(trained, tmp_path / "torn", settings=settings)
 
     class Killed(Trees):
         def batch(self, number, n_trees):
@@ -180,16 +182,16 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_been(trained, setting
             return super().batch(number, n_trees)
 
     with pytest.raises(KeyboardInterrupt):
-        torn.learn("task", Killed(1), torn.adapters.own)
+        torn.adapt("task", Killed(1), torn.adapters.own)
     torn.adapters.remove()
     for signature, steps in (("other", 6), ("s", 2)):
-        again, lesson = pupil(trained, tmp_path / "torn", signature, settings), Trees(1)
+        again, dataset = trainer(trained, tmp_path / "torn", signature, settings), Trees(1)
         if signature == "other":  # of another run: from the beginning, and what was saved is replaced
             kept = (tmp_path / "torn" / "task.training").read_bytes()
-        learned = again.learn("task", lesson, again.adapters.own)
-        assert lesson.asked == steps and learned.seconds > 0
-        assert learned.tokens == sum(sum(Trees(1).batch(number, 2).n_tokens) for number in range(6))
-        assert torch.equal(scores(again, taught=True), expected)
+        result = again.adapt("task", dataset, again.adapters.own)
+        assert dataset.asked == steps and result.seconds > 0
+        assert result.tokens == sum(sum(Trees(1).batch(number, 2).n_tokens) for number in range(6))
+        assert torch.equal(scores(again, adapted=True), expected)
         again.adapters.remove()
         assert [path.name for path in (tmp_path / "torn").iterdir()] == ["task.safetensors"]
         (tmp_path / "torn" / "task.safetensors").unlink()
@@ -209,28 +211,28 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_been(trained, setting
             save_file({name: p for name, p in tensors.items() if name != last}, path, about)
         else:
             save_file(tensors, path, about | {"step": "many"})
-        again, lesson = pupil(trained, tmp_path / "torn", settings=settings), Trees(1)
-        again.learn("task", lesson, again.adapters.own)
-        assert lesson.asked == 6 and torch.equal(scores(again, taught=True), expected), damage
+        again, dataset = trainer(trained, tmp_path / "torn", settings=settings), Trees(1)
+        again.adapt("task", dataset, again.adapters.own)
+        assert dataset.asked == 6 and torch.equal(scores(again, adapted=True), expected), damage
         again.adapters.remove()
         (tmp_path / "torn" / "task.safetensors").unlink()
 
 
 def test_a_training_ends_within_its_seconds(model, tmp_path):
     use_tree_attention(model)
-    one, lesson = (
-        pupil(model.eval(), tmp_path, settings=AtTestTime(steps=10**9, max_seconds=0.5, r=4)),
+    one, dataset = (
+        trainer(model.eval(), tmp_path, settings=TestTimeTrainingConfig(steps=10**9, max_seconds=0.5, r=4)),
         Trees(1),
     )
-    learned = one.learn("task", lesson)
-    assert 0.5 <= learned.seconds < 5 and 1 < lesson.asked < 1000
+    result = one.adapt("task", dataset)
+    assert 0.5 <= result.seconds < 5 and 1 < dataset.asked < 1000
 
 
 def test_the_rate_of_a_set_falls_with_its_steps_or_seconds_whichever_are_sooner_over():
-    whole = AtTestTime(scope="set", steps=10, max_seconds=100.0, learning_rate=1.0)
+    whole = TestTimeTrainingConfig(scope="set", steps=10, max_seconds=100.0, learning_rate=1.0)
     rates = [whole.rate(*at) for at in ((0, 0.0), (4, 20.0), (4, 75.0), (10, 20.0), (4, 100.0))]
     assert rates == pytest.approx([1.0, 0.6, 0.25, 0.0, 0.0])
-    alone = AtTestTime(steps=10, learning_rate=1.0)
+    alone = TestTimeTrainingConfig(steps=10, learning_rate=1.0)
     assert [alone.rate(step, 1e9) for step in (0, 9, 10)] == [1.0, 1.0, 0.0]
 
 
@@ -239,12 +241,12 @@ def test_the_rate_of_a_set_falls_with_its_steps_or_seconds_whichever_are_sooner_
 )
 def test_settings_that_cannot_be_are_named(name, value):
     with pytest.raises(DataError, match=rf"test_time\.{name} is {value}"):
-        AtTestTime(**{name: value})
+        TestTimeTrainingConfig(**{name: value})
 
 
 def test_a_layer_that_there_is_none_of_is_one_clear_error(model, tmp_path):
     with pytest.raises(DataError, match=r"test_time\.target_modules: "):
-        pupil(model, tmp_path, settings=AtTestTime(target_modules=["nothing"]))
+        trainer(model, tmp_path, settings=TestTimeTrainingConfig(target_modules=["nothing"]))
 
 
 def test_all_weights_are_asked_as_wide_as_the_model_is(model, tmp_path):
@@ -252,9 +254,9 @@ def test_all_weights_are_asked_as_wide_as_the_model_is(model, tmp_path):
     model.to(torch.bfloat16)
     settings = replace(SETTINGS, weights="all")
     for again in (False, True):  # learned, and read from the file
-        one, lesson = pupil(model.eval(), tmp_path, settings=settings), Trees(1)
-        assert (one.learn("task", lesson).tokens == 0) == again
-        with one.taught() as copy:
+        one, dataset = trainer(model.eval(), tmp_path, settings=settings), Trees(1)
+        assert (one.adapt("task", dataset).tokens == 0) == again
+        with one.adapted() as copy:
             assert {p.dtype for p in copy.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in load_file(tmp_path / "task.safetensors").values()} == {torch.float32}
 
@@ -262,4 +264,4 @@ def test_all_weights_are_asked_as_wide_as_the_model_is(model, tmp_path):
 def test_all_weights_of_a_model_with_an_adapter_are_one_clear_error(model, tmp_path):
     adapted = add_lora(model, Lora(r=4), None)
     with pytest.raises(DataError, match=r"test_time\.weights is all, but the model has an adapter: export it"):
-        pupil(adapted, tmp_path, settings=replace(SETTINGS, weights="all"))
+        trainer(adapted, tmp_path, settings=replace(SETTINGS, weights="all"))

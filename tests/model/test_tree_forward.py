@@ -17,7 +17,7 @@ from lightning_arc.model.attention.tree import BLOCK, block_mask, packed_attenti
 from lightning_arc.model.load import fingerprint
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.tree_forward import batch_hidden
-from lightning_arc.prompt.tree import IGNORE, Kind
+from lightning_arc.prompt.tree import IGNORE, PromptKind
 
 from .conftest import NO, SIZE, YES, random_tree, selections, separate_logits
 
@@ -30,40 +30,42 @@ def collated(trees, max_tokens=None, training=False):
     return TreeBatch.collate(trees, YES, NO, CHOICES, max_tokens=max_tokens, training=training)
 
 
-def check_hidden_states(model, plain, trees, max_tokens, way):
+def check_hidden_states(model, plain, trees, max_tokens, backend):
     """Compare the logits of packs with those of every branch behind its prefix as a sequence of its own."""
     head, seen = model.get_output_embeddings(), set()
     branches = [(tree, i) for tree in trees for i in range(len(tree.branches))]
-    for pack, hidden in batch_hidden(model.get_decoder(), collated(trees, max_tokens), way):
+    for pack, hidden in batch_hidden(model.get_decoder(), collated(trees, max_tokens), backend):
         logits, start = head(hidden), 0
-        for piece in pack.pieces:
-            before = 0 if piece.held else piece.prefix
+        for segment in pack.segments:
+            before = 0 if segment.prefix_cached else segment.prefix
             at_prefix = logits[start : start + before]
             start += before
-            for number, length in enumerate(piece.branches, piece.first):
+            for number, length in enumerate(segment.branches, segment.first):
                 whole = separate_logits(plain, *branches[number])
                 torch.testing.assert_close(at_prefix, whole[:before], rtol=1e-7, atol=1e-7)
-                torch.testing.assert_close(logits[start : start + length], whole[piece.prefix :], rtol=1e-7, atol=1e-7)
+                torch.testing.assert_close(
+                    logits[start : start + length], whole[segment.prefix :], rtol=1e-7, atol=1e-7
+                )
                 start += length
                 seen.add(number)
     assert seen == set(range(len(branches)))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("backend", WAYS)
 @pytest.mark.parametrize("max_tokens", [None, 300, 60, 1])
-def test_every_token_has_the_hidden_state_of_its_separate_sequence(model, way, max_tokens):
+def test_every_token_has_the_hidden_state_of_its_separate_sequence(model, backend, max_tokens):
     plain = copy.deepcopy(model)
     use_tree_attention(model)
-    check_hidden_states(model, plain, TREES, max_tokens, way)
+    check_hidden_states(model, plain, TREES, max_tokens, backend)
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_weights_of_32_bits_compute_in_16_where_that_is_wanted(model, way):
+@pytest.mark.parametrize("backend", WAYS)
+def test_weights_of_32_bits_compute_in_16_where_that_is_wanted(model, backend):
     use_tree_attention(model.float())
     batch = TreeBatch.collate([random_tree(1), random_tree(2)], YES, NO, max_tokens=30)
-    expected = score_batch(model, batch, way).log_odds
+    expected = score_batch(model, batch, backend).log_odds
     with torch.autocast("cpu", torch.bfloat16):
-        found = score_batch(model, batch, way).log_odds
+        found = score_batch(model, batch, backend).log_odds
     torch.testing.assert_close(found, expected, atol=2e-2, rtol=0)
     assert not torch.equal(found, expected)
 
@@ -117,14 +119,14 @@ def test_blocks_are_those_of_the_whole_mask(max_tokens):
     for pack in batch.packs:
         packed = packed_attention(pack, "mask")
         n = len(pack.tokens)
-        if n % BLOCK == 0 or packed.n_held == 0:
+        if n % BLOCK == 0 or packed.n_cached == 0:
             n -= n % BLOCK
         else:
             continue
         if n == 0:
             continue
-        mask = packed.mask()[:n, : packed.n_held + n]
-        ours = block_mask(packed.keys_until[: packed.n_held + n], packed.n_held, n)
+        mask = packed.mask()[:n, : packed.n_cached + n]
+        ours = block_mask(packed.keys_visible_until[: packed.n_cached + n], packed.n_cached, n)
         theirs = create_block_mask(lambda b, h, q, k, mask=mask: mask[q, k], None, None, n, mask.shape[1], device="cpu")
         for name in ("kv_num_blocks", "full_kv_num_blocks"):
             assert getattr(ours, name).tolist() == getattr(theirs, name).tolist()
@@ -133,7 +135,7 @@ def test_blocks_are_those_of_the_whole_mask(max_tokens):
 
 def loss_of_sequences(model, trees, weights):
     """The plain way: every branch as a sequence of its own, and per kind the weighted mean of all targets."""
-    sums = {kind: [0.0, 0.0] for kind in Kind}
+    sums = {kind: [0.0, 0.0] for kind in PromptKind}
     for tree in trees:
         for i, branch in enumerate(tree.branches):
             logits = separate_logits(model, tree, i)
@@ -151,7 +153,7 @@ def loss_of_sequences(model, trees, weights):
 
 @pytest.mark.parametrize("lora", [False, True])
 @pytest.mark.parametrize(
-    ("way", "max_tokens", "options"),
+    ("backend", "max_tokens", "options"),
     [
         ("cascade", None, {}),
         ("blocks", None, {}),
@@ -163,11 +165,11 @@ def loss_of_sequences(model, trees, weights):
         ("cascade", 200, {"compile": True}),
     ],
 )
-def test_loss_and_every_gradient_are_those_of_separate_sequences(model, lora, way, max_tokens, options):
+def test_loss_and_every_gradient_are_those_of_separate_sequences(model, lora, backend, max_tokens, options):
     if "compile" in options and (shutil.which("g++") is None or lora):
         pytest.skip("compiling on a CPU needs g++, and is tried once")
     weights = {"verify-output-from-examples": 2.0}
-    arc = ArcModel(scratch=SIZE, loss_weights=weights, attention=way, **options).double()
+    arc = ArcModel(scratch=SIZE, loss_weights=weights, attention=backend, **options).double()
     arc.log = arc.log_dict = lambda *_, **__: None
     if lora:
         model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False)).double()
@@ -195,14 +197,14 @@ def test_loss_and_every_gradient_are_those_of_separate_sequences(model, lora, wa
 @pytest.mark.parametrize("max_tokens", [None, 200])
 def test_loss_and_gradients_on_a_gpu_are_those_of_the_cpu(model, max_tokens):
     steps = {}
-    for device, way in (("cpu", "cascade"), ("cuda", "flex")):
-        arc = ArcModel(scratch=SIZE, attention=way)
+    for device, backend in (("cpu", "cascade"), ("cuda", "flex")):
+        arc = ArcModel(scratch=SIZE, attention=backend)
         arc.log = lambda *_, **__: None
         arc.model = copy.deepcopy(model).float()
         arc.prepare(arc.model)
         loss = arc.to(device).training_step(collated(TREES, max_tokens, training=True).to(device), 0)
         loss.backward()
-        steps[way] = loss.cpu(), [p.grad.cpu() for p in arc.trained]
+        steps[backend] = loss.cpu(), [p.grad.cpu() for p in arc.trained]
     torch.testing.assert_close(steps["flex"], steps["cascade"], rtol=1e-3, atol=1e-4)
 
 
@@ -215,7 +217,7 @@ def test_scores_are_sums_over_separate_sequences(model, max_tokens):
     for tree in TREES:
         for i, branch in enumerate(tree.branches):
             log_probs = separate_logits(plain, tree, i)[len(tree.prefix) :].log_softmax(-1)
-            judged = branch.kinds == Kind.VERIFY_OUTPUT_FROM_EXAMPLES
+            judged = branch.kinds == PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES
             written = np.flatnonzero((branch.targets != IGNORE) & ~judged)
             expected = sum(float(log_probs[j, branch.targets[j]].detach()) for j in written)
             assert float(scores.log_likelihood[number]) == pytest.approx(expected, abs=1e-6)

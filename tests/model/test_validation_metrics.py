@@ -7,14 +7,14 @@ from lightning_arc.arc import Candidate, PairKey, as_grid
 from lightning_arc.data.batch import TreeShape
 from lightning_arc.model.scoring import BranchScores
 from lightning_arc.model.validation_metrics import ValidationMetrics
-from lightning_arc.prompt.tree import Kind
-from lightning_arc.ranking.evidence import Evidence
+from lightning_arc.prompt.tree import PromptKind
 from lightning_arc.ranking.metrics import score_methods
-from lightning_arc.ranking.rankers import RANKERS, Combined, Selection, Verifier
-from lightning_arc.ranking.records import ViewEvidence
+from lightning_arc.ranking.rankers import RANKERS, ComparativeRanker, LogLinearRanker, Verifier
+from lightning_arc.ranking.records import ViewScores
+from lightning_arc.ranking.scores import CandidateScores
 
 NAN = float("nan")
-SHAPE = TreeShape(9, (3, 3, 3), (0, 1, 2), (0, 1, 0), Kind.OUTPUT_FROM_EXAMPLES)
+SHAPE = TreeShape(9, (3, 3, 3), (0, 1, 2), (0, 1, 0), PromptKind.OUTPUT_FROM_EXAMPLES)
 
 
 def scores(log_odds, log_likelihood, written=2):
@@ -29,7 +29,7 @@ def about(votes, right=1, episode=0):
     candidates = tuple(Candidate(as_grid([[i]]), votes[i]) for i in range(n))
     return {
         "episode": episode,
-        "evidence": Evidence(PairKey(f"t{episode}", "test", 0), candidates, [i == right for i in range(n)]),
+        "evidence": CandidateScores(PairKey(f"t{episode}", "test", 0), candidates, [i == right for i in range(n)]),
     }
 
 
@@ -57,10 +57,10 @@ def test_rankings_are_those_that_predict_makes_of_the_same_answers():
         ([0.0, 1.0, 3.0], [-2.0, -3.0, -1.0], about([7, 2, 2], episode=1)),
         ([0.0, -1.0, -2.0], [-2.0, -1.0, -1.0], about([1, 1, 4], episode=2)),  # likelihoods tie, votes mislead
     ]
-    combined = Combined({"verifier": 1.0, "votes": 3.0})
+    combined = LogLinearRanker({"verifier": 1.0, "votes": 3.0})
     found = measured(*trees, ranker=combined)
     evidence = [
-        info["evidence"].with_records([ViewEvidence(info["evidence"].key, 0, log_odds, likelihood)])
+        info["evidence"].with_records([ViewScores(info["evidence"].key, 0, log_odds, likelihood)])
         for log_odds, likelihood, info in trees
     ]
     metrics = score_methods(evidence, RANKERS | {"combined": combined}, "combined")
@@ -78,7 +78,7 @@ class JudgeAndChooser(Verifier):
     kinds = ("verify", "select")
 
 
-@pytest.mark.parametrize("ranker", (Selection(), JudgeAndChooser()))
+@pytest.mark.parametrize("ranker", (ComparativeRanker(), JudgeAndChooser()))
 def test_a_ranker_that_asks_for_more_than_judgements_is_not_measured(ranker):
     found = measured(([1.0, 2.0, 0.0], [-1.0] * 3, about([5, 1, 1])), ranker=ranker)
     assert {name.split("/")[-1].split("_")[0] for name in found if "ranking" in name} == set(RANKERS)

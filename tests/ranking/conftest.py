@@ -9,8 +9,8 @@ import pytest
 from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, PairKey
-from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.records import ViewEvidence
+from lightning_arc.ranking.records import ViewScores
+from lightning_arc.ranking.scores import CandidateScores
 
 # Few values, so that ties are common.
 _SCORES = st.one_of(st.just(math.nan), st.integers(-3, 3).map(float))
@@ -22,21 +22,21 @@ def _said(
     votes: Sequence[int] | None = None,
     correct: list[bool] | None = None,
     task_id: str = "t",
-) -> Evidence:
+) -> CandidateScores:
     """Make evidence of tables with a row a view; ten tokens a candidate behind a hundred."""
     rows = np.array(log_odds, float)
     n = rows.shape[1] if rows.ndim == 2 else len(votes)
     others = np.full((len(rows), n), math.nan) if log_likelihood is None else np.array(log_likelihood, float)
     candidates = tuple(Candidate(np.full((1, 2), i, np.int8), 1 if votes is None else votes[i]) for i in range(n))
     key = PairKey(task_id, "test", 0)
-    evidence = Evidence(key, candidates, correct)
+    evidence = CandidateScores(key, candidates, correct)
     for view in range(len(rows)):
-        evidence.take(ViewEvidence(key, view, rows[view].tolist(), others[view].tolist(), 100, 10 * n, 0.5))
+        evidence.take(ViewScores(key, view, rows[view].tolist(), others[view].tolist(), 100, 10 * n, 0.5))
     return evidence
 
 
 @st.composite
-def _evidences(draw: st.DrawFn, scores: st.SearchStrategy[float] = _SCORES, known: bool = True) -> Evidence:
+def _evidences(draw: st.DrawFn, scores: st.SearchStrategy[float] = _SCORES, known: bool = True) -> CandidateScores:
     n, views = draw(st.integers(0, 6)), draw(st.integers(0, 3))
     rows = st.lists(st.lists(scores, min_size=n, max_size=n), min_size=views, max_size=views)
     votes = draw(st.lists(st.integers(1, 3), min_size=n, max_size=n))

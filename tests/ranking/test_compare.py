@@ -13,17 +13,17 @@ from lightning_arc.arc import PairKey
 from lightning_arc.cli.compare import Row, compare
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.metrics import bootstrap_interval
-from lightning_arc.ranking.rankers import Combined, Selection
-from lightning_arc.ranking.records import Choice, ViewEvidence, encode_evidence
+from lightning_arc.ranking.rankers import ComparativeRanker, LogLinearRanker
+from lightning_arc.ranking.records import Choice, ViewScores, encode_scores
 
 NAN = [float("nan")] * 3
 TASKS = [f"task{i}" for i in range(12)]
 """The last two have candidates about which no run has an answer; one was too long to be asked."""
 
 
-def write_run(folder: Path, records: list[ViewEvidence]) -> str:
+def write_run(folder: Path, records: list[ViewScores]) -> str:
     folder.mkdir()
-    lines = [json.dumps({"signature": "s"}), *(json.dumps(encode_evidence(record)) for record in records)]
+    lines = [json.dumps({"signature": "s"}), *(json.dumps(encode_scores(record)) for record in records)]
     (folder / "evidence-0.jsonl").write_text("\n".join(lines))
     return str(folder)
 
@@ -45,11 +45,11 @@ def given(tmp_path: Path) -> dict[str, Any]:
     good, choosing = [], []
     for task in TASKS[:10]:
         key = PairKey(task, "test", 0)
-        good.append(ViewEvidence(key, 0, [1.0, -1.0, 2.0], [-2.0, -3.0, -1.0], 100, 20, 0.5))
-        good.append(ViewEvidence(key, 1, [0.0, 5.0, -5.0], [-3.0, -1.0, -4.0], 100, 20, 0.5))
+        good.append(ViewScores(key, 0, [1.0, -1.0, 2.0], [-2.0, -3.0, -1.0], 100, 20, 0.5))
+        good.append(ViewScores(key, 1, [0.0, 5.0, -5.0], [-3.0, -1.0, -4.0], 100, 20, 0.5))
         choices = (Choice((0, 1, 2), (-3.0, -0.1, -4.0)),)
-        choosing.append(ViewEvidence(key, 0, NAN, NAN, 30, 5, 0.25, selections=choices))
-    good.append(ViewEvidence(PairKey(TASKS[10], "test", 0), 0, NAN, NAN))
+        choosing.append(ViewScores(key, 0, NAN, NAN, 30, 5, 0.25, selections=choices))
+    good.append(ViewScores(PairKey(TASKS[10], "test", 0), 0, NAN, NAN))
     return {
         "tasks": str(tmp_path / "tasks.json"),
         "candidates": [str(tmp_path / "candidates.json")],
@@ -65,7 +65,7 @@ def named(rows: list[Row]) -> dict[tuple[str | None, str, int | None], dict[str,
 
 
 def test_there_is_a_row_for_each_run_ranker_and_number_of_views_it_has(given: dict[str, Any]) -> None:
-    rankers = {"with votes": Combined({"verifier": 1.0, "votes": 1.0}), "select": Selection()}
+    rankers = {"with votes": LogLinearRanker({"verifier": 1.0, "votes": 1.0}), "select": ComparativeRanker()}
     rows = [(row.run, row.ranker, row.views) for row in compare(**given, views=[1, 2, 32], rankers=rankers)]
     assert rows == [
         (None, "file order", None),
@@ -78,7 +78,7 @@ def test_there_is_a_row_for_each_run_ranker_and_number_of_views_it_has(given: di
 def test_every_row_is_about_the_same_test_inputs_and_what_is_not_recorded_is_ranked_by_votes(
     given: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    rows = named(compare(**given, views=[1, 2], rankers={"select": Selection()}))
+    rows = named(compare(**given, views=[1, 2], rankers={"select": ComparativeRanker()}))
     file, vote = rows[None, "file order", None], rows[None, "vote", None]
     assert (file["top1"], file["top2"], file["mrr"]) == (0, 1, 0.5)
     assert (vote["top1"], vote["top2"]) == (0, 0)  # 3, 2 and 1 votes
@@ -96,7 +96,7 @@ def test_every_row_is_about_the_same_test_inputs_and_what_is_not_recorded_is_ran
 
 
 def test_fewer_views_cost_less_and_each_ranker_what_its_own_questions_cost(given: dict[str, Any]) -> None:
-    rows = named(compare(**given, views=[1, 2], rankers={"select": Selection()}))
+    rows = named(compare(**given, views=[1, 2], rankers={"select": ComparativeRanker()}))
     tokens = {name: row["prefix_tokens"] + row["branch_tokens"] for name, row in rows.items()}
     assert (tokens["good", "verifier", 1], tokens["good", "verifier", 2]) == (1200, 2400)
     assert tokens["choosing", "select", 1] == 350 and tokens[None, "vote", None] == 0
@@ -108,7 +108,7 @@ def test_without_numbers_of_views_all_that_a_run_has_are_taken(given: dict[str, 
 
 
 def test_what_a_person_got_wrong_is_named(given: dict[str, Any], tmp_path: Path) -> None:
-    other = ViewEvidence(PairKey("another", "test", 0), 0, [1.0], [1.0])
+    other = ViewScores(PairKey("another", "test", 0), 0, [1.0], [1.0])
     for changed, message in (
         ({"runs": {}}, "runs: nothing to compare"),
         ({"views": [4, 0]}, "views: 0, expected at least 1"),
@@ -124,7 +124,9 @@ def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
 ) -> None:
     config = given | {
         "views": [2],
-        "rankers": {"with votes": {"class_path": "Combined", "init_args": {"weights": {"verifier": 1, "votes": 9}}}},
+        "rankers": {
+            "with votes": {"class_path": "LogLinearRanker", "init_args": {"weights": {"verifier": 1, "votes": 9}}}
+        },
         "markdown": str(tmp_path / "out" / "table.md"),
         "json": str(tmp_path / "out" / "table.json"),
     }

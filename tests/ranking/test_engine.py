@@ -10,34 +10,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, PairKey
-from lightning_arc.ranking.engine import Engine
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.rankers import (
-    Combined,
+    ComparativeRanker,
     Ensemble,
     Likelihood,
+    LogLinearRanker,
+    MajorityVote,
     Ranker,
-    Selection,
     Verifier,
-    Votes,
 )
-from lightning_arc.ranking.records import Choice, Question, ViewEvidence, no_answer
+from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores, no_answer
 from lightning_arc.ranking.replay import compare, replay, run
-from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.ranking.scheduler import RankingScheduler
+from lightning_arc.ranking.scores import CandidateScores
+from lightning_arc.ranking.stopping import StoppingConfig
 
 RANKERS = {
-    "votes": Votes(),
+    "votes": MajorityVote(),
     "verifier": Verifier(),
     "likelihood": Likelihood(),
-    "combined": Combined(),
+    "combined": LogLinearRanker(),
     "ensemble": Ensemble(Verifier(), 2),
-    "pairs": Selection("pairs", entrants=5),
-    "lists": Selection("list", halving=False, max_options=4),
+    "pairs": ComparativeRanker("pairs", entrants=5),
+    "lists": ComparativeRanker("list", halving=False, max_options=4),
 }
 PREFIX, BRANCH = 100, 10
 
 
-def tokens(question: Question) -> int:
+def tokens(question: ScoringRequest) -> int:
     return PREFIX + BRANCH * (len(question.candidates) + len(question.selections))
 
 
@@ -50,13 +50,13 @@ class World:
         self.seed = seed
         self.own = {PairKey(f"t{i}", "test", 0): rng.normal(0, spread, n) for i, n in enumerate(sizes.tolist())}
 
-    def evidence(self) -> list[Evidence]:
+    def evidence(self) -> list[CandidateScores]:
         return [
-            Evidence(key, tuple(Candidate(np.full((1, 2), i, np.int8), 1 + i % 3) for i in range(len(own))))
+            CandidateScores(key, tuple(Candidate(np.full((1, 2), i, np.int8), 1 + i % 3) for i in range(len(own))))
             for key, own in self.own.items()
         ]
 
-    def answer(self, question: Question) -> ViewEvidence:
+    def answer(self, question: ScoringRequest) -> ViewScores:
         """A pure function of the question; a row's noise is the same whoever is asked about."""
         own = self.own[question.key]
         place = list(self.own).index(question.key)
@@ -68,18 +68,18 @@ class World:
         said = [x if i in question.candidates else math.nan for i, x in enumerate(values.tolist())]
         cost = tokens(question) - PREFIX
         about = {"member": question.member, "candidates": question.candidates, "selections": choices}
-        return ViewEvidence(question.key, question.view, said, said, PREFIX, cost, 0.5, **about)
+        return ViewScores(question.key, question.view, said, said, PREFIX, cost, 0.5, **about)
 
 
-def engine_of(world: World, ranker: Ranker, stopping: Stopping | None = None, **options: Any) -> Engine:
-    return Engine(world.evidence(), ranker, stopping or Stopping(2, 6), cost=tokens, **options)
+def engine_of(world: World, ranker: Ranker, stopping: StoppingConfig | None = None, **options: Any) -> RankingScheduler:
+    return RankingScheduler(world.evidence(), ranker, stopping or StoppingConfig(2, 6), cost=tokens, **options)
 
 
 worlds = st.integers(0, 2**32 - 1).map(World)
 rankers = st.sampled_from(sorted(RANKERS)).map(RANKERS.__getitem__)
 
 
-def ranked(engine: Engine) -> list[tuple[list[int], list[float]]]:
+def ranked(engine: RankingScheduler) -> list[tuple[list[int], list[float]]]:
     return [(r.order.tolist(), np.round(np.nan_to_num(r.score), 9).tolist()) for r in engine.rankings()]
 
 
@@ -89,11 +89,11 @@ def test_it_ends_with_every_test_input_settled_and_never_asks_about_a_settled_on
 ) -> None:
     engine = engine_of(world, ranker, ahead=ahead)
 
-    def respond(question: Question) -> ViewEvidence:
+    def respond(question: ScoringRequest) -> ViewScores:
         return world.answer(question)
 
-    asked: list[Question] = []
-    waiting: list[list[Question]] = []
+    asked: list[ScoringRequest] = []
+    waiting: list[list[ScoringRequest]] = []
     while (questions := engine.next(step)) is not None:
         settled = dict(zip(world.own, engine.settled, strict=True))
         assert not any(settled[question.key] for question in questions)
@@ -128,7 +128,7 @@ def test_it_ends_with_every_test_input_settled_and_never_asks_about_a_settled_on
 def test_an_interrupted_run_asks_what_it_would_have_asked(
     world: World, ranker: Ranker, step: int, ahead: int, cut: int, budget: int | None
 ) -> None:
-    stopping = Stopping(2, 6, max_tokens=budget)
+    stopping = StoppingConfig(2, 6, max_tokens=budget)
     engine = engine_of(world, ranker, stopping, ahead=ahead)
     whole = run(engine, world.answer, step, ahead)
     done = [world.answer(question) for question in whole[:cut]]
@@ -149,7 +149,7 @@ def test_what_is_asked_does_not_depend_on_how_soon_answers_come(
 
 @given(world=worlds, ranker=rankers, budget=st.integers(0, 6000), step=st.integers(1, 6), ahead=st.integers(0, 2))
 def test_the_budget_is_never_exceeded(world: World, ranker: Ranker, budget: int, step: int, ahead: int) -> None:
-    engine = engine_of(world, ranker, Stopping(2, 6, max_tokens=budget), ahead=ahead)
+    engine = engine_of(world, ranker, StoppingConfig(2, 6, max_tokens=budget), ahead=ahead)
     asked = run(engine, world.answer, step, ahead)
     assert sum(world.answer(question).tokens for question in asked) <= budget
     assert len(engine.rankings()) == len(world.own)
@@ -157,7 +157,7 @@ def test_the_budget_is_never_exceeded(world: World, ranker: Ranker, budget: int,
 
 def test_without_a_cost_a_budget_is_overrun_by_first_views_alone() -> None:
     world = World(3, n_tests=5)
-    engine = Engine(world.evidence(), Verifier(), Stopping(2, 6, max_tokens=700), ahead=0)
+    engine = RankingScheduler(world.evidence(), Verifier(), StoppingConfig(2, 6, max_tokens=700), ahead=0)
     asked = run(engine, world.answer)
     spent = [world.answer(question).tokens for question in asked]
     assert sum(spent) <= 700 + max(spent) and len(asked) >= 5
@@ -167,7 +167,7 @@ def test_the_budget_flows_to_the_least_decided_once_all_have_the_least_views() -
     close, clear = np.array([1.0, 0.95, 0.9]), np.array([9.0, 8.0, -9.0])
     world = World(0, n_tests=2)
     world.own = dict(zip(world.own, (clear, close), strict=True))
-    engine = engine_of(world, Verifier(), Stopping(3, 12), ahead=0)
+    engine = engine_of(world, Verifier(), StoppingConfig(3, 12), ahead=0)
     asked = [question.key.task_id for question in run(engine, world.answer)]
     assert asked[:6] == ["t0", "t1"] * 3
     assert asked[6:].count("t1") > asked[6:].count("t0")
@@ -195,14 +195,14 @@ class Clock:
 
 
 def timed(
-    world: World, seconds: float, each: float, ahead: int, done: Iterable[ViewEvidence] = ()
-) -> tuple[float, Engine]:
+    world: World, seconds: float, each: float, ahead: int, done: Iterable[ViewScores] = ()
+) -> tuple[float, RankingScheduler]:
     """Run with questions that take so many seconds each; return how long it took."""
     clock = Clock()
-    stopping = Stopping(2, 50, confidence=1, max_seconds=seconds)
+    stopping = StoppingConfig(2, 50, confidence=1, max_seconds=seconds)
     engine = engine_of(world, Verifier(), stopping, ahead=ahead, clock=clock, done=done)
 
-    def respond(question: Question) -> ViewEvidence:
+    def respond(question: ScoringRequest) -> ViewScores:
         clock.now += each
         return world.answer(question)
 
@@ -241,7 +241,7 @@ def test_asked_too_far_ahead_it_waits() -> None:
 def test_rankings_hold_all_answers_and_leave_the_engine_as_it_is(world: World) -> None:
     engine, other = (engine_of(world, Verifier(), ahead=1) for _ in range(2))
 
-    def looking(question: Question) -> ViewEvidence:
+    def looking(question: ScoringRequest) -> ViewScores:
         engine.rankings()
         return world.answer(question)
 
@@ -252,7 +252,7 @@ def test_rankings_hold_all_answers_and_leave_the_engine_as_it_is(world: World) -
 def test_answers_that_nobody_asked_for_change_nothing() -> None:
     world = World(2, n_tests=2)
     engine, other = (engine_of(world, Verifier()) for _ in range(2))
-    engine.take(ViewEvidence(PairKey("stranger", "test", 0), 0, [1.0], [1.0]))
+    engine.take(ViewScores(PairKey("stranger", "test", 0), 0, [1.0], [1.0]))
     assert run(engine, world.answer) == run(other, world.answer) and ranked(engine) == ranked(other)
 
 
@@ -260,15 +260,15 @@ def test_a_record_about_fewer_candidates_is_asked_again_and_kept() -> None:
     world = World(6, n_tests=1)
     (key,) = world.own
     world.own[key] = np.array([1.0, 0.5, 0.0])
-    part = world.answer(Question(key, 0, (0,)))
-    engine = engine_of(world, Verifier(), Stopping(1, 1), done=[part])
-    assert run(engine, world.answer) == [Question(key, 0, (0, 1, 2))]
+    part = world.answer(ScoringRequest(key, 0, (0,)))
+    engine = engine_of(world, Verifier(), StoppingConfig(1, 1), done=[part])
+    assert run(engine, world.answer) == [ScoringRequest(key, 0, (0, 1, 2))]
     assert engine.answered()[0].views.tolist() == [1, 1, 1]
 
 
 @given(world=worlds, seed=st.integers(0, 100))
 def test_a_replay_with_all_views_is_the_recorded_ranking(world: World, seed: int) -> None:
-    everything = Stopping(2, 6, confidence=1)
+    everything = StoppingConfig(2, 6, confidence=1)
     engine = engine_of(world, Verifier(), everything)
     run(engine, world.answer)
     recorded = engine.answered()
@@ -277,24 +277,26 @@ def test_a_replay_with_all_views_is_the_recorded_ranking(world: World, seed: int
     if any(e.candidates for e in recorded) and engine.spent:
         found = compare(recorded, Verifier(), everything)
         assert (found.chosen, found.cost) == (1, 1)
-        assert compare(recorded, Verifier(), Stopping(2, 6, confidence=0.9)).cost <= 1
+        assert compare(recorded, Verifier(), StoppingConfig(2, 6, confidence=0.9)).cost <= 1
 
 
-def recorded_world(common: bool) -> list[Evidence]:
+def recorded_world(common: bool) -> list[CandidateScores]:
     rng, made = np.random.default_rng(0), []
     for number in range(40):
         own = rng.normal(0, 3, 10)
         rows = own + rng.normal(0, 1.5, (32, 1 if common else 10)) + rng.normal(size=(32, 10))
         key = PairKey(f"{number}", "test", 0)
-        evidence = Evidence(key, tuple(Candidate(np.full((1, 2), i, np.int8)) for i in range(10)), [True] + [False] * 9)
+        evidence = CandidateScores(
+            key, tuple(Candidate(np.full((1, 2), i, np.int8)) for i in range(10)), [True] + [False] * 9
+        )
         for view, row in enumerate(rows.tolist()):
-            evidence.take(ViewEvidence(key, view, row, row, 2000, 2400))
+            evidence.take(ViewScores(key, view, row, row, 2000, 2400))
         made.append(evidence)
     return made
 
 
 def test_a_third_of_the_cost_chooses_as_the_whole_does_and_views_of_their_own_cost_more() -> None:
-    common, own = (compare(recorded_world(common), Verifier(), Stopping()) for common in (True, False))
+    common, own = (compare(recorded_world(common), Verifier(), StoppingConfig()) for common in (True, False))
     assert common.chosen >= 0.95 and common.correct >= 0.95
     assert common.cost <= 1 / 3 and own.cost > common.cost
     assert own.views > common.views

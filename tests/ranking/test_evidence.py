@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, CandidatePool, Episode, Pair, PairKey, Task, leave_one_out
 from lightning_arc.inference.journal import Journal, read_journal
-from lightning_arc.ranking.evidence import Evidence, counted, gather
 from lightning_arc.ranking.records import (
     Choice,
-    Question,
-    ViewEvidence,
-    decode_evidence,
-    encode_evidence,
+    ScoringRequest,
+    ViewScores,
+    decode_scores,
+    encode_scores,
     merge_records,
     no_answer,
 )
+from lightning_arc.ranking.scores import CandidateScores, counted, gather
 
 KEY = PairKey("t", "test", 0)
 
@@ -30,16 +30,16 @@ def grid(colour: int) -> np.ndarray:
     return np.full((1, 2), colour, np.int8)
 
 
-def records(n: int = 3) -> list[ViewEvidence]:
-    return [ViewEvidence(KEY, view, [0.5, math.nan], [-1.0, -2.0 - view], 10, 20, 0.25) for view in range(n)]
+def records(n: int = 3) -> list[ViewScores]:
+    return [ViewScores(KEY, view, [0.5, math.nan], [-1.0, -2.0 - view], 10, 20, 0.25) for view in range(n)]
 
 
-def journal(path: Path, signature: str) -> Journal[ViewEvidence]:
-    return Journal(path, signature, encode_evidence, decode_evidence)
+def journal(path: Path, signature: str) -> Journal[ViewScores]:
+    return Journal(path, signature, encode_scores, decode_scores)
 
 
-def read(path: Path, signature: str) -> tuple[int, list[ViewEvidence]]:
-    return read_journal(path, signature, decode_evidence)
+def read(path: Path, signature: str) -> tuple[int, list[ViewScores]]:
+    return read_journal(path, signature, decode_scores)
 
 
 def written(path: Path, signature: str = "s", n: int = 3) -> bytes:
@@ -77,7 +77,7 @@ def test_what_is_read_is_what_was_appended(tmp_path: Path) -> None:
 def test_a_log_is_json_that_any_reader_takes(tmp_path: Path) -> None:
     path = tmp_path / "e.jsonl"
     log = journal(path, "s")
-    log.append(ViewEvidence(KEY, 0, [math.inf, -math.inf, math.nan], [0.0, 0.0, 0.0]))
+    log.append(ViewScores(KEY, 0, [math.inf, -math.inf, math.nan], [0.0, 0.0, 0.0]))
     log.close()
     for line in path.read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
@@ -176,17 +176,17 @@ def test_every_query_has_its_evidence_whether_it_was_judged_or_not(
 def test_the_first_record_of_a_view_counts_and_misfits_do_not(
     queries: dict[PairKey, Episode], pool: CandidatePool
 ) -> None:
-    again = ViewEvidence(KEY, 0, [9.0, 9.0], [9.0, 9.0], 1000)
-    misfit = ViewEvidence(KEY, 7, [9.0], [9.0], 1000)
-    stranger = ViewEvidence(PairKey("v", "test", 0), 0, [9.0, 9.0], [9.0, 9.0], 1000)
+    again = ViewScores(KEY, 0, [9.0, 9.0], [9.0, 9.0], 1000)
+    misfit = ViewScores(KEY, 7, [9.0], [9.0], 1000)
+    stranger = ViewScores(PairKey("v", "test", 0), 0, [9.0, 9.0], [9.0, 9.0], 1000)
     one, two = (gather(queries, pool, said) for said in (records(), [*records(), again, misfit, stranger]))
     for e, f in zip(one, two, strict=True):
         assert np.array_equal(e.log_odds, f.log_odds, equal_nan=True)
         assert e.cost() == f.cost()
 
 
-def three() -> Evidence:
-    return Evidence(KEY, tuple(Candidate(grid(i)) for i in range(3)))
+def three() -> CandidateScores:
+    return CandidateScores(KEY, tuple(Candidate(grid(i)) for i in range(3)))
 
 
 FLOATS = st.one_of(st.just(math.nan), st.floats(allow_nan=False, allow_infinity=False))
@@ -201,33 +201,33 @@ def test_every_record_comes_back_from_json_as_it_was(data: st.DataObject) -> Non
     whole = st.integers(0, 10**6)
     asked = st.none() | st.sets(st.integers(0, 2)).map(tuple)
     choices = st.lists(choice, max_size=3).map(tuple)
-    drawn = st.builds(ViewEvidence, st.just(KEY), whole, values, values, whole, whole, seconds, whole, asked, choices)
+    drawn = st.builds(ViewScores, st.just(KEY), whole, values, values, whole, whole, seconds, whole, asked, choices)
     record = replace(data.draw(drawn), mismatches=data.draw(st.just(()) | values.map(tuple)))
-    back = decode_evidence(json.loads(json.dumps(encode_evidence(record), allow_nan=False)))
+    back = decode_scores(json.loads(json.dumps(encode_scores(record), allow_nan=False)))
     assert repr(back) == repr(record)
 
 
 def test_mismatches_are_merged_and_a_record_without_them_counts_as_unknown() -> None:
-    one = ViewEvidence(KEY, 0, [1.0, 2.0, math.nan], [0.0] * 3, candidates=(0, 1), mismatches=(3.0, 4.0, math.nan))
-    two = ViewEvidence(KEY, 0, [math.nan, 5.0, 6.0], [0.0] * 3, candidates=(1, 2), mismatches=(math.nan, 7.0, 8.0))
-    old = ViewEvidence(KEY, 1, [1.0, 2.0, 3.0], [0.0] * 3)
+    one = ViewScores(KEY, 0, [1.0, 2.0, math.nan], [0.0] * 3, candidates=(0, 1), mismatches=(3.0, 4.0, math.nan))
+    two = ViewScores(KEY, 0, [math.nan, 5.0, 6.0], [0.0] * 3, candidates=(1, 2), mismatches=(math.nan, 7.0, 8.0))
+    old = ViewScores(KEY, 1, [1.0, 2.0, 3.0], [0.0] * 3)
     known = three().with_records([one, two, old])
     np.testing.assert_array_equal(known.mismatches, [[3.0, 4.0, 8.0], [math.nan] * 3])
-    assert not three().take(ViewEvidence(KEY, 0, [1.0] * 3, [1.0] * 3, mismatches=(1.0,)))
+    assert not three().take(ViewScores(KEY, 0, [1.0] * 3, [1.0] * 3, mismatches=(1.0,)))
 
 
 def test_a_record_of_an_earlier_version_is_of_one_model_that_was_asked_about_all() -> None:
-    old = encode_evidence(records(1)[0])
+    old = encode_scores(records(1)[0])
     old = {name: old[name] for name in old if name not in ("member", "candidates", "selections", "mismatches")}
-    record = decode_evidence(old)
+    record = decode_scores(old)
     assert (record.member, record.candidates, record.selections) == (0, None, ())
-    assert record.answers(Question(KEY, 0, (0, 1)))
+    assert record.answers(ScoringRequest(KEY, 0, (0, 1)))
 
 
 def test_a_view_may_judge_some_candidates_and_later_the_others() -> None:
     evidence, nan = three(), math.nan
-    first = ViewEvidence(KEY, 0, [1.0, nan, nan], [-1.0, nan, nan], 10, 5, 1.0, candidates=(0,))
-    rest = ViewEvidence(KEY, 0, [9.0, 2.0, nan], [-9.0, -2.0, nan], 10, 10, 1.0, candidates=(1, 2))
+    first = ViewScores(KEY, 0, [1.0, nan, nan], [-1.0, nan, nan], 10, 5, 1.0, candidates=(0,))
+    rest = ViewScores(KEY, 0, [9.0, 2.0, nan], [-9.0, -2.0, nan], 10, 10, 1.0, candidates=(1, 2))
     assert evidence.take(first) and evidence.take(rest)
     assert not evidence.take(rest) and not evidence.take(first)
     assert np.array_equal(evidence.log_odds, [[1, 2, nan]], equal_nan=True)
@@ -235,14 +235,14 @@ def test_a_view_may_judge_some_candidates_and_later_the_others() -> None:
     assert evidence.cost() == (2.0, 20, 15)
     assert evidence.views.tolist() == [1, 1, 0]
     (record,) = evidence.records
-    assert record.answers(Question(KEY, 0, (0, 1, 2))) and not record.answers(Question(KEY, 1, (0,)))
-    assert first.answers(Question(KEY, 0, (0,))) and not first.answers(Question(KEY, 0, (0, 1)))
+    assert record.answers(ScoringRequest(KEY, 0, (0, 1, 2))) and not record.answers(ScoringRequest(KEY, 1, (0,)))
+    assert first.answers(ScoringRequest(KEY, 0, (0,))) and not first.answers(ScoringRequest(KEY, 0, (0, 1)))
 
 
 def test_members_of_an_ensemble_are_averaged_by_their_weights() -> None:
     evidence = three()
     for member, row in enumerate([[0.0, 2.0, math.nan], [4.0, 0.0, 1.0]]):
-        evidence.take(ViewEvidence(KEY, 0, row, row, member=member))
+        evidence.take(ViewScores(KEY, 0, row, row, member=member))
     assert np.array_equal(evidence.log_odds, [[2, 1, math.nan]], equal_nan=True)
     assert np.array_equal(evidence.weighted([3, 1]).log_odds, [[1, 1.5, math.nan]], equal_nan=True)
     assert np.array_equal(evidence.weighted([1]).log_odds, [[0, 2, math.nan]], equal_nan=True)
@@ -251,45 +251,45 @@ def test_members_of_an_ensemble_are_averaged_by_their_weights() -> None:
 
 def test_selections_stand_beside_verdicts_of_the_same_view() -> None:
     evidence = three()
-    evidence.take(ViewEvidence(KEY, 0, [1.0] * 3, [1.0] * 3, 5))
+    evidence.take(ViewScores(KEY, 0, [1.0] * 3, [1.0] * 3, 5))
     choices = (Choice((2, 0), (-0.1, -2.0)), Choice((0, 2), (math.nan, math.nan)))
-    evidence.take(ViewEvidence(KEY, 0, [math.nan] * 3, [math.nan] * 3, 7, selections=choices))
+    evidence.take(ViewScores(KEY, 0, [math.nan] * 3, [math.nan] * 3, 7, selections=choices))
     assert [(view, choice.order) for view, _, choice in evidence.selections] == [(0, (2, 0))]
     assert evidence.log_odds.tolist() == [[1, 1, 1]]
     assert (evidence.cost(["verify"])[1], evidence.cost(["select"])[1]) == (5, 7)
-    assert evidence.records[0].answers(Question(KEY, 0, selections=((0, 2), (2, 0))))
-    assert not evidence.records[0].answers(Question(KEY, 0, selections=((0, 1),)))
+    assert evidence.records[0].answers(ScoringRequest(KEY, 0, selections=((0, 2), (2, 0))))
+    assert not evidence.records[0].answers(ScoringRequest(KEY, 0, selections=((0, 1),)))
     for misfit in (Choice((0, 0), (0.0, 0.0)), Choice((0, 3), (0.0, 0.0)), Choice((0, 1), (0.0,)), Choice((), ())):
-        assert not evidence.take(ViewEvidence(KEY, 5, [0.0] * 3, [0.0] * 3, selections=(misfit,)))
+        assert not evidence.take(ViewScores(KEY, 5, [0.0] * 3, [0.0] * 3, selections=(misfit,)))
 
 
 @pytest.mark.parametrize("asked", ({"candidates": (0, 2)}, {"selections": ((0, 2), (2, 1))}))
 def test_a_question_that_is_too_long_is_answered_by_nothing(asked: dict[str, tuple]) -> None:
-    question, evidence = Question(KEY, 3, member=1, **asked), three()
+    question, evidence = ScoringRequest(KEY, 3, member=1, **asked), three()
     record = no_answer(question, 3, 512)
     assert not record.complete and record.max_seq_len == 512
     assert record.answers(question) and record.tokens == 0
     evidence.take(record)
     assert not evidence.views.any() and not evidence.selections
-    kept = encode_evidence(record)
-    assert decode_evidence(kept).answers(question) and decode_evidence(kept).max_seq_len == 512
+    kept = encode_scores(record)
+    assert decode_scores(kept).answers(question) and decode_scores(kept).max_seq_len == 512
     del kept["max_seq_len"]  # as earlier versions wrote it
-    assert decode_evidence(kept).max_seq_len is None and not decode_evidence(kept).complete
-    answered = ViewEvidence(KEY, 3, [1.0] * 3, [1.0] * 3, member=1, candidates=(1,))
+    assert decode_scores(kept).max_seq_len is None and not decode_scores(kept).complete
+    answered = ViewScores(KEY, 3, [1.0] * 3, [1.0] * 3, member=1, candidates=(1,))
     assert answered.complete and merge_records(record, answered).max_seq_len == 512
 
 
 def test_the_first_views_and_more_records_are_copies() -> None:
     evidence = three()
     for view in range(3):
-        evidence.take(ViewEvidence(KEY, view, [float(view)] * 3, [0.0] * 3))
+        evidence.take(ViewScores(KEY, view, [float(view)] * 3, [0.0] * 3))
     assert evidence.first_views(2).log_odds[:, 0].tolist() == [0, 1]
-    more = evidence.with_records([ViewEvidence(KEY, 3, [3.0] * 3, [0.0] * 3)])
+    more = evidence.with_records([ViewScores(KEY, 3, [3.0] * 3, [0.0] * 3)])
     assert (len(more.log_odds), len(evidence.log_odds)) == (4, 3)
 
 
 def test_a_solvers_score_is_the_likelihood_that_its_file_carries() -> None:
-    evidence = Evidence(KEY, (Candidate(grid(0), log_likelihood=-2.5), Candidate(grid(1))))
+    evidence = CandidateScores(KEY, (Candidate(grid(0), log_likelihood=-2.5), Candidate(grid(1))))
     assert np.array_equal(evidence.solver_score, [-2.5, math.nan], equal_nan=True)
 
 

@@ -17,18 +17,18 @@ from lightning_arc.arc import Candidate, PairKey, read_tasks
 from lightning_arc.cli.fit_ranker import fit
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Isotonic, Temperature
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.fitting import best_penalty, cross_validated, fit_combined
 from lightning_arc.ranking.metrics import hits
-from lightning_arc.ranking.rankers import Ranker, Verifier, Votes
+from lightning_arc.ranking.rankers import MajorityVote, Ranker, Verifier
 from lightning_arc.ranking.recorded import read_evidence
-from lightning_arc.ranking.records import ViewEvidence, encode_evidence
+from lightning_arc.ranking.records import ViewScores, encode_scores
+from lightning_arc.ranking.scores import CandidateScores
 
 WEIGHTS = {"verifier": 1.5, "likelihood": 0.2, "votes": 0.8}
 NONE = 1.0
 
 
-def drawn(tests: int, seed: int = 0, noise: bool = False) -> list[Evidence]:
+def drawn(tests: int, seed: int = 0, noise: bool = False) -> list[CandidateScores]:
     """Test inputs whose right output is drawn by the choice that `WEIGHTS` and `NONE` make."""
     rng, made = np.random.default_rng(seed), []
     for number in range(tests):
@@ -44,9 +44,9 @@ def drawn(tests: int, seed: int = 0, noise: bool = False) -> list[Evidence]:
         right = int(rng.choice(n + 1, p=p / p.sum()))
         key = PairKey(f"task{number // 2}", "test", number % 2)
         candidates = tuple(Candidate(np.full((1, 2), i, np.int8), int(v)) for i, v in enumerate(votes))
-        evidence = Evidence(key, candidates, [i == right for i in range(n)])
+        evidence = CandidateScores(key, candidates, [i == right for i in range(n)])
         said = rng.normal(0, 1, n) if noise else log_odds
-        evidence.take(ViewEvidence(key, 0, said.tolist(), likelihood.tolist(), 10, 10, 0.1))
+        evidence.take(ViewScores(key, 0, said.tolist(), likelihood.tolist(), 10, 10, 0.1))
         made.append(evidence)
     return made
 
@@ -78,14 +78,14 @@ def test_the_penalty_that_does_best_on_tasks_left_out_is_taken() -> None:
 def test_ranking_by_all_beats_ranking_by_one_on_tasks_left_out() -> None:
     evidence = drawn(400)
     combined = hits(evidence, cross_validated(evidence, list(WEIGHTS)), 1).mean()
-    for ranker in (Verifier(), Votes()):
+    for ranker in (Verifier(), MajorityVote()):
         assert combined > hits(evidence, [ranker.rank(e) for e in evidence], 1).mean()
 
 
 def test_a_tasks_own_outputs_never_weigh_in_its_ranking() -> None:
     evidence = drawn(40)
     before = cross_validated(evidence, list(WEIGHTS), folds=5)
-    other = [Evidence(e.key, e.candidates, list(e.correct)) for e in evidence]
+    other = [CandidateScores(e.key, e.candidates, list(e.correct)) for e in evidence]
     for e, original in zip(other, evidence, strict=True):
         for record in original.records:
             e.take(record)
@@ -122,8 +122,8 @@ def run_folder(tmp_path: Path) -> dict[str, Any]:
     lines = [json.dumps({"signature": "s"})]
     for task_id in tasks:
         log_odds = (rng.normal(size=3) + [2, 0, 0]).tolist()
-        record = ViewEvidence(PairKey(task_id, "test", 0), 0, log_odds, [-1.0, math.nan, -3.0], 10, 10, 0.1)
-        lines.append(json.dumps(encode_evidence(record)))
+        record = ViewScores(PairKey(task_id, "test", 0), 0, log_odds, [-1.0, math.nan, -3.0], 10, 10, 0.1)
+        lines.append(json.dumps(encode_scores(record)))
     (tmp_path / "run" / "evidence-0.jsonl").write_text("\n".join([*lines, '{"half']))
     return {
         "tasks": str(tmp_path / "tasks.json"),
@@ -145,11 +145,11 @@ def left_out_folder(run_folder: dict[str, Any], tmp_path: Path) -> dict[str, Any
     }
     (tmp_path / "candidates.json").write_text(json.dumps(told))
     records = [
-        ViewEvidence(PairKey(task_id, split, 0), 0, (rng.normal(size=3) + [0, 0, 2]).tolist(), [-3.0, math.nan, -1.0])
+        ViewScores(PairKey(task_id, split, 0), 0, (rng.normal(size=3) + [0, 0, 2]).tolist(), [-3.0, math.nan, -1.0])
         for task_id in tasks
         for split in ("train", "test")
     ]
-    lines = [json.dumps(encode_evidence(record)) for record in records]
+    lines = [json.dumps(encode_scores(record)) for record in records]
     (tmp_path / "run" / "evidence-0.jsonl").write_text("\n".join(['{"signature": "s"}', *lines]))
     return run_folder
 
@@ -236,7 +236,7 @@ def test_the_command_line_fits_and_tells_errors_in_one_line(run_folder: dict[str
     done = command("--sources=[verifier, votes]")
     assert done.returncode == 0, done.stderr
     made = yaml.safe_load(Path(run_folder["out"]).read_text())["model"]["ranker"]
-    assert made["class_path"] == "lightning_arc.ranking.rankers.Combined"
+    assert made["class_path"] == "lightning_arc.ranking.rankers.LogLinearRanker"
     assert list(made["init_args"]["weights"]) == ["verifier", "votes"]
     failed = command("--evidence=[nowhere]")
     assert (failed.returncode, failed.stderr) == (2, "error: nowhere: no evidence-*.jsonl (evidence)\n")

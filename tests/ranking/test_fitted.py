@@ -8,20 +8,20 @@ import pytest
 from lightning_arc.cli.fit_ranker import write_ranker
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Temperature
-from lightning_arc.ranking.rankers import Combined, Verifier
+from lightning_arc.ranking.rankers import LogLinearRanker, Verifier
 from lightning_arc.ranking.rankers.fitted import Fitted, warn_of_other_model
 
 
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
-    ranker = Combined({"verifier": 1.5, "votes": 0.5, "order": 2.0}, 0.25, Temperature(0.5, 0.125))
+    ranker = LogLinearRanker({"verifier": 1.5, "votes": 0.5, "order": 2.0}, 0.25, Temperature(0.5, 0.125))
     write_ranker(ranker, tmp_path / "ranker.yaml")
     return tmp_path / "ranker.yaml"
 
 
 def test_what_fit_wrote_ranks_as_it_did(written: Path, said: Any) -> None:
     fitted, evidence = Fitted(str(written)), said([[0.5, 1.0, 0.0]], votes=[3, 1, 2])
-    plain = Combined({"verifier": 1.5, "votes": 0.5, "order": 2.0}, 0.25, Temperature(0.5, 0.125)).rank(evidence)
+    plain = LogLinearRanker({"verifier": 1.5, "votes": 0.5, "order": 2.0}, 0.25, Temperature(0.5, 0.125)).rank(evidence)
     assert fitted.rank(evidence).p_correct.tolist() == plain.p_correct.tolist()
     assert fitted.calibrated and fitted.kinds == ("verify",)
 

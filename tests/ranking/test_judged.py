@@ -6,28 +6,28 @@ from typing import Any
 import numpy as np
 
 from lightning_arc.arc import Candidate, PairKey
-from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.judged import count_coverage, coverage, explain, is_judged
+from lightning_arc.ranking.coverage import count_coverage, coverage, explain, is_judged
 from lightning_arc.ranking.rankers import (
-    Combined,
+    ComparativeRanker,
     Ensemble,
     Likelihood,
-    Selection,
+    LogLinearRanker,
+    MajorityVote,
     Verifier,
-    Votes,
 )
-from lightning_arc.ranking.records import Question, ViewEvidence, no_answer
-from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.ranking.records import ScoringRequest, ViewScores, no_answer
+from lightning_arc.ranking.scores import CandidateScores
+from lightning_arc.ranking.stopping import StoppingConfig
 
-TWO = Stopping(min_views=2, max_views=2, confidence=1.0)
+TWO = StoppingConfig(min_views=2, max_views=2, confidence=1.0)
 NO = [math.nan] * 2
 
 
 def test_early_stopping_is_no_missing_view_but_a_budget_is(said: Any) -> None:
     clear = said([[9, 0, -9]] * 4)
     stops, spent = (
-        Stopping(min_views=2, max_views=8),
-        Stopping(min_views=2, max_views=8, max_tokens=1, max_seconds=0),
+        StoppingConfig(min_views=2, max_views=8),
+        StoppingConfig(min_views=2, max_views=8, max_tokens=1, max_seconds=0),
     )
     assert coverage(clear, Verifier(), stops) == coverage(clear, Verifier(), spent) == "judged"
     assert coverage(clear.first_views(1), Verifier(), spent) == "partly_not_reached"
@@ -44,22 +44,24 @@ def test_every_member_of_an_ensemble_must_have_answered(said: Any) -> None:
     both = Ensemble(Verifier(), 2)
     assert coverage(evidence, both, TWO) == "partly_not_reached"
     for view in range(2):
-        evidence.take(ViewEvidence(evidence.key, view, [1.0, 0.0], [-1.0, -2.0], member=1))
+        evidence.take(ViewScores(evidence.key, view, [1.0, 0.0], [-1.0, -2.0], member=1))
     assert coverage(evidence, both, TWO) == "judged"
 
 
 def test_where_there_is_nothing_to_ask_nothing_is_missing(said: Any) -> None:
-    alone = Evidence(PairKey("t", "test", 0), (Candidate(np.zeros((1, 1), np.int8)),))
-    assert coverage(alone, Selection(), TWO) == "not_asked" and coverage(alone, Verifier(), TWO) == "not_reached"
-    assert coverage(said([], votes=[]), Verifier(), TWO) == coverage(said([NO]), Votes(), TWO) == "not_asked"
-    assert coverage(said([[1, 0]] * 2), Selection(), TWO) == "not_reached"  # verdicts are no selections
+    alone = CandidateScores(PairKey("t", "test", 0), (Candidate(np.zeros((1, 1), np.int8)),))
+    assert (
+        coverage(alone, ComparativeRanker(), TWO) == "not_asked" and coverage(alone, Verifier(), TWO) == "not_reached"
+    )
+    assert coverage(said([], votes=[]), Verifier(), TWO) == coverage(said([NO]), MajorityVote(), TWO) == "not_asked"
+    assert coverage(said([[1, 0]] * 2), ComparativeRanker(), TWO) == "not_reached"  # verdicts are no selections
 
 
 def test_votes_that_a_ranker_weighs_are_no_judgement(said: Any) -> None:
     silent, verdicts = said([NO]), said([[1, 0]])
-    assert not is_judged(silent, Combined()) and is_judged(verdicts, Combined())
+    assert not is_judged(silent, LogLinearRanker()) and is_judged(verdicts, LogLinearRanker())
     assert is_judged(verdicts, Verifier()) and not is_judged(verdicts, Likelihood())
-    assert not is_judged(verdicts, Combined({"likelihood": 1.0, "votes": 1.0}))
+    assert not is_judged(verdicts, LogLinearRanker({"likelihood": 1.0, "votes": 1.0}))
 
 
 def test_the_limit_is_told_where_it_was_recorded(said: Any) -> None:
@@ -68,7 +70,7 @@ def test_the_limit_is_told_where_it_was_recorded(said: Any) -> None:
         "Not judged by the model, so ordered without it: 1 test input too long for data.max_seq_len."
     ]
     new = said([], votes=[1, 1])
-    new.take(no_answer(Question(new.key, 0, (0, 1)), 2, 640))
+    new.take(no_answer(ScoringRequest(new.key, 0, (0, 1)), 2, 640))
     assert (
         "2 test inputs too long for data.max_seq_len 640." in explain(count_coverage(["too_long"] * 2, [old, new]))[0]
     )

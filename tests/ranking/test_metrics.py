@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, PairKey
 from lightning_arc.ranking.calibration import Temperature
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.metrics import (
     accuracy_by_views,
     bootstrap_interval,
@@ -22,19 +21,20 @@ from lightning_arc.ranking.metrics import (
 )
 from lightning_arc.ranking.rankers import (
     RANKERS,
-    Combined,
+    ComparativeRanker,
     Ensemble,
     Likelihood,
+    LogLinearRanker,
+    MajorityVote,
     Ranker,
     Ranking,
-    Selection,
     Verifier,
-    Votes,
 )
-from lightning_arc.ranking.records import Choice, ViewEvidence
+from lightning_arc.ranking.records import Choice, ViewScores
+from lightning_arc.ranking.scores import CandidateScores
 
 
-def scored(evidence: list[Evidence]) -> dict[str, Any]:
+def scored(evidence: list[CandidateScores]) -> dict[str, Any]:
     return score_methods(evidence, RANKERS, "verifier")
 
 
@@ -81,7 +81,7 @@ def test_voting_costs_nothing_and_a_model_what_it_computed(data: st.DataObject, 
 def test_unknown_outputs_give_no_accuracy_but_what_calibrated_probabilities_let_expect(
     data: st.DataObject, evidences: Any
 ) -> None:
-    fitted = Combined(calibration=Temperature(0.5))
+    fitted = LogLinearRanker(calibration=Temperature(0.5))
     evidence = [data.draw(evidences(known=False))]
     metrics = score_methods(evidence, RANKERS | {"combined": fitted}, "combined")
     assert metrics["n_solvable"] is None and metrics["methods"]["combined"]["judged"]["n_solvable"] is None
@@ -103,7 +103,7 @@ def test_unknown_outputs_give_no_accuracy_but_what_calibrated_probabilities_let_
     assert 0 <= metrics["methods"]["combined"]["expected_score"] <= 1
 
 
-@pytest.mark.parametrize("ranker", (Votes, Verifier, Likelihood, Selection))
+@pytest.mark.parametrize("ranker", (MajorityVote, Verifier, Likelihood, ComparativeRanker))
 def test_only_calibrated_probabilities_give_an_expected_score(ranker: type[Ranker], said: Any) -> None:
     evidence = [said([[0, 1]], [[-1, -2]], correct=[True, False])]
     for calibration, shown in ((None, False), (Temperature(), True)):
@@ -142,9 +142,9 @@ def test_methods_that_were_not_asked_have_no_figures_and_are_named(said: Any) ->
     assert list(verdicts["methods"]) == ["vote", "verifier"] and verdicts["not_asked"] == ["likelihood", "mismatches"]
 
 
-def of(p: list[float], correct: list[bool] | None, key: PairKey) -> tuple[Evidence, Ranking]:
+def of(p: list[float], correct: list[bool] | None, key: PairKey) -> tuple[CandidateScores, Ranking]:
     """A test input whose candidates have given probabilities of being right, best first."""
-    evidence = Evidence(key, tuple(Candidate(np.full((1, 2), i, np.int8)) for i in range(len(p))), correct)
+    evidence = CandidateScores(key, tuple(Candidate(np.full((1, 2), i, np.int8)) for i in range(len(p))), correct)
     array = np.array(p, float)
     return evidence, Ranking(np.argsort(-array, kind="stable"), array, array, array)
 
@@ -182,15 +182,15 @@ def test_accuracy_by_views_ranks_by_the_first_views_alone(said: Any) -> None:
     assert [point["top1"] for point in curve] == [0.5, 1, 0.5]
     assert [point["tokens"] for point in curve] == [120, 240, 480]
     assert [point["seconds"] for point in curve] == [0.5, 1, 2]
-    assert accuracy_by_views(evidence, Votes()) == accuracy_by_views([], Verifier()) == []
+    assert accuracy_by_views(evidence, MajorityVote()) == accuracy_by_views([], Verifier()) == []
 
 
 def test_a_ranker_that_asks_other_questions_has_its_own_views_costs_and_curve(said: Any) -> None:
     e = said([[0, 1]], correct=[False, True])
     nothing, choices = [math.nan] * 2, (Choice((0, 1), (-3.0, -0.05)),)
     for view in range(3):
-        e.take(ViewEvidence(e.key, view, nothing, nothing, 7, 3, 0.25, selections=choices))
-    methods = score_methods([e], RANKERS | {"selection": Selection()}, "selection")["methods"]
+        e.take(ViewScores(e.key, view, nothing, nothing, 7, 3, 0.25, selections=choices))
+    methods = score_methods([e], RANKERS | {"selection": ComparativeRanker()}, "selection")["methods"]
     assert [(p["views"], p["tokens"]) for p in methods["selection"]["curve"]] == [(1, 10), (2, 20), (3, 30)]
     assert [(p["views"], p["tokens"]) for p in methods["verifier"]["curve"]] == [(1, 120)]
     assert [methods[name]["views"] for name in ("vote", "verifier", "selection")] == [0, 1, 3]
@@ -230,7 +230,7 @@ def test_the_order_of_the_file_is_a_method_beside_the_others(said: Any) -> None:
 
 def test_any_rankers_are_scored_beside_each_other(said: Any) -> None:
     evidence = [said([[0, 1]], votes=[1, 2], correct=[False, True])]
-    metrics = score_methods(evidence, {"combined": Combined({"votes": 1.0})}, "combined")
+    metrics = score_methods(evidence, {"combined": LogLinearRanker({"votes": 1.0})}, "combined")
     assert metrics["methods"]["combined"]["top1"] == 1 and "top1_minus_vote" not in metrics["methods"]["combined"]
 
 

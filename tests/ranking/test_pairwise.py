@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lightning_arc.ranking.rankers.pairwise import bradley_terry, soft_wins
+from lightning_arc.ranking.rankers.bradley_terry import bradley_terry, soft_wins
 
 SEEDS = st.integers(0, 2**32 - 1)
 

@@ -13,42 +13,42 @@ from jsonargparse import ArgumentParser
 from lightning_arc.arc import Candidate
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Isotonic, Temperature
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.means import DECIMALS, paired_means
 from lightning_arc.ranking.rankers import (
-    Combined,
     Ensemble,
     Likelihood,
+    LogLinearRanker,
+    MajorityVote,
     Mismatches,
     Ranker,
     Ranking,
     Verifier,
-    Votes,
 )
-from lightning_arc.ranking.records import Question, ViewEvidence
+from lightning_arc.ranking.records import ScoringRequest, ViewScores
+from lightning_arc.ranking.scores import CandidateScores
 
 RANKERS = {
-    "votes": Votes(),
+    "votes": MajorityVote(),
     "verifier": Verifier(),
     "likelihood": Likelihood(),
     "product": Likelihood("sum", Temperature(0.5)),
-    "combined": Combined(),
-    "without votes": Combined({"verifier": 1.0, "solver": 1.0}, none=-1.0),
+    "combined": LogLinearRanker(),
+    "without votes": LogLinearRanker({"verifier": 1.0, "solver": 1.0}, none=-1.0),
     "ensemble": Ensemble(Verifier(Isotonic([-1.0, 2.0], [0.25, 0.75])), 2),
 }
 each_ranker = pytest.mark.parametrize("ranker", RANKERS.values(), ids=RANKERS)
 each_judge = pytest.mark.parametrize("ranker", list(RANKERS.values())[1:], ids=list(RANKERS)[1:])
 
 
-def keys(said: Evidence, ranking: Ranking) -> list[tuple[float, ...]]:
+def keys(said: CandidateScores, ranking: Ranking) -> list[tuple[float, ...]]:
     """What each candidate is ordered by, smallest first, without its place in the input."""
     columns = (ranking.score, said.votes.astype(float))
     rounded = [np.where(np.isnan(key), np.inf, -np.round(key, DECIMALS)) for key in columns]
     return list(zip(*(column.tolist() for column in rounded), strict=True))
 
 
-def shuffled(said: Evidence, shuffle: list[int]) -> Evidence:
-    other = Evidence(said.key, tuple(said.candidates[i] for i in shuffle))
+def shuffled(said: CandidateScores, shuffle: list[int]) -> CandidateScores:
+    other = CandidateScores(said.key, tuple(said.candidates[i] for i in shuffle))
     for record in said.records:
         moved = {name: [getattr(record, name)[i] for i in shuffle] for name in ("log_odds", "log_likelihood")}
         other.take(replace(record, **moved))
@@ -94,10 +94,10 @@ def test_every_probability_is_one_and_falls_along_the_order(
 @given(data=st.data())
 def test_voting_knows_nothing_of_the_model_and_asks_nothing(data: st.DataObject, evidences: Any) -> None:
     said = data.draw(evidences())
-    silent = Evidence(said.key, said.candidates)
-    assert Votes().rank(said).order.tolist() == Votes().rank(silent).order.tolist()
-    assert Votes().rank(said).score.tolist() == said.votes.tolist()
-    assert Votes().ask(said, range(len(said.candidates)), 0) == () and len(Votes().table(said)) == 0
+    silent = CandidateScores(said.key, said.candidates)
+    assert MajorityVote().rank(said).order.tolist() == MajorityVote().rank(silent).order.tolist()
+    assert MajorityVote().rank(said).score.tolist() == said.votes.tolist()
+    assert MajorityVote().ask(said, range(len(said.candidates)), 0) == () and len(MajorityVote().table(said)) == 0
 
 
 @pytest.mark.parametrize("name", ("votes", "verifier", "likelihood", "product", "combined", "ensemble"))
@@ -106,7 +106,7 @@ def test_a_view_that_is_harder_for_all_candidates_changes_no_order(
     name: str, data: st.DataObject, harder: list[int], evidences: Any
 ) -> None:
     said = data.draw(evidences(scores=st.integers(-3, 3).map(float)))
-    other = Evidence(said.key, said.candidates)
+    other = CandidateScores(said.key, said.candidates)
     for record in said.records:
         moved = {
             field: [x + harder[record.view] for x in getattr(record, field)] for field in ("log_odds", "log_likelihood")
@@ -128,16 +128,19 @@ def test_the_table_tells_what_the_scores_differ_by(ranker: Ranker, data: st.Data
 def test_a_judge_asks_about_all_live_candidates(ranker: Ranker, said: Any) -> None:
     evidence = said([[0.0, 1.0, 2.0]])
     members = range(2) if isinstance(ranker, Ensemble) else range(1)
-    expected = tuple(Question(evidence.key, 1, (0, 2), member=member) for member in members)
+    expected = tuple(ScoringRequest(evidence.key, 1, (0, 2), member=member) for member in members)
     assert ranker.ask(evidence, [0, 2], 1) == expected and ranker.kinds == ("verify",)
 
 
 def test_a_pool_that_weighs_nothing_a_model_says_asks_none(said: Any) -> None:
     evidence = said([[1.0, 2.0]], [[-1.0, -2.0]])
     for weights in ({"votes": 1.0, "order": 2.0}, {"votes": 1.0, "verifier": 0.0, "likelihood": 0.0}):
-        assert Combined(weights).kinds == () and Combined(weights).ask(evidence, [0, 1], 0) == ()
+        assert LogLinearRanker(weights).kinds == () and LogLinearRanker(weights).ask(evidence, [0, 1], 0) == ()
     for weights in ({"verifier": 1.0}, {"votes": 1.0, "likelihood": 0.1}, None):
-        assert Combined(weights).kinds == ("verify",) and len(Combined(weights).ask(evidence, [0, 1], 0)) == 1
+        assert (
+            LogLinearRanker(weights).kinds == ("verify",)
+            and len(LogLinearRanker(weights).ask(evidence, [0, 1], 0)) == 1
+        )
 
 
 def test_ties_go_to_votes_then_the_input(said: Any) -> None:
@@ -145,7 +148,7 @@ def test_ties_go_to_votes_then_the_input(said: Any) -> None:
     evidence = said([[1, 1, 1, 1, 2, nan]], [[-3, -2, -2, -9, -9, 0]], votes=[1, 1, 1, 2, 1, 9])
     assert Verifier().rank(evidence).order.tolist() == [4, 3, 0, 1, 2, 5]
     assert Likelihood().rank(evidence).order.tolist() == [5, 1, 2, 0, 3, 4]
-    assert Votes().rank(evidence).order.tolist() == [5, 3, 0, 1, 2, 4]
+    assert MajorityVote().rank(evidence).order.tolist() == [5, 3, 0, 1, 2, 4]
 
 
 def test_the_verifier_says_the_mean_its_error_and_its_probability(said: Any) -> None:
@@ -185,7 +188,7 @@ def test_candidates_that_no_model_judged_are_ordered_by_votes(ranker: Ranker, vo
 
 def test_the_pool_adds_what_its_sources_say_by_their_weights(said: Any) -> None:
     evidence = said([[1.0, 2.0], [3.0, 2.0]], [[-10.0, -30.0], [-20.0, -10.0]], votes=[1, 8])
-    ranking = Combined({"verifier": 2.0, "likelihood": 0.1, "votes": 0.5}, none=2.0).rank(evidence)
+    ranking = LogLinearRanker({"verifier": 2.0, "likelihood": 0.1, "votes": 0.5}, none=2.0).rank(evidence)
     score = [2 * 2 - 1.5, 2 * 2 - 2 + 0.5 * math.log(8)]
     assert ranking.score == pytest.approx(score)
     total = sum(map(math.exp, [*score, 2.0]))
@@ -194,18 +197,18 @@ def test_the_pool_adds_what_its_sources_say_by_their_weights(said: Any) -> None:
 
 def test_what_a_source_does_not_say_is_the_least_it_says_of_another(said: Any) -> None:
     evidence = said([[1.0, -2.0, math.nan]], votes=[1, 1, 5])
-    assert Combined({"verifier": 1.0}).rank(evidence).score.tolist() == [1, -2, -2]
-    assert Combined({"likelihood": 1.0, "solver": 1.0}).rank(evidence).score.tolist() == [0, 0, 0]
-    other = Evidence(
+    assert LogLinearRanker({"verifier": 1.0}).rank(evidence).score.tolist() == [1, -2, -2]
+    assert LogLinearRanker({"likelihood": 1.0, "solver": 1.0}).rank(evidence).score.tolist() == [0, 0, 0]
+    other = CandidateScores(
         evidence.key, tuple(Candidate(c.grid, log_likelihood=-i) for i, c in enumerate(evidence.candidates))
     )
-    assert Combined({"solver": 2.0}).rank(other).score.tolist() == [0, -2, -4]
-    assert Combined({"order": 2.0}).rank(other).score == pytest.approx([0, -2 * math.log(2), -2 * math.log(3)])
+    assert LogLinearRanker({"solver": 2.0}).rank(other).score.tolist() == [0, -2, -4]
+    assert LogLinearRanker({"order": 2.0}).rank(other).score == pytest.approx([0, -2 * math.log(2), -2 * math.log(3)])
 
 
 def test_an_ensemble_ranks_by_the_weighted_mean_of_its_members(said: Any) -> None:
     evidence = said([[0.0, 2.0]])
-    evidence.take(ViewEvidence(evidence.key, 0, [8.0, 0.0], [math.nan] * 2, member=1))
+    evidence.take(ViewScores(evidence.key, 0, [8.0, 0.0], [math.nan] * 2, member=1))
     assert Ensemble(Verifier(), 2).rank(evidence).score.tolist() == [4, 1]
     assert Ensemble(Verifier(), 2, [3.0, 1.0]).rank(evidence).score.tolist() == [2, 1.5]
     assert Ensemble(Verifier(), 1).rank(evidence).score.tolist() == [0, 2]
@@ -223,21 +226,24 @@ class Backwards(Ranker):
 
     name = "backwards"
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         return self._ranking(evidence, np.arange(len(evidence.candidates), dtype=float))
 
 
 @pytest.mark.parametrize(
     ("given", "kind"),
     (
-        ("Votes", Votes),
+        ("MajorityVote", MajorityVote),
         ("Verifier", Verifier),
         ("lightning_arc.ranking.rankers.Likelihood", Likelihood),
-        ({"class_path": "Combined", "init_args": {"weights": {"votes": 2.0}, "none": 1}}, Combined),
+        ({"class_path": "LogLinearRanker", "init_args": {"weights": {"votes": 2.0}, "none": 1}}, LogLinearRanker),
         (
             {
                 "class_path": "lightning_arc.ranking.rankers.Ensemble",
-                "init_args": {"members": 2, "ranker": {"class_path": "Selection", "init_args": {"style": "pairs"}}},
+                "init_args": {
+                    "members": 2,
+                    "ranker": {"class_path": "ComparativeRanker", "init_args": {"style": "pairs"}},
+                },
             },
             Ensemble,
         ),
@@ -270,10 +276,10 @@ def test_a_ranker_of_somebodys_own_orders_as_it_likes(said: Any) -> None:
 def test_the_fewest_mismatches_come_first_and_weigh_in_a_combination(said: Any) -> None:
     evidence = said([[0.0] * 3, [0.0] * 3])
     for view, counts in enumerate(([5.0, 1.0, math.nan], [3.0, 2.0, math.nan])):
-        evidence.take(ViewEvidence(evidence.key, view + 2, [0.0] * 3, [0.0] * 3, mismatches=counts))
+        evidence.take(ViewScores(evidence.key, view + 2, [0.0] * 3, [0.0] * 3, mismatches=counts))
     ranking = Mismatches().rank(evidence)
     assert ranking.order.tolist() == [1, 0, 2] and ranking.score[:2].tolist() == [-4.0, -1.5]
-    combined = Combined({"mismatches": 2.0, "order": 1.0})
+    combined = LogLinearRanker({"mismatches": 2.0, "order": 1.0})
     assert combined.kinds == ("verify",)
     np.testing.assert_allclose(combined.rank(evidence).score, [-8, -3 - math.log(2), -8 - math.log(3)])
 
@@ -282,7 +288,7 @@ def test_the_fewest_mismatches_come_first_and_weigh_in_a_combination(said: Any) 
     ("make", "complaint"),
     (
         (
-            lambda: Combined({"verifyer": 1.0}),
+            lambda: LogLinearRanker({"verifyer": 1.0}),
             r"ranker.weights: no source 'verifyer', there are verifier, likelihood",
         ),
         (lambda: Ensemble(Verifier(), 2, [1.0]), r"ranker.weights: expected 2 of 0 and more"),

@@ -10,34 +10,34 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, PairKey
 from lightning_arc.errors import DataError
-from lightning_arc.prompt import layouts
-from lightning_arc.ranking.evidence import Evidence
-from lightning_arc.ranking.rankers.selection import MAX_OPTIONS, Selection
-from lightning_arc.ranking.records import Choice, Question, ViewEvidence
+from lightning_arc.prompt import templates
+from lightning_arc.ranking.rankers.comparative import MAX_OPTIONS, ComparativeRanker
+from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores
+from lightning_arc.ranking.scores import CandidateScores
 
 KEY = PairKey("t", "test", 0)
 
 
-def candidates(n: int) -> Evidence:
-    return Evidence(KEY, tuple(Candidate(np.full((1, 2), i, np.int8), n - i) for i in range(n)))
+def candidates(n: int) -> CandidateScores:
+    return CandidateScores(KEY, tuple(Candidate(np.full((1, 2), i, np.int8), n - i) for i in range(n)))
 
 
-def choose(question: Question, strengths: np.ndarray) -> ViewEvidence:
+def choose(question: ScoringRequest, strengths: np.ndarray) -> ViewScores:
     """Answer as a model would that knows the strengths."""
     n = len(strengths)
     choices = tuple(Choice(order, tuple(strengths[list(order)].tolist())) for order in question.selections)
-    return ViewEvidence(question.key, question.view, [math.nan] * n, [math.nan] * n, 1, 1, selections=choices)
+    return ViewScores(question.key, question.view, [math.nan] * n, [math.nan] * n, 1, 1, selections=choices)
 
 
 def test_options_are_as_many_as_the_prompt_can_number() -> None:
-    assert MAX_OPTIONS == layouts.MAX_OPTIONS
+    assert MAX_OPTIONS == templates.MAX_OPTIONS
 
 
 @given(n=st.integers(2, 30), view=st.integers(0, 5), orders=st.integers(1, 3), options=st.integers(2, 9))
 def test_lists_show_every_contestant_once_in_each_order_and_never_too_many(
     n: int, view: int, orders: int, options: int
 ) -> None:
-    ranker = Selection("list", entrants=20, halving=False, orders=orders, max_options=options)
+    ranker = ComparativeRanker("list", entrants=20, halving=False, orders=orders, max_options=options)
     (question,) = ranker.ask(candidates(n), range(n), view)
     assert question == ranker.ask(candidates(n), range(n), view)[0]
     shown = [place for order in question.selections for place in order]
@@ -50,8 +50,8 @@ def test_lists_show_every_contestant_once_in_each_order_and_never_too_many(
 
 def test_lists_are_shuffled_anew_for_every_view_and_test_input() -> None:
     ranker, others = (
-        Selection(halving=False),
-        Evidence(PairKey("u", "test", 0), candidates(9).candidates),
+        ComparativeRanker(halving=False),
+        CandidateScores(PairKey("u", "test", 0), candidates(9).candidates),
     )
     asked = [
         ranker.ask(candidates(9), range(9), 0),
@@ -62,13 +62,13 @@ def test_lists_are_shuffled_anew_for_every_view_and_test_input() -> None:
 
 
 def test_pairs_are_shown_in_both_orders() -> None:
-    (question,) = Selection("pairs", halving=False).ask(candidates(4), [0, 1, 3], 0)
+    (question,) = ComparativeRanker("pairs", halving=False).ask(candidates(4), [0, 1, 3], 0)
     assert set(question.selections) == {(0, 1), (1, 0), (0, 3), (3, 0), (1, 3), (3, 1)}
     assert len(question.selections) == 6
 
 
 def test_half_of_the_contestants_leave_after_every_view_down_to_the_survivors() -> None:
-    ranker, evidence = Selection("pairs", entrants=12, survivors=3), candidates(14)
+    ranker, evidence = ComparativeRanker("pairs", entrants=12, survivors=3), candidates(14)
     strengths = np.random.default_rng(0).permutation(14) / 2
     sizes = []
     for view in range(4):
@@ -87,7 +87,7 @@ def test_half_of_the_contestants_leave_after_every_view_down_to_the_survivors() 
 @pytest.mark.parametrize("style", ("pairs", "list"))
 @given(seed=st.integers(0, 2**32 - 1), n=st.integers(2, 12))
 def test_choices_by_strengths_put_them_in_their_order(style: str, seed: int, n: int) -> None:
-    ranker, evidence = Selection(style, halving=False, orders=3), candidates(n)
+    ranker, evidence = ComparativeRanker(style, halving=False, orders=3), candidates(n)
     strengths = np.random.default_rng(seed).permutation(n) * 0.5
     for view in range(3):
         (question,) = ranker.ask(evidence, range(n), view)
@@ -101,11 +101,11 @@ def test_choices_by_strengths_put_them_in_their_order(style: str, seed: int, n: 
 
 
 def test_a_lone_candidate_is_not_compared() -> None:
-    assert Selection().ask(candidates(1), [0], 0) == () and Selection().ask(candidates(3), [2], 1) == ()
+    assert ComparativeRanker().ask(candidates(1), [0], 0) == () and ComparativeRanker().ask(candidates(3), [2], 1) == ()
 
 
 def test_nobody_was_chosen_before_anything_was_asked(said: Any) -> None:
-    ranking = Selection().rank(said([], votes=[1, 4]))
+    ranking = ComparativeRanker().rank(said([], votes=[1, 4]))
     assert ranking.order.tolist() == [1, 0] and np.isnan(ranking.p_correct).all()
 
 
@@ -121,4 +121,4 @@ def test_nobody_was_chosen_before_anything_was_asked(said: Any) -> None:
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
-        Selection(**settings)
+        ComparativeRanker(**settings)

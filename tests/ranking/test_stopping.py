@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 
 from lightning_arc.errors import DataError
-from lightning_arc.ranking.stopping import Contest, Stopping, overtaking
+from lightning_arc.ranking.stopping import EliminationState, StoppingConfig, overtaking
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -55,10 +55,10 @@ def test_views_that_all_say_the_same_will_go_on_saying_it() -> None:
 
 def test_a_candidate_that_cannot_be_judged_is_not_waited_for() -> None:
     nan = math.nan
-    contest = Contest(3, Stopping(min_views=2, places=1))
+    state = EliminationState(3, StoppingConfig(min_views=2, places=1))
     table = np.array([[1.0, nan, 0.9], [1.2, nan, 1.3]])
-    contest.look(table, [0, 2, 1], 2)
-    assert contest.live == [0, 2]
+    state.update(table, [0, 2, 1], 2)
+    assert state.live == [0, 2]
 
 
 @given(seed=SEEDS, n=st.integers(1, 12), confidence=st.sampled_from([0.5, 0.8, 0.95, 0.999]))
@@ -67,19 +67,19 @@ def test_no_more_than_the_allowed_chance_of_error_is_spent_and_those_who_left_st
 ) -> None:
     rng = np.random.default_rng(seed)
     table = rng.normal(size=(16, n)) + rng.normal(0, 2, n)
-    contest = Contest(n, Stopping(min_views=2, max_views=16, confidence=confidence))
-    before = set(contest.live)
+    state = EliminationState(n, StoppingConfig(min_views=2, max_views=16, confidence=confidence))
+    before = set(state.live)
     for views in range(1, 17):
         order = np.argsort(-table[:views].mean(0), kind="stable").tolist()
-        contest.look(table[:views], order, views)
-        now = set(contest.live)
+        state.update(table[:views], order, views)
+        now = set(state.live)
         assert now <= before and len(now) >= min(n, 2)
-        assert contest.spent <= (1 - confidence) * math.log1p((math.e - 1) * views / 16) + 1e-12
+        assert state.spent <= (1 - confidence) * math.log1p((math.e - 1) * views / 16) + 1e-12
         if views < 2:
             assert len(now) == n
-        assert 0 <= contest.doubt <= 1
+        assert 0 <= state.flip_probability <= 1
         before = now
-    assert contest.settled
+    assert state.settled
 
 
 @given(seed=SEEDS)
@@ -89,33 +89,33 @@ def test_more_confidence_keeps_candidates_longer(seed: int) -> None:
     order = np.argsort(-table.mean(0), kind="stable").tolist()
     kept = []
     for confidence in (0.5, 0.9, 0.99, 1.0):
-        contest = Contest(10, Stopping(max_views=32, confidence=confidence))
-        contest.look(table, order, 6)
-        kept.append(set(contest.live))
+        state = EliminationState(10, StoppingConfig(max_views=32, confidence=confidence))
+        state.update(table, order, 6)
+        kept.append(set(state.live))
     assert kept[0] <= kept[1] <= kept[2] <= kept[3] == set(range(10))
 
 
 def test_two_candidates_for_two_places_are_settled_after_the_least_views() -> None:
-    contest = Contest(2, Stopping(min_views=3))
+    state = EliminationState(2, StoppingConfig(min_views=3))
     for views in (1, 2, 3):
-        assert not contest.settled
-        contest.look(np.zeros((views, 2)), [0, 1], views)
-    assert contest.settled
-    assert Contest(0, Stopping()).settled
+        assert not state.settled
+        state.update(np.zeros((views, 2)), [0, 1], views)
+    assert state.settled
+    assert EliminationState(0, StoppingConfig()).settled
 
 
 def test_nobody_leaves_where_all_views_are_asked_for() -> None:
-    contest = Contest(3, Stopping(min_views=1, max_views=4, confidence=1))
+    state = EliminationState(3, StoppingConfig(min_views=1, max_views=4, confidence=1))
     for views in range(1, 5):
-        assert not contest.settled
-        contest.look(np.array([[9.0, 5.0, 1.0]] * views), [0, 1, 2], views)
-    assert contest.settled and contest.live == [0, 1, 2]
+        assert not state.settled
+        state.update(np.array([[9.0, 5.0, 1.0]] * views), [0, 1, 2], views)
+    assert state.settled and state.live == [0, 1, 2]
 
 
 def test_those_who_are_not_asked_about_any_more_have_left() -> None:
-    contest = Contest(4, Stopping())
-    contest.narrow([3, 1, 9])
-    assert contest.live == [1, 3]
+    state = EliminationState(4, StoppingConfig())
+    state.narrow([3, 1, 9])
+    assert state.live == [1, 3]
 
 
 def disagreements(spread: float, effects: float, tests: int = 150) -> tuple[float, float]:
@@ -125,13 +125,13 @@ def disagreements(spread: float, effects: float, tests: int = 150) -> tuple[floa
     for _ in range(tests):
         own = rng.normal(0, spread, 10)
         table = own + rng.normal(0, 1.5, (32, 1)) + rng.normal(0, effects, (32, 10)) + rng.normal(0, 1, (32, 10))
-        contest, views = Contest(10, Stopping()), 0
-        while not contest.settled:
+        state, views = EliminationState(10, StoppingConfig()), 0
+        while not state.settled:
             views += 1
-            live = np.array(contest.live)
+            live = np.array(state.live)
             order = live[np.argsort(-table[:views, live].mean(0), kind="stable")].tolist()
-            contest.look(table[:views], order, views)
-        live = np.array(contest.live)
+            state.update(table[:views], order, views)
+        live = np.array(state.live)
         early = set(live[np.argsort(-table[:views, live].mean(0), kind="stable")[:2]].tolist())
         wrong += early != set(np.argsort(-table.mean(0), kind="stable")[:2].tolist())
         asked += views
@@ -164,4 +164,4 @@ def test_views_that_are_not_common_have_to_be_more() -> None:
 )
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, float], complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
-        Stopping(**settings)
+        StoppingConfig(**settings)

@@ -105,7 +105,7 @@ def write_tasks(tasks: Iterable[Task], path: str | Path) -> None:
 
     def value(task: Task) -> dict[str, Any] | list[dict[str, Any]]:
         train = pairs(task.demonstrations)
-        if task.is_pool:
+        if task.is_pair_generator:
             return train
         return {"train": train, "test": pairs(task.tests)} | ({} if task.code is None else {"code": task.code})
 
@@ -232,7 +232,7 @@ def _task(task_id: str, value: Any, name: str) -> Task:
         raise DataError(f"{name}: task {shortened(repr(task_id))}: expected an id of printable characters")
     where = f"{name}: task {shortened(task_id)}"
     if isinstance(value, list):
-        return Task(task_id, _pairs(value, where, "pair", outputs=True), (), is_pool=True)
+        return Task(task_id, _pairs(value, where, "pair", outputs=True), (), is_pair_generator=True)
     if not isinstance(value, dict):
         raise DataError(f"{where}: expected an object with train and test, or a list of pairs")
     train = _pairs(value.get("train"), where, "train", outputs=True)

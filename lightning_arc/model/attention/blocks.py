@@ -1,6 +1,6 @@
 """Attention in packs by matrix products of blocks, for processors whose products in bfloat16 are fast.
 
-Knows queries, keys, values and pieces of packs. Knows nothing of layers or models.
+Knows queries, keys, values and segments of packs. Knows nothing of layers or models.
 
 A tree's tokens are taken a block at a time, each block against the keys that it sees: the prefix, and what lies between
 the start of the block's first branch and the block's end, of which a mask hides what is not seen. Query heads that
@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
-from lightning_arc.data.batch import Piece
+from lightning_arc.data.batch import PackSegment
 
 ROWS = 1024
 """Rows of a block's scores, all heads together: so few that its scores stay in the cache."""
@@ -52,42 +52,50 @@ class Block:
         return self.prefix.stop - self.prefix.start
 
 
-def blocks(pieces: Sequence[Piece], heads: int, dtype: torch.dtype) -> list[Block]:
+def blocks(segments: Sequence[PackSegment], heads: int, dtype: torch.dtype) -> list[Block]:
     """Cut a pack into blocks.
 
     Args:
-        pieces: what lies in the pack, in order.
+        segments: what lies in the pack, in order.
         heads: query heads.
         dtype: of queries and keys.
     """
     rows = min(max(ROWS // heads // STEP * STEP, STEP), 4 * STEP)
     found: list[Block] = []
-    start, held = 0, pieces[0].prefix if pieces[0].held else 0
-    for piece in pieces:
-        found += _of_piece(piece, start, held, rows, dtype)
-        start += piece.n_tokens
+    start, prefix_cached = 0, segments[0].prefix if segments[0].prefix_cached else 0
+    for segment in segments:
+        found += _of_piece(segment, start, prefix_cached, rows, dtype)
+        start += segment.n_tokens
     return found
 
 
-def _of_piece(piece: Piece, start: int, held: int, rows: int, dtype: torch.dtype) -> Iterator[Block]:
-    """Yield the blocks of a piece that begins at place ``start`` of its pack, with ``held`` keys before the pack."""
-    behind = start + (0 if piece.held else piece.prefix)  # the place behind the prefix
-    bounds = behind + torch.tensor([0, *piece.branches]).cumsum(0)
+def _of_piece(segment: PackSegment, start: int, prefix_cached: int, rows: int, dtype: torch.dtype) -> Iterator[Block]:
+    """Yield the blocks of a segment that begins at ``start`` of its pack, behind ``prefix_cached`` cached keys."""
+    behind = start + (0 if segment.prefix_cached else segment.prefix)  # the place behind the prefix
+    bounds = behind + torch.tensor([0, *segment.branches]).cumsum(0)
     stop = int(bounds[-1])
     for first in range(start, stop, rows):
         end = min(first + rows, stop)
         branch = int(torch.searchsorted(bounds, first, right=True)) - 1  # -1 within the prefix
         seen, own = (first, first) if branch < 0 else (behind, int(bounds[branch]))
-        prefix = slice(0 if piece.held else held + start, held + seen)
+        prefix = slice(0 if segment.prefix_cached else prefix_cached + start, prefix_cached + seen)
         queries, keys = torch.arange(first, end)[:, None], torch.arange(own, end)
         ends = bounds[torch.searchsorted(bounds, keys, right=True).clamp(max=len(bounds) - 1)]
-        until = ends.where(keys >= behind, stop)
+        visible_until = ends.where(keys >= behind, stop)
         n_rows = end - first + -(end - first) % (STEP // 2)
         n_keys = prefix.stop - prefix.start + end - own
         mask = torch.zeros(n_rows, end - own + -n_keys % STEP, dtype=dtype)
-        mask[: end - first, : end - own].masked_fill_((keys > queries) | (until <= queries), -torch.inf)
+        mask[: end - first, : end - own].masked_fill_((keys > queries) | (visible_until <= queries), -torch.inf)
         mask[:, end - own :] = -torch.inf
-        yield Block(first, end - first, n_rows, prefix, slice(held + own, held + end), n_keys + -n_keys % STEP, mask)
+        yield Block(
+            first,
+            end - first,
+            n_rows,
+            prefix,
+            slice(prefix_cached + own, prefix_cached + end),
+            n_keys + -n_keys % STEP,
+            mask,
+        )
 
 
 def block_attention(query: Tensor, key: Tensor, value: Tensor, cut: Sequence[Block], scaling: float | None) -> Tensor:

@@ -1,6 +1,6 @@
 """Attention in packs on a CPU: prefixes, branches behind prefixes, and branches in themselves, each in one call.
 
-Knows queries, keys, values and pieces of packs. Knows nothing of layers or models.
+Knows queries, keys, values and segments of packs. Knows nothing of layers or models.
 
 A branch's softmax runs over its prefix and itself. Both parts are computed apart, each with the logarithm of its
 softmax denominator, and put together by these (Milakov and Gimelshein, 2018). So no prefix is copied and all branches
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from lightning_arc.data.batch import Piece
+from lightning_arc.data.batch import PackSegment
 
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
@@ -39,19 +39,19 @@ class Span:
     causal: bool
 
 
-def spans(pieces: Sequence[Piece]) -> tuple[list[Span], list[tuple[int, int]]]:
+def spans(segments: Sequence[PackSegment]) -> tuple[list[Span], list[tuple[int, int]]]:
     """Return what attends to prefixes, and where each branch, which attends to itself too, begins and how long it is.
 
     Places are among the keys, held ones first; queries are counted from the end of those.
     """
     found, branches, place = [], [], 0
-    held = pieces[0].prefix if pieces[0].held else 0
-    for piece in pieces:
-        prefix = slice(place, place + piece.prefix)
-        if not piece.held:
+    held = segments[0].prefix if segments[0].prefix_cached else 0
+    for segment in segments:
+        prefix = slice(place, place + segment.prefix)
+        if not segment.prefix_cached:
             found.append(Span(prefix, prefix, True))
         start = place = prefix.stop
-        for length in piece.branches:
+        for length in segment.branches:
             branches.append((place - held, length))
             place += length
         found.append(Span(slice(start - held, place - held), prefix, False))
@@ -77,31 +77,38 @@ def groups(branches: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
             first = i
 
 
-def cascade(query: Tensor, key: Tensor, value: Tensor, pieces: Sequence[Piece], scaling: float | None) -> Tensor:
+def cascade(
+    query: Tensor, key: Tensor, value: Tensor, segments: Sequence[PackSegment], scaling: float | None
+) -> Tensor:
     """Attend within a pack.
 
     Args:
         query: ``(1, heads, S, head_dim)``.
         key: ``(1, kv_heads, held + S, head_dim)``.
         value: the same.
-        pieces: what lies in the pack.
+        segments: what lies in the pack.
         scaling: what scores are multiplied by, ``None`` for ``head_dim ** -0.5``.
 
     Returns:
         ``(1, heads, S, head_dim)``.
     """
-    return _Cascade.apply(query, key, value, pieces, scaling)
+    return _Cascade.apply(query, key, value, segments, scaling)
 
 
 class _Cascade(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, pieces: Sequence[Piece], scaling: float | None
+        ctx: FunctionCtx,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        segments: Sequence[PackSegment],
+        scaling: float | None,
     ) -> Tensor:
         _, heads, n, width = query.shape
         out = query.new_empty(1, n, heads, width).transpose(1, 2)
         sums = query.new_empty(1, n, heads, dtype=torch.promote_types(query.dtype, torch.float32)).transpose(1, 2)
-        found, branches = spans(pieces)
+        found, branches = spans(segments)
         for span in found:
             q, k = (slice(None), slice(None), span.queries), (slice(None), slice(None), span.keys)
             out[q], sums[q] = _forward(query[q], key[k], value[k], 0.0, span.causal, scale=scaling)
@@ -117,7 +124,7 @@ class _Cascade(torch.autograd.Function):
             rows[at] = (rows[at] * shares[0] + part * shares[1]).to(rows.dtype)
             row_sums[at] = both
         ctx.save_for_backward(query, key, value, out, sums)
-        ctx.pieces, ctx.scaling = pieces, scaling
+        ctx.segments, ctx.scaling = segments, scaling
         return out
 
     @staticmethod
@@ -125,7 +132,7 @@ class _Cascade(torch.autograd.Function):
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, sums = ctx.saved_tensors
         grads = [torch.zeros_like(x) for x in (query, key, value)]
-        found, branches = spans(ctx.pieces)
+        found, branches = spans(ctx.segments)
         for span in found:
             q, k = (slice(None), slice(None), span.queries), (slice(None), slice(None), span.keys)
             parts = _gradients(gradient[q], query[q], key[k], value[k], out[q], sums[q], span.causal, ctx.scaling)

@@ -15,11 +15,11 @@ from transformers import PreTrainedModel
 
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.errors import DataError, first_line
-from lightning_arc.model.attention.tree import Way
+from lightning_arc.model.attention.tree import AttentionBackend
 from lightning_arc.model.head import Head
 from lightning_arc.model.tree_forward import batch_hidden, position_ids
 from lightning_arc.prompt.positions import has_grid_positions
-from lightning_arc.prompt.tree import IGNORE, Branch, Kind, TokenTree
+from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
 
 PREFIX, BRANCH, BRANCHES = 5, 3, 3
 """Tokens of the prefix and of each branch of the tree that is tried, and how many branches it has."""
@@ -41,13 +41,15 @@ SAME_STATES = 0.03
 
 
 @contextmanager
-def proved(model: PreTrainedModel, kept: NDArray[np.int32] | None = None, way: Way = "auto") -> Iterator[None]:
+def proved(
+    model: PreTrainedModel, kept: NDArray[np.int32] | None = None, backend: AttentionBackend = "auto"
+) -> Iterator[None]:
     """Refuse a model whose logits on packs, after the body has prepared it, are not those it had before by itself.
 
     Args:
         model: a causal language model that attends as the library lets it; the body lets it attend to packs.
         kept: token ids whose rows the body keeps, ``None`` for all.
-        way: how packs attend.
+        backend: how packs attend.
 
     Raises:
         DataError: names the model and the reason.
@@ -67,7 +69,7 @@ def proved(model: PreTrainedModel, kept: NDArray[np.int32] | None = None, way: W
     own = own if kept is None else own[..., torch.from_numpy(kept.astype(np.int64)).to(own.device)]
     failure = f"several prompts cannot be run through it in one sequence{_hint(model)}"
     with _tried(model, name, failure):
-        packed = _packed(model, tree, way)
+        packed = _packed(model, tree, backend)
     # By parts, of which each goes another way through the attention: the prefix, and each branch.
     parts = [(packed[0, :PREFIX], own[0, :PREFIX])]
     parts += [(packed[i, PREFIX:], own[i, PREFIX:]) for i in range(BRANCHES)]
@@ -132,7 +134,7 @@ def _tree(n_tokens: int, grid_positions: bool) -> TokenTree:
 
     branches = []
     for _ in range(BRANCHES):
-        targets, kinds = np.full(BRANCH, IGNORE, np.int32), np.full(BRANCH, Kind.OUTPUT_FROM_EXAMPLES, np.int8)
+        targets, kinds = np.full(BRANCH, IGNORE, np.int32), np.full(BRANCH, PromptKind.OUTPUT_FROM_EXAMPLES, np.int8)
         weights = np.ones(BRANCH, np.float32)
         branches.append(Branch(drawn(BRANCH), targets, kinds, weights, positions=placed(BRANCH)))
     targets = np.full(PREFIX, IGNORE, np.int32)
@@ -196,11 +198,11 @@ def _own(model: PreTrainedModel, ids: Tensor, tree: TokenTree) -> tuple[Tensor, 
     return inputs[-1], logits
 
 
-def _packed(model: PreTrainedModel, tree: TokenTree, way: Way) -> Tensor:
+def _packed(model: PreTrainedModel, tree: TokenTree, backend: AttentionBackend) -> Tensor:
     """Return ``(branches, tokens, vocabulary)`` logits; the last branch follows a prefix that is held."""
     batch = TreeBatch.collate([tree], 0, 0, max_tokens=PREFIX + (BRANCHES - 1) * BRANCH).to(model.device)
-    if way in ("auto", "flex") and batch.buffer.is_cuda:
-        way = "mask"  # compiling takes longer than all the rest
-    (_, first), (_, last) = batch_hidden(model.get_decoder(), batch, way)
+    if backend in ("auto", "flex") and batch.buffer.is_cuda:
+        backend = "mask"  # compiling takes longer than all the rest
+    (_, first), (_, last) = batch_hidden(model.get_decoder(), batch, backend)
     prefix, branches = first[:PREFIX], [*first[PREFIX:].split(BRANCH), last]
     return Head.of(model).logits(torch.stack([torch.cat([prefix, branch]) for branch in branches]))

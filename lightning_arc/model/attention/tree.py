@@ -20,7 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from lightning_arc.data.batch import Pack, Piece
+from lightning_arc.data.batch import Pack, PackSegment
 from lightning_arc.errors import DataError
 from lightning_arc.model.attention.blocks import Block, block_attention, blocks
 from lightning_arc.model.attention.cascade import cascade
@@ -36,7 +36,7 @@ BLOCK = 128
 HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_router_logits", "num_items_in_batch"})
 """Keyword arguments that models hand to their attention and that do not change what it computes."""
 
-Way = Literal["auto", "blocks", "cascade", "flex", "mask"]
+AttentionBackend = Literal["auto", "blocks", "cascade", "flex", "mask"]
 """How attention is computed; ``auto`` is ``flex`` on a GPU, and elsewhere the faster of ``blocks`` and ``cascade``."""
 
 
@@ -45,18 +45,18 @@ class PackedAttention:
     """Who sees whom in a pack, as the attention of every layer needs it.
 
     Args:
-        pieces: what lies in the pack, in order.
-        n_held: tokens of the prefix whose keys come before those of the pack.
+        segments: what lies in the pack, in order.
+        n_cached: tokens of the prefix whose keys come before those of the pack.
         positions: ``(S,)`` place of each token in its sequence.
-        until: ``(S,)`` place in the pack before which a token is seen by those behind it.
-        way: how it is computed.
+        visible_until: ``(S,)`` place in the pack before which a token is seen by those behind it.
+        backend: how it is computed.
     """
 
-    pieces: tuple[Piece, ...]
-    n_held: int
+    segments: tuple[PackSegment, ...]
+    n_cached: int
     positions: Tensor
-    until: Tensor
-    way: Way
+    visible_until: Tensor
+    backend: AttentionBackend
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
     _cut: list[Block] | None = None
 
@@ -67,52 +67,52 @@ class PackedAttention:
             window: how many tokens back a token sees, itself included; ``None`` for all.
         """
         if window not in self._masks:
-            queries = torch.arange(len(self.until), device=self.until.device)[:, None]
-            keys = self.keys_until
-            place = torch.arange(-self.n_held, len(self.until), device=self.until.device)
+            queries = torch.arange(len(self.visible_until), device=self.visible_until.device)[:, None]
+            keys = self.keys_visible_until
+            place = torch.arange(-self.n_cached, len(self.visible_until), device=self.visible_until.device)
             mask = (place <= queries) & (queries < keys)
             if window is not None:
-                held = torch.arange(self.n_held, device=self.until.device)
-                mask &= self.positions[:, None] - torch.cat([held, self.positions]) < window
+                prefix_cached = torch.arange(self.n_cached, device=self.visible_until.device)
+                mask &= self.positions[:, None] - torch.cat([prefix_cached, self.positions]) < window
             self._masks[window] = mask
         return self._masks[window]
 
     @cached_property
-    def keys_until(self) -> Tensor:
+    def keys_visible_until(self) -> Tensor:
         """``(n_held + S,)`` place in the pack before which each key is seen; a held prefix is seen by all."""
-        return torch.cat([self.until.new_full((self.n_held,), len(self.until)), self.until])
+        return torch.cat([self.visible_until.new_full((self.n_cached,), len(self.visible_until)), self.visible_until])
 
     def cut(self, query: Tensor) -> list[Block]:
         """Return the blocks of `block_attention`, which all layers share, for a query of the first."""
         if self._cut is None:
-            self._cut = blocks(self.pieces, query.shape[1], query.dtype)
+            self._cut = blocks(self.segments, query.shape[1], query.dtype)
         return self._cut
 
     @cached_property
     def flex_blocks(self) -> BlockMask:
         """The blocks of FlexAttention; the pack's tokens are a multiple of `BLOCK`."""
-        return block_mask(self.keys_until, self.n_held, len(self.until))
+        return block_mask(self.keys_visible_until, self.n_cached, len(self.visible_until))
 
 
-def block_mask(keys_until: Tensor, n_held: int, n_queries: int) -> BlockMask:
+def block_mask(keys_visible_until: Tensor, n_cached: int, n_queries: int) -> BlockMask:
     """Make the block mask of a pack without making the mask of its tokens.
 
     Args:
-        keys_until: ``(K,)`` place in the pack before which each key is seen.
-        n_held: keys before the pack's own.
+        keys_visible_until: ``(K,)`` place in the pack before which each key is seen.
+        n_cached: keys before the pack's own.
         n_queries: tokens of the pack, a multiple of `BLOCK`.
     """
-    n_keys, device = len(keys_until), keys_until.device
-    padded = torch.nn.functional.pad(keys_until, (0, -n_keys % BLOCK)).view(-1, BLOCK)
+    n_keys, device = len(keys_visible_until), keys_visible_until.device
+    padded = torch.nn.functional.pad(keys_visible_until, (0, -n_keys % BLOCK)).view(-1, BLOCK)
     latest, earliest = padded.amax(1), padded.amin(1)
-    first_key = torch.arange(len(padded), device=device) * BLOCK - n_held
+    first_key = torch.arange(len(padded), device=device) * BLOCK - n_cached
     first_query = torch.arange(0, n_queries, BLOCK, device=device)[:, None]
     last_query = first_query + BLOCK - 1
     some = (first_key <= last_query) & (latest > first_query)
     whole = (first_key + BLOCK - 1 <= first_query) & (earliest > last_query)
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key - n_held <= query) & (query < keys_until[key])
+        return (key - n_cached <= query) & (query < keys_visible_until[key])
 
     return BlockMask.from_kv_blocks(
         *_ordered(some & ~whole), *_ordered(whole), BLOCK, sees, seq_lengths=(n_queries, n_keys)
@@ -126,16 +126,16 @@ def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
     return numbers.sum(-1, dtype=torch.int32)[None, None], places[None, None]
 
 
-def packed_attention(pack: Pack, way: Way = "auto") -> PackedAttention:
+def packed_attention(pack: Pack, backend: AttentionBackend = "auto") -> PackedAttention:
     """Return what the attention needs to know of a pack.
 
     Args:
         pack: the pack, on the device of the model.
-        way: how it is computed.
+        backend: how it is computed.
     """
-    if way == "auto" and pack.tokens.is_cuda:
-        way = "flex"
-    return PackedAttention(pack.pieces, pack.n_held, pack.positions, pack.until, way)
+    if backend == "auto" and pack.tokens.is_cuda:
+        backend = "flex"
+    return PackedAttention(pack.segments, pack.n_cached, pack.positions, pack.visible_until, backend)
 
 
 @torch.compiler.disable  # it is other code for every pack; what it calls is compiled by itself
@@ -186,17 +186,17 @@ def tree_attention(
     if isinstance(packed, PrefixedAttention):
         out = packed.attend(module.layer_idx, query, key, value, scaling, sliding_window)
         return out.transpose(1, 2), None
-    longest = max(piece.prefix + max(piece.branches) for piece in packed.pieces)
+    longest = max(segment.prefix + max(segment.branches) for segment in packed.segments)
     if dropout or (sliding_window is not None and sliding_window < longest):
         out = _masked(query, key, value, packed.mask(sliding_window), scaling, dropout)
-    elif packed.way == "flex":
+    elif packed.backend == "flex":
         out = _flex(query, key, value, packed.flex_blocks, scaling)
-    elif packed.way == "mask" or value.shape[-1] != query.shape[-1]:
+    elif packed.backend == "mask" or value.shape[-1] != query.shape[-1]:
         out = _masked(query, key, value, packed.mask(), scaling, 0.0)
-    elif (fastest_attention(query, key) if packed.way == "auto" else packed.way) == "blocks":
+    elif (fastest_attention(query, key) if packed.backend == "auto" else packed.backend) == "blocks":
         out = block_attention(query, key, value, packed.cut(query), scaling)
     else:
-        out = cascade(query, key, value, packed.pieces, scaling)
+        out = cascade(query, key, value, packed.segments, scaling)
     return out.transpose(1, 2), None
 
 

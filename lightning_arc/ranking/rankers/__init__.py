@@ -1,30 +1,33 @@
 """Rankers: what orders candidates. Settings name them by their paths here."""
 
+from lightning_arc.ranking.rankers.comparative import ComparativeRanker
 from lightning_arc.ranking.rankers.fitted import Fitted
 from lightning_arc.ranking.rankers.pointwise import (
     RANKERS,
-    Combined,
     Ensemble,
-    Judge,
     Likelihood,
+    LogLinearRanker,
+    MajorityVote,
     Mismatches,
+    PointwiseRanker,
     Verifier,
-    Votes,
 )
 from lightning_arc.ranking.rankers.ranker import Ranker, Ranking
-from lightning_arc.ranking.rankers.selection import Selection
+
+Combined = LogLinearRanker
+"""The name in files that earlier versions wrote."""
 
 __all__ = [
     "RANKERS",
-    "Combined",
+    "ComparativeRanker",
     "Ensemble",
     "Fitted",
-    "Judge",
     "Likelihood",
+    "LogLinearRanker",
+    "MajorityVote",
     "Mismatches",
+    "PointwiseRanker",
     "Ranker",
     "Ranking",
-    "Selection",
     "Verifier",
-    "Votes",
 ]

@@ -9,15 +9,15 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lightning_arc.errors import DataError, first_line
-from lightning_arc.ranking.rankers.pointwise import Combined
+from lightning_arc.ranking.rankers.pointwise import LogLinearRanker
 from lightning_arc.ranking.rankers.ranker import Ranker
 
 BUNDLED = Path(__file__).parents[2] / "bundled" / "model"
 """Folder of the bundled model, with the rankers that were fitted to it."""
 
 
-class Fitted(Combined):
-    """Orders by a combination, see `Combined`, as `lightning_arc.cli.fit_ranker` wrote it.
+class Fitted(LogLinearRanker):
+    """Orders by a combination, see `LogLinearRanker`, as `lightning_arc.cli.fit_ranker` wrote it.
 
     Args:
         path: the file that it wrote; ``null`` for those that were fitted with the bundled model.
@@ -37,7 +37,7 @@ class Fitted(Combined):
         super().__init__(made.weights, made.none, made.calibration)
 
 
-def read_ranker(path: Path) -> Combined:
+def read_ranker(path: Path) -> LogLinearRanker:
     """Return the combined ranker of a config that `lightning_arc.cli.fit_ranker` wrote.
 
     Raises:
@@ -49,7 +49,7 @@ def read_ranker(path: Path) -> Combined:
         made = parser.instantiate_classes(parser.parse_path(path)).model.ranker
     except (OSError, ArgumentError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no ranker could be read (model.ranker.path): {first_line(error)}") from error
-    if not isinstance(made, Combined):
+    if not isinstance(made, LogLinearRanker):
         raise DataError(f"{path}: no combined ranker (model.ranker.path)")
     return made
 

@@ -12,47 +12,47 @@ from numpy.typing import NDArray
 
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Calibration
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.means import paired_means, standard_errors
+from lightning_arc.ranking.rankers.comparative import ComparativeRanker as ComparativeRanker
 from lightning_arc.ranking.rankers.ranker import Ranker, Ranking
-from lightning_arc.ranking.rankers.selection import Selection as Selection
-from lightning_arc.ranking.records import Question
+from lightning_arc.ranking.records import ScoringRequest
+from lightning_arc.ranking.scores import CandidateScores
 
 
-class Votes(Ranker):
+class MajorityVote(Ranker):
     """Orders by votes, then input order: the baseline that asks no model. ``p_correct`` is the share of votes."""
 
     name = "vote"
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         votes = evidence.votes.astype(float)
         ranking = self._ranking(evidence, np.log(np.maximum(votes, 0.5)))
         return replace(ranking, score=votes)
 
 
-class Judge(Ranker):
+class PointwiseRanker(Ranker):
     """A ranker that has all live candidates written and judged under each view."""
 
     kinds = ("verify",)
 
-    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
-        return (Question(evidence.key, view, tuple(live)),)
+    def ask(self, evidence: CandidateScores, live: Sequence[int], view: int) -> tuple[ScoringRequest, ...]:
+        return (ScoringRequest(evidence.key, view, tuple(live)),)
 
 
-class Verifier(Judge):
+class Verifier(PointwiseRanker):
     """Orders by the mean log-odds of the verdicts over common views; ``p_correct`` is its logistic function."""
 
     name = "verifier"
 
-    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+    def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         return evidence.log_odds
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         score = paired_means(evidence.log_odds)
         return self._ranking(evidence, score, standard_errors(evidence.log_odds), log_odds=score)
 
 
-class Likelihood(Judge):
+class Likelihood(PointwiseRanker):
     """Orders by log-likelihood over views, a product of experts; ``p_correct`` is its softmax.
 
     Args:
@@ -67,31 +67,31 @@ class Likelihood(Judge):
         super().__init__(calibration)
         self.over_views = over_views
 
-    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+    def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         return self._factor(evidence) * evidence.log_likelihood
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         table = self.table(evidence)
         return self._ranking(evidence, paired_means(table), standard_errors(table))
 
-    def _factor(self, evidence: Evidence) -> int:
+    def _factor(self, evidence: CandidateScores) -> int:
         return len(evidence.log_likelihood) if self.over_views == "sum" else 1
 
 
-class Mismatches(Judge):
+class Mismatches(PointwiseRanker):
     """Orders by the fewest tokens that are not the model's likeliest one, given those before, means over views."""
 
     name = "mismatches"
 
-    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+    def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         return -evidence.mismatches
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         table = self.table(evidence)
         return self._ranking(evidence, paired_means(table), standard_errors(table))
 
 
-class Combined(Judge):
+class LogLinearRanker(PointwiseRanker):
     """Orders by a log-linear pool: a weighted sum of mean log-odds, mean log-likelihood, log-votes and more.
 
     ``p_correct`` is its softmax. Where one source says nothing of a candidate, the least that it says of another one
@@ -124,10 +124,10 @@ class Combined(Judge):
                 raise DataError(f"ranker.weights: no source {source!r}, there are {', '.join(self.sources)}")
         self.kinds = ("verify",) if any(self.weights.get(source) for source in self.models) else ()
 
-    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+    def ask(self, evidence: CandidateScores, live: Sequence[int], view: int) -> tuple[ScoringRequest, ...]:
         return super().ask(evidence, live, view) if self.kinds else ()
 
-    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+    def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         said = {
             "verifier": evidence.log_odds,
             "likelihood": evidence.log_likelihood,
@@ -142,7 +142,7 @@ class Combined(Judge):
         )
         return total + still
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         said = signals(evidence)
         score = sum(self.weights.get(source, 0.0) * values for source, values in said.items())
         return self._ranking(evidence, score, standard_errors(self.table(evidence)), none=self.none)
@@ -171,19 +171,19 @@ class Ensemble(Ranker):
     def calibrated(self) -> bool:
         return self.ranker.calibrated
 
-    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+    def ask(self, evidence: CandidateScores, live: Sequence[int], view: int) -> tuple[ScoringRequest, ...]:
         asked = self.ranker.ask(evidence.weighted(self.weights), live, view)
-        return tuple(replace(question, member=member) for question in asked for member in range(self.members))
+        return tuple(replace(request, member=member) for request in asked for member in range(self.members))
 
-    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+    def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         return self.ranker.table(evidence.weighted(self.weights))
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         return self.ranker.rank(evidence.weighted(self.weights))
 
 
-def signals(evidence: Evidence) -> Mapping[str, NDArray[np.float64]]:
-    """Return what each source of `Combined` says of each candidate, ``(n,)`` without gaps."""
+def signals(evidence: CandidateScores) -> Mapping[str, NDArray[np.float64]]:
+    """Return what each source of `LogLinearRanker` says of each candidate, ``(n,)`` without gaps."""
     values = {
         "verifier": paired_means(evidence.log_odds),
         "likelihood": paired_means(evidence.log_likelihood),
@@ -200,5 +200,7 @@ def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(known, values, values[known].min()) if known.any() else np.zeros(len(values))
 
 
-RANKERS: dict[str, Ranker] = {ranker.name: ranker for ranker in (Votes(), Verifier(), Likelihood(), Mismatches())}
+RANKERS: dict[str, Ranker] = {
+    ranker.name: ranker for ranker in (MajorityVote(), Verifier(), Likelihood(), Mismatches())
+}
 """Those that need no settings and nothing beyond judged candidates, by the names that ``metrics.json`` gives them."""

@@ -1,6 +1,6 @@
 """What every ranker does: say what to ask next, and put candidates in order.
 
-Knows evidence and questions. Knows nothing of models, files, budgets or which candidates are right. A ranker of
+Knows evidence and requests. Knows nothing of models, files, budgets or which candidates are right. A ranker of
 somebody's own is a subclass of `Ranker` that the settings name by its class path.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.ranking.calibration import Calibration
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.means import log_softmax, order_by, sigmoid
-from lightning_arc.ranking.records import Kind, Question
+from lightning_arc.ranking.records import RequestKind, ScoringRequest
+from lightning_arc.ranking.scores import CandidateScores
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +46,8 @@ class Ranker(ABC):
 
     name: str
     """What ``metrics.json`` calls it."""
-    kinds: tuple[Kind, ...] = ()
-    """The kinds of questions that it asks."""
+    kinds: tuple[RequestKind, ...] = ()
+    """The kinds of requests that it asks."""
     calibration: Calibration | None = None
 
     def __init__(self, calibration: Calibration | None = None) -> None:
@@ -58,8 +58,8 @@ class Ranker(ABC):
         """Whether ``p_correct`` was fitted to come true, so that sums of it are numbers of right outputs to expect."""
         return self.calibration is not None
 
-    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
-        """Return what is to be asked under a view; nothing ends the questions about this test input.
+    def ask(self, evidence: CandidateScores, live: Sequence[int], view: int) -> tuple[ScoringRequest, ...]:
+        """Return what is to be asked under a view; nothing ends the requests about this test input.
 
         Args:
             evidence: what is known of earlier views.
@@ -68,7 +68,7 @@ class Ranker(ABC):
         """
         return ()
 
-    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+    def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         """Return what each view says of each candidate, ``(views, n)`` with nan for nothing.
 
         Differences within a row tell how far candidates are apart in units of the score; a row's level tells nothing.
@@ -76,12 +76,12 @@ class Ranker(ABC):
         return np.empty((0, len(evidence.candidates)))
 
     @abstractmethod
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         """Return the order by all that is known, which may be nothing."""
 
     def _ranking(
         self,
-        evidence: Evidence,
+        evidence: CandidateScores,
         score: NDArray[np.float64],
         stderr: NDArray[np.float64] | None = None,
         log_odds: NDArray[np.float64] | None = None,

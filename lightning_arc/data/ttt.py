@@ -16,15 +16,15 @@ from lightning_arc.data.batch import TreeBatch
 from lightning_arc.data.sampler import Sampler, SamplingOptions
 from lightning_arc.data.sources import Source, TaskList
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.layouts import VERIFY, WRITE
-from lightning_arc.prompt.prompter import Prompter
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
+from lightning_arc.prompt.templates import VERIFY, WRITE
 from lightning_arc.prompt.tree import TokenTree
 
 WHOLE_SET = PairKey("", "set", 0)
 """Names the lesson of all tasks together."""
 
 
-class Lesson:
+class TestTimeDataset:
     """Training batches made of demonstrations, each in turn left out of the others of its task.
 
     Every sample is shown under a view that is drawn for it, a single task's without task composition. Wrong predictions
@@ -36,7 +36,7 @@ class Lesson:
         episodes: whose demonstrations teach, one of each task.
         tasks: which tasks they are pairs of, by id.
         pool: candidates of the tasks' pairs.
-        prompter: makes token trees.
+        prompt_encoder: makes token trees.
         options: how samples are drawn.
         prompts: names and versions of the prompts that are made, all equally often.
         collate: makes a training batch of trees.
@@ -53,7 +53,7 @@ class Lesson:
         episodes: Iterable[Episode],
         tasks: Mapping[str, Task],
         pool: CandidatePool,
-        prompter: Prompter,
+        prompt_encoder: PromptEncoder,
         options: SamplingOptions,
         prompts: Sequence[str],
         collate: Callable[[Sequence[TokenTree]], TreeBatch],
@@ -75,7 +75,7 @@ class Lesson:
         source = Source("demonstrations", TaskList(taught, list(taught)), proposed, tuple(prompts), shares, 1.0)
         if key != WHOLE_SET:
             options = replace(options, compose_new_task_probability=0.0)
-        self._sampler = Sampler([source], prompter, options, seed * 2**32 + self.seed) if taught else None
+        self._sampler = Sampler([source], prompt_encoder, options, seed * 2**32 + self.seed) if taught else None
 
     @property
     def name(self) -> str:

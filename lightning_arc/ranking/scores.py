@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.arc import Candidate, CandidatePool, Episode, PairKey, same_grid
-from lightning_arc.ranking.records import Choice, Kind, QuestionId, ViewEvidence, merge_records
+from lightning_arc.ranking.records import Choice, RequestId, RequestKind, ViewScores, merge_records
 
 
 @dataclass(eq=False)
-class Evidence:
+class CandidateScores:
     """All that is known about the ``n`` candidates of one query. It grows record by record.
 
     Args:
@@ -30,9 +30,9 @@ class Evidence:
     candidates: tuple[Candidate, ...]
     correct: list[bool] | None = None
     weights: tuple[float, ...] | None = None
-    _records: dict[QuestionId, ViewEvidence] = field(default_factory=dict)
+    _records: dict[RequestId, ViewScores] = field(default_factory=dict)
 
-    def take(self, record: ViewEvidence) -> bool:
+    def take(self, record: ViewScores) -> bool:
         """Add what a record says that is not yet known; what was said first of a view and member counts.
 
         Returns:
@@ -54,24 +54,24 @@ class Evidence:
             self.__dict__.pop(name, None)
         return True
 
-    def with_records(self, records: Iterable[ViewEvidence]) -> "Evidence":
+    def with_records(self, records: Iterable[ViewScores]) -> "CandidateScores":
         """Return a copy that has taken more records."""
         more = replace(self, _records=dict(self._records))
         for record in records:
             more.take(record)
         return more
 
-    def first_views(self, n: int) -> "Evidence":
+    def first_views(self, n: int) -> "CandidateScores":
         """Return what was known after the first ``n`` views."""
         return replace(self, _records={id_: r for id_, r in self._records.items() if r.view < n})
 
-    def weighted(self, weights: Sequence[float]) -> "Evidence":
+    def weighted(self, weights: Sequence[float]) -> "CandidateScores":
         """Return the same with members that weigh differently; those beyond the weights count for nothing."""
         kept = {id_: r for id_, r in self._records.items() if r.member < len(weights)}
         return replace(self, weights=tuple(weights), _records=kept)
 
     @property
-    def records(self) -> list[ViewEvidence]:
+    def records(self) -> list[ViewScores]:
         """All records, by view, member and kind."""
         return [record for _, record in sorted(self._records.items())]
 
@@ -128,14 +128,14 @@ class Evidence:
         """Whether the right output is known to be among the candidates."""
         return bool(self.correct) and any(self.correct)
 
-    def cost(self, kinds: Iterable[Kind] = ("verify", "select")) -> tuple[float, int, int]:
-        """Return seconds, prefix tokens and branch tokens of all questions of some kinds."""
+    def cost(self, kinds: Iterable[RequestKind] = ("verify", "select")) -> tuple[float, int, int]:
+        """Return seconds, prefix tokens and branch tokens of all requests of some kinds."""
         counted = [record for id_, record in self._records.items() if id_.kind in set(kinds)]
         seconds = sum(record.seconds for record in counted)
         return seconds, sum(r.prefix_tokens for r in counted), sum(r.branch_tokens for r in counted)
 
-    def lesson_tokens(self, kinds: Iterable[Kind] = ("verify", "select")) -> int:
-        """Return the tokens of test-time training that came before questions of some kinds."""
+    def lesson_tokens(self, kinds: Iterable[RequestKind] = ("verify", "select")) -> int:
+        """Return the tokens of test-time training that came before requests of some kinds."""
         return sum(record.lesson_tokens for id_, record in self._records.items() if id_.kind in set(kinds))
 
     def _table(self, name: str) -> NDArray[np.float64]:
@@ -148,16 +148,18 @@ class Evidence:
         return np.array(means, float).reshape(len(means), len(self.candidates))
 
 
-def gather(queries: Mapping[PairKey, Episode], pool: CandidatePool, said: Iterable[ViewEvidence]) -> list[Evidence]:
-    """Put together what was said about every query, one `Evidence` for each, candidates or not.
+def gather(
+    queries: Mapping[PairKey, Episode], pool: CandidatePool, said: Iterable[ViewScores]
+) -> list[CandidateScores]:
+    """Put together what was said about every query, one `CandidateScores` for each, candidates or not.
 
     What was said first of a query, view and member counts; records that do not fit the candidates are left out.
     """
-    gathered: dict[PairKey, Evidence] = {}
+    gathered: dict[PairKey, CandidateScores] = {}
     for key, query in queries.items():
         candidates = pool[key]
         correct = None if query.output is None else [same_grid(c.grid, query.output) for c in candidates]
-        gathered[key] = Evidence(key, candidates, correct)
+        gathered[key] = CandidateScores(key, candidates, correct)
     for record in said:
         if record.key in gathered:
             gathered[record.key].take(record)

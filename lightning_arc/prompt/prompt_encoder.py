@@ -11,23 +11,21 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from lightning_arc.arc.grid import N_COLOURS, Grid, as_grid, same_grid
-from lightning_arc.arc.task import Answer, Episode, Pair, PairKey
+from lightning_arc.arc.task import Episode, LabeledCandidate, Pair, PairKey
 from lightning_arc.errors import DataError
 from lightning_arc.prompt.branches import labelled_branch, tree_of_turns
-from lightning_arc.prompt.chat_layout import ChatLayout
+from lightning_arc.prompt.chat_prompt import ChatTemplatePrompt
 from lightning_arc.prompt.chat_template import REMEDY, name_of
 from lightning_arc.prompt.compact import is_compact
-from lightning_arc.prompt.compact_layout import CompactLayout
-from lightning_arc.prompt.encoders import (
+from lightning_arc.prompt.compact_prompt import CompactPrompt
+from lightning_arc.prompt.grid_encoders import (
     CompactGridEncoder,
     GridEncoder,
     GridShapeEncoder,
     MinimalGridEncoder,
     RowNumberEncoder,
 )
-from lightning_arc.prompt.layouts import FROM_CODE, PROMPTS, SELECT, BranchText, Layout, Part, PromptText
 from lightning_arc.prompt.parser import parse_encoder
-from lightning_arc.prompt.parts import PartTokenizer, Template
 from lightning_arc.prompt.pieces import PieceTokenizer
 from lightning_arc.prompt.positions import (
     GridRows,
@@ -35,6 +33,16 @@ from lightning_arc.prompt.positions import (
     positions_of_turns,
     tree_of_turns_with_positions,
     tree_positions,
+)
+from lightning_arc.prompt.segments import SegmentTokenizer, Template
+from lightning_arc.prompt.templates import (
+    FROM_CODE,
+    PROMPTS,
+    SELECT,
+    PromptTemplate,
+    RenderedBranch,
+    RenderedPrompt,
+    Segment,
 )
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 from lightning_arc.prompt.turns import AnswerTokenizer, TurnTokenizer
@@ -45,12 +53,12 @@ _EXAMPLE = Episode(
     (Pair(_GRID, _GRID.T),),
     _GRID,
     _GRID.T,
-    (Answer(_GRID.T, True), Answer(_GRID, False)),
+    (LabeledCandidate(_GRID.T, True), LabeledCandidate(_GRID, False)),
     code="def turn(grid):\n    return [*zip(*grid)]  # 90 degrees, 1 time\n",
 )
 
 
-class Prompter:
+class PromptEncoder:
     """Turns episodes into token trees.
 
     Args:
@@ -80,7 +88,7 @@ class Prompter:
         if isinstance(grid_encoder, str):
             grid_encoder = parse_encoder(grid_encoder)
         self.tokenizer, self.kept, self.grid_positions = tokenizer, kept, grid_positions
-        self.layout: Layout
+        self.template: PromptTemplate
         if is_compact(tokenizer):
             if grid_encoder is not None and not isinstance(grid_encoder, CompactGridEncoder):
                 raise DataError(
@@ -88,29 +96,29 @@ class Prompter:
                 )
             if chat_template is not None or chat_template_kwargs:
                 raise DataError("data.chat_template: a model with the compact vocabulary takes none")
-            self.layout = CompactLayout(grid_encoder)
+            self.template = CompactPrompt(grid_encoder)
         else:
             default = GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))
-            self.layout = ChatLayout(tokenizer, grid_encoder or default, chat_template, chat_template_kwargs)
-        self.grid_encoder = self.layout.encoder
+            self.template = ChatTemplatePrompt(tokenizer, grid_encoder or default, chat_template, chat_template_kwargs)
+        self.grid_encoder = self.template.encoder
         self._turns: TurnTokenizer | None = None
         try:
-            self._begin(PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.layout.pieces, kept))
+            self._begin(PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.template.pieces, kept))
         except DataError:
-            if not isinstance(self.layout, ChatLayout):
+            if not isinstance(self.template, ChatTemplatePrompt):
                 raise
             self._turns = TurnTokenizer(tokenizer, kept)
-            self._begin(AnswerTokenizer(self._turns, self.layout.frames))
+            self._begin(AnswerTokenizer(self._turns, self.template.frames))
 
     def _begin(self, pieces: PieceTokenizer | AnswerTokenizer) -> None:
         """Take what texts are tokenized by, and prove that it does."""
-        self._parts = PartTokenizer(pieces, self.grid_encoder)
-        self.yes_id, self.no_id = self._single(self.layout.yes), self._single(self.layout.no)
-        self.choice_ids = [self._single(number) for number in self.layout.numbers]
+        self._parts = SegmentTokenizer(pieces, self.grid_encoder)
+        self.yes_id, self.no_id = self._single(self.template.yes), self._single(self.template.no)
+        self.choice_ids = [self._single(number) for number in self.template.numbers]
         if self._turns is None:
-            self.end_id = self._single(self.layout.end)
+            self.end_id = self._single(self.template.end)
         else:
-            self.end_id = int(self._turns.encode(self.layout.frames.question)[0][0])
+            self.end_id = int(self._turns.encode(self.template.frames.question)[0][0])
             pieces.refuse_joined_cells(self.grid_encoder)
             self._parts.check()
             self._prove_answers()
@@ -121,7 +129,7 @@ class Prompter:
     @property
     def conversation(self) -> list[str]:
         """What stands around the turns of a chat and so is part of every prompt; empty in the compact vocabulary."""
-        frames = self.layout.frames if isinstance(self.layout, ChatLayout) else None
+        frames = self.template.frames if isinstance(self.template, ChatTemplatePrompt) else None
         return [] if frames is None else [frames.opening, frames.answer, frames.question]
 
     @property
@@ -145,7 +153,7 @@ class Prompter:
             DataError: if there is no such prompt.
             ValueError: if the episode lacks what the prompt needs.
         """
-        rendered = self.layout.render(episode, prompt)
+        rendered = self.template.render(episode, prompt)
         weights = self._verdict_weights(rendered.branches, right_share)
         return self._tree(rendered, prompt, weights, learn_demonstrations)
 
@@ -164,7 +172,7 @@ class Prompter:
         Raises:
             ValueError: if an order has another number of options than 2 to 9, or one twice.
         """
-        rendered = self.layout.selections(episode, orders)
+        rendered = self.template.selections(episode, orders)
         weight = 1 / max(sum(branch.trained for branch in rendered.branches), 1)
         return self._tree(rendered, SELECT, [weight if b.trained else 0.0 for b in rendered.branches])
 
@@ -183,28 +191,28 @@ class Prompter:
 
     def opening(self, episode: Episode) -> NDArray[np.int32]:
         """Return the token ids of a prompt up to the output that is to be written."""
-        parts = self.layout.examples(episode, "write")
+        segments = self.template.examples(episode, "write")
         if self._turns is not None:
-            return self._opening_of_turns(parts, episode.query)[0]
-        return np.concatenate([self._parts.ids(part) for part in parts])
+            return self._opening_of_turns(segments, episode.query)[0]
+        return np.concatenate([self._parts.ids(segment) for segment in segments])
 
     def opening_positions(self, episode: Episode) -> NDArray[np.int32] | None:
         """Return the ``(n, 3)`` positions of an opening's tokens; ``None`` where they have no grid positions."""
         if self.rows is None:
             return None
-        parts = self.layout.examples(episode, "write")
+        segments = self.template.examples(episode, "write")
         if self._turns is not None:
-            tail = self.grid_encoder.encode(episode.query) + self.layout.frames.question
-            n = len(self._opening_of_turns(parts, episode.query)[0])
-            return positions_of_turns(self._turns, self.rows, self.layout, parts, tail)[:n]
-        return placed_parts([self._parts.placed(part) for part in parts])
+            tail = self.grid_encoder.encode(episode.query) + self.template.frames.question
+            n = len(self._opening_of_turns(segments, episode.query)[0])
+            return positions_of_turns(self._turns, self.rows, self.template, segments, tail)[:n]
+        return placed_parts([self._parts.placed(segment) for segment in segments])
 
     @property
     def rows(self) -> GridRows | None:
         """Where the tokens of a written grid lie in it; ``None`` where they have no grid positions."""
         return self._parts.rows
 
-    def template(self, height: int, width: int) -> Template:
+    def grid_template(self, height: int, width: int) -> Template:
         """Return the ids of grids of one shape, where a cell is one token."""
         return self._parts.template(height, width, "")
 
@@ -216,11 +224,11 @@ class Prompter:
     @property
     def writes_code(self) -> bool:
         """Whether programs can be written in prompts, which takes a tokenizer of text with all its tokens."""
-        return isinstance(self.layout, ChatLayout) and self.kept is None
+        return isinstance(self.template, ChatTemplatePrompt) and self.kept is None
 
     def text(self, episode: Episode, prompt: str, i: int = 0) -> str:
         """Return the whole text of branch ``i``, as the text tokenizer would be given it."""
-        return self.layout.text(self.layout.render(episode, prompt), i)
+        return self.template.text(self.template.render(episode, prompt), i)
 
     def _prove(self) -> None:
         """Compare one example of every prompt with the text tokenizer's ids of the whole text."""
@@ -245,22 +253,22 @@ class Prompter:
     @property
     def _begins_with_space(self) -> bool:
         """Whether an answer's first token may begin with a space of the template, as behind Mistral's ``[/INST]``."""
-        return self._turns is not None and self.layout.frames.answer.endswith(" ")
+        return self._turns is not None and self.template.frames.answer.endswith(" ")
 
-    def _opening_of_turns(self, parts: Sequence[Part], grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _opening_of_turns(self, segments: Sequence[Segment], grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the ids of an opening as they are before a grid, and those of the whole with the grid and its end."""
-        opening = self.layout.text_of(parts)
-        text = f"{opening}{self.grid_encoder.encode(grid)}{self.layout.frames.question}"
+        opening = self.template.text_of(segments)
+        text = f"{opening}{self.grid_encoder.encode(grid)}{self.template.frames.question}"
         ids, (stop,) = self._turns.encode(text, [len(opening)])
         return ids[:stop], ids
 
     def _prove_answers(self) -> None:
         """See that a prompt ends in the same tokens with an answer behind it, whatever its first cell, and is read."""
-        parts = self.layout.examples(_EXAMPLE, "write")
-        first = self._opening_of_turns(parts, _GRID)[0]
+        segments = self.template.examples(_EXAMPLE, "write")
+        first = self._opening_of_turns(segments, _GRID)[0]
         for colour in range(N_COLOURS):
             grid = (_GRID + colour - _GRID[0, 0]) % N_COLOURS
-            ids, whole = self._opening_of_turns(parts, grid)
+            ids, whole = self._opening_of_turns(segments, grid)
             written = self.write(grid)
             expected = [*first, *written, self.end_id]
             if len(ids) != len(first) or whole[: len(expected)].tolist() != expected:
@@ -275,43 +283,43 @@ class Prompter:
                 )
 
     def _tree(
-        self, rendered: PromptText, prompt: str, weights: Sequence[float], learn_demonstrations: bool = False
+        self, rendered: RenderedPrompt, prompt: str, weights: Sequence[float], learn_demonstrations: bool = False
     ) -> TokenTree:
         if self._turns is not None:
-            tree = tree_of_turns(self._turns, self.layout, rendered, prompt, weights, learn_demonstrations)
+            tree = tree_of_turns(self._turns, self.template, rendered, prompt, weights, learn_demonstrations)
             if self.rows is None:
                 return tree
-            return tree_of_turns_with_positions(tree, self._turns, self.rows, self.layout, rendered)
+            return tree_of_turns_with_positions(tree, self._turns, self.rows, self.template, rendered)
         ids, targets = self._prefix(rendered.prefix, learn_demonstrations)
         before, *placed = self._positions(rendered)
         about = zip(rendered.branches, weights, placed, strict=True)
         branches = [self._branch(ids[-1:], *branch) for branch in about]
         return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt, before)
 
-    def _positions(self, rendered: PromptText) -> list[NDArray[np.int32] | None]:
+    def _positions(self, rendered: RenderedPrompt) -> list[NDArray[np.int32] | None]:
         """Return the grid positions of the prefix and of every branch."""
         if self.rows is None:
             return [None] * (1 + len(rendered.branches))
         placed = self._parts.placed
         behind = [[b.written, *b.shown] if b.written is not None else b.shown for b in rendered.branches]
-        return tree_positions([*map(placed, rendered.prefix)], [[*map(placed, parts)] for parts in behind])
+        return tree_positions([*map(placed, rendered.prefix)], [[*map(placed, segments)] for segments in behind])
 
-    def _prefix(self, parts: Sequence[Part], learn: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _prefix(self, segments: Sequence[Segment], learn: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the prefix's ids and trained targets, each ``(P + 1,)`` with the last prompt token."""
-        pieces = [self._parts.ids(part) for part in parts]
+        pieces = [self._parts.ids(segment) for segment in segments]
         ids = np.concatenate(pieces)
         targets = np.full(len(ids), IGNORE, np.int32)
         stop = 0
-        for part, piece in zip(parts, pieces, strict=True) if learn else ():
+        for segment, piece in zip(segments, pieces, strict=True) if learn else ():
             start, stop = stop, stop + len(piece)
-            if part.trained:
+            if segment.trained:
                 targets[start - 1 : stop - 1] = piece
         return ids, targets
 
     def _branch(
         self,
         first: NDArray[np.int32],
-        text: BranchText,
+        text: RenderedBranch,
         verdict_weight: float,
         positions: NDArray[np.int32] | None,
     ) -> Branch:
@@ -322,7 +330,7 @@ class Prompter:
         return labelled_branch(text, tokens, 0, n_written, verdict_weight, positions)
 
     @staticmethod
-    def _verdict_weights(branches: Sequence[BranchText], right_share: float) -> list[float]:
+    def _verdict_weights(branches: Sequence[RenderedBranch], right_share: float) -> list[float]:
         if len(branches) == 1 and branches[0].answer < 0:
             return [1.0]
         right, wrong = (sum(b.correct is value for b in branches) for value in (True, False))

@@ -1,32 +1,32 @@
 """The engine: asks about the test inputs where it decides, as long as the budget lasts.
 
-Knows evidence, a ranker, contests and a clock. Knows nothing of models, prompts, files or how questions are answered.
+Knows evidence, a ranker, states and a clock. Knows nothing of models, prompts, files or how requests are answered.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
 
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.rankers import Ranker, Ranking
-from lightning_arc.ranking.records import Question, QuestionId, ViewEvidence, merge_records
-from lightning_arc.ranking.stopping import Contest, Stopping
+from lightning_arc.ranking.records import RequestId, ScoringRequest, ViewScores, merge_records
+from lightning_arc.ranking.scores import CandidateScores
+from lightning_arc.ranking.stopping import EliminationState, StoppingConfig
 
 
-class Engine:
-    """Asks questions in steps and ranks by the answers.
+class RankingScheduler:
+    """Asks requests in steps and ranks by the answers.
 
     What is asked in a step depends on the answers to all steps but the last ``ahead``, in the order of the steps, and
     on nothing else. So a run that was interrupted asks the same from its records on as if it had not been, and
-    questions may be prefetched. Time alone is another matter: when it is up, no more is asked.
+    requests may be prefetched. Time alone is another matter: when it is up, no more is asked.
 
     Args:
         evidence: one of every test input, without records; this process's share of them is kept.
         ranker: says what to ask, and orders.
-        stopping: when questions end.
+        stopping: when requests end.
         rank: which of the processes that rank together this is.
         world_size: how many there are; each takes every ``world_size``-th test input and its share of the tokens.
         ahead: steps whose answers need not be there when the next one is asked for.
-        cost: tokens of a question. Without it a test input is taken to cost what its last view did, which may
+        cost: tokens of a request. Without it a test input is taken to cost what its last view did, which may
             overrun the budget by the first views that are in flight.
         clock: seconds from any point on.
         done: records of an interrupted run.
@@ -34,58 +34,58 @@ class Engine:
 
     def __init__(
         self,
-        evidence: Sequence[Evidence],
+        evidence: Sequence[CandidateScores],
         ranker: Ranker,
-        stopping: Stopping | None = None,
+        stopping: StoppingConfig | None = None,
         rank: int = 0,
         world_size: int = 1,
         ahead: int = 1,
-        cost: Callable[[Question], int] | None = None,
+        cost: Callable[[ScoringRequest], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
-        done: Iterable[ViewEvidence] = (),
+        done: Iterable[ViewScores] = (),
     ) -> None:
         self.evidence = list(evidence)[rank::world_size]
-        self.ranker, self.stopping = ranker, stopping or Stopping()
+        self.ranker, self.stopping = ranker, stopping or StoppingConfig()
         self._ahead, self._cost, self._clock = ahead, cost, clock
         self._tokens = None if self.stopping.max_tokens is None else self.stopping.max_tokens // world_size
         self._place = {e.key: i for i, e in enumerate(self.evidence)}
-        self._contests = [Contest(len(e.candidates), self.stopping) for e in self.evidence]
+        self._states = [EliminationState(len(e.candidates), self.stopping) for e in self.evidence]
         self._open = {i for i, e in enumerate(self.evidence) if e.candidates}
-        self._queue: list[Question] = []
-        self._steps: list[list[Question]] = []
+        self._queue: list[ScoringRequest] = []
+        self._steps: list[list[ScoringRequest]] = []
         self._applied = 0
-        self._unheard = [0] * len(self.evidence)
-        self._reserved: dict[QuestionId, int] = {}
+        self._pending = [0] * len(self.evidence)
+        self._reserved: dict[RequestId, int] = {}
         self._last_cost: dict[int, int] = {}
         self.spent = 0
-        self._said: dict[QuestionId, ViewEvidence] = {}
+        self._said: dict[RequestId, ViewScores] = {}
         for record in done:
             self._keep(record)
         self._began, self._over = clock(), False
         self._slowest, self._answered = 0.0, 0
-        self._in_flight: dict[QuestionId, Question] = {}
+        self._in_flight: dict[RequestId, ScoringRequest] = {}
 
-    def next(self, n: int = 1) -> list[Question] | None:
-        """Return the questions of the next step.
+    def next(self, n: int = 1) -> list[ScoringRequest] | None:
+        """Return the requests of the next step.
 
         Args:
-            n: most questions of the step.
+            n: most requests of the step.
 
         Returns:
-            Up to ``n`` questions; none if answers are needed first; ``None`` when all has been asked.
+            Up to ``n`` requests; none if answers are needed first; ``None`` when all has been asked.
         """
         while not self._over:
             while self._applied < len(self._steps) - self._ahead:
-                if not self._hear_step():
+                if not self._apply_step():
                     return []
             step = self._choose(n)
-            asked = [question for question in step if not self._is_answered(question)]
+            asked = [request for request in step if not self._is_answered(request)]
             done = not step and not any(self._steps[self._applied :])
             if done or self._late(len(asked)):
                 self._over = True
                 break
             self._steps.append(step)
-            self._in_flight |= {question.id: question for question in asked}
+            self._in_flight |= {request.id: request for request in asked}
             if asked or (not step and self._in_flight):
                 return asked
         return None
@@ -97,8 +97,8 @@ class Engine:
             self._over = elapsed + each * more >= self.stopping.max_seconds
         return self._over
 
-    def take(self, record: ViewEvidence) -> None:
-        """Take the answer to a question."""
+    def take(self, record: ViewScores) -> None:
+        """Take the answer to a request."""
         self._keep(record)
         if self._in_flight.pop(record.id, None) is not None:
             self._answered += 1
@@ -108,52 +108,52 @@ class Engine:
         """Return the order of each test input's candidates by all answers so far."""
         return [self.ranker.rank(evidence) for evidence in self.answered()]
 
-    def answered(self) -> list[Evidence]:
+    def answered(self) -> list[CandidateScores]:
         """Return the evidence of each test input with all answers so far, those that are not heard yet included."""
-        unheard: dict[int, list[ViewEvidence]] = {}
-        for question in (question for step in self._steps[self._applied :] for question in step):
-            if self._is_answered(question):
-                unheard.setdefault(self._place[question.key], []).append(self._said[question.id])
-        return [e.with_records(unheard.get(i, ())) for i, e in enumerate(self.evidence)]
+        pending: dict[int, list[ViewScores]] = {}
+        for request in (request for step in self._steps[self._applied :] for request in step):
+            if self._is_answered(request):
+                pending.setdefault(self._place[request.key], []).append(self._said[request.id])
+        return [e.with_records(pending.get(i, ())) for i, e in enumerate(self.evidence)]
 
     @property
     def settled(self) -> list[bool]:
         """Whether each test input's places are settled by the answers that have been heard."""
-        return [contest.settled for contest in self._contests]
+        return [state.settled for state in self._states]
 
-    def _keep(self, record: ViewEvidence) -> None:
+    def _keep(self, record: ViewScores) -> None:
         known = self._said.get(record.id)
         self._said[record.id] = record if known is None else merge_records(known, record)
 
-    def _is_answered(self, question: Question) -> bool:
-        record = self._said.get(question.id)
-        return record is not None and record.answers(question)
+    def _is_answered(self, request: ScoringRequest) -> bool:
+        record = self._said.get(request.id)
+        return record is not None and record.answers(request)
 
-    def _hear_step(self) -> bool:
+    def _apply_step(self) -> bool:
         """Let the answers to the next step count, if all are there."""
         step = self._steps[self._applied]
         if not all(map(self._is_answered, step)):
             return False
         self._applied += 1
-        for question in step:
-            i, record = self._place[question.key], self._said[question.id]
+        for request in step:
+            i, record = self._place[request.key], self._said[request.id]
             self.evidence[i].take(record)
             self.spent += record.tokens
-            self._reserved.pop(question.id)
+            self._reserved.pop(request.id)
             self._last_cost[i] = self._last_cost.get(i, 0) + record.tokens
-            self._unheard[i] -= 1
-            if not self._unheard[i]:
-                self._look(i)
+            self._pending[i] -= 1
+            if not self._pending[i]:
+                self._update(i)
         return True
 
-    def _look(self, i: int) -> None:
-        evidence, contest = self.evidence[i], self._contests[i]
+    def _update(self, i: int) -> None:
+        evidence, state = self.evidence[i], self._states[i]
         order = self.ranker.rank(evidence).order.tolist()
-        contest.look(self.ranker.table(evidence), order, contest.views + 1)
-        if contest.settled:
+        state.update(self.ranker.table(evidence), order, state.views + 1)
+        if state.settled:
             self._open.discard(i)
 
-    def _choose(self, n: int) -> list[Question]:
+    def _choose(self, n: int) -> list[ScoringRequest]:
         while len(self._queue) < n and (i := self._next_open()) is not None:
             self._ask(i)
         step, self._queue = self._queue[:n], self._queue[n:]
@@ -163,36 +163,36 @@ class Engine:
         """Return the test input to ask about: those with the fewest views up to the minimum, then the least decided."""
 
         def urgency(i: int) -> tuple[int, float, int]:
-            contest = self._contests[i]
-            return min(contest.views, self.stopping.min_views), -contest.doubt, i
+            state = self._states[i]
+            return min(state.views, self.stopping.min_views), -state.flip_probability, i
 
-        return min((i for i in self._open if not self._unheard[i]), key=urgency, default=None)
+        return min((i for i in self._open if not self._pending[i]), key=urgency, default=None)
 
     def _ask(self, i: int) -> None:
-        evidence, contest = self.evidence[i], self._contests[i]
-        questions = self.ranker.ask(evidence, contest.live, contest.views)
-        costs = [self._cost(question) if self._cost else 0 for question in questions]
+        evidence, state = self.evidence[i], self._states[i]
+        requests = self.ranker.ask(evidence, state.live, state.views)
+        costs = [self._cost(request) if self._cost else 0 for request in requests]
         total = sum(costs) if self._cost else self._last_cost.get(i, 0)
         reserved = sum(self._reserved.values())
-        if not questions or (self._tokens is not None and self.spent + reserved + total > self._tokens):
+        if not requests or (self._tokens is not None and self.spent + reserved + total > self._tokens):
             self._open.discard(i)
             return
-        contest.narrow(place for q in questions for places in (q.candidates, *q.selections) for place in places)
+        state.narrow(place for q in requests for places in (q.candidates, *q.selections) for place in places)
         self._last_cost.pop(i, None)
         if not self._cost:
-            costs = [total, *[0] * (len(questions) - 1)]
-        self._reserved |= {question.id: cost for question, cost in zip(questions, costs, strict=True)}
-        self._unheard[i] = len(questions)
-        self._queue += questions
+            costs = [total, *[0] * (len(requests) - 1)]
+        self._reserved |= {request.id: cost for request, cost in zip(requests, costs, strict=True)}
+        self._pending[i] = len(requests)
+        self._queue += requests
 
     def _late(self, more: int) -> bool:
-        """Whether time would be up before what is in flight and ``more`` questions are answered."""
+        """Whether time would be up before what is in flight and ``more`` requests are answered."""
         if self.stopping.max_seconds is None or not more:
             return False
         elapsed, each = self._pace()
         return elapsed + each * (len(self._in_flight) + more) >= self.stopping.max_seconds
 
     def _pace(self) -> tuple[float, float]:
-        """Return the seconds since the first question, and those that an answer is expected to take."""
+        """Return the seconds since the first request, and those that an answer is expected to take."""
         elapsed = self._clock() - self._began
         return elapsed, max(self._slowest, elapsed / self._answered if self._answered else 0.0)

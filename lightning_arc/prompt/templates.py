@@ -1,7 +1,6 @@
-"""Layouts: what each prompt says, as text with the parts that are scored.
+"""Prompt templates: what each prompt says, as text in segments, of which some are scored.
 
-Knows episodes, grid encoders and the order of a prompt's parts. Knows nothing of token ids or models. `ChatLayout`
-speaks through a tokenizer's chat template, `CompactLayout` in the small grid vocabulary.
+`ChatTemplatePrompt` speaks through a tokenizer's chat template, `CompactPrompt` in the small grid vocabulary.
 """
 
 from abc import ABC, abstractmethod
@@ -11,28 +10,28 @@ from dataclasses import dataclass
 from lightning_arc.arc.grid import Grid
 from lightning_arc.arc.task import Episode
 from lightning_arc.errors import DataError
-from lightning_arc.prompt.encoders import GridEncoder
-from lightning_arc.prompt.tree import Kind
+from lightning_arc.prompt.grid_encoders import GridEncoder
+from lightning_arc.prompt.tree import PromptKind
 
 WRITE = "output-from-examples-v1"
 VERIFY = "verify-output-from-examples-v1"
 """The prompt of verdicts that has the candidate written first, and so holds `WRITE`."""
 SELECT = "select-output-from-examples-v0"
 
-PROMPTS: dict[str, Kind] = {
-    WRITE: Kind.OUTPUT_FROM_EXAMPLES,
-    VERIFY: Kind.VERIFY_OUTPUT_FROM_EXAMPLES,
-    "verify-output-from-examples-v0": Kind.VERIFY_OUTPUT_FROM_EXAMPLES,
-    SELECT: Kind.SELECT_OUTPUT_FROM_EXAMPLES,
-    "input-from-inputs-v0": Kind.INPUT_FROM_INPUTS,
-    "output-from-outputs-v0": Kind.OUTPUT_FROM_OUTPUTS,
-    "code-from-examples-v0": Kind.CODE_FROM_EXAMPLES,
-    "output-from-code-v0": Kind.OUTPUT_FROM_CODE,
-    "input-from-code-v0": Kind.INPUT_FROM_CODE,
+PROMPTS: dict[str, PromptKind] = {
+    WRITE: PromptKind.OUTPUT_FROM_EXAMPLES,
+    VERIFY: PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES,
+    "verify-output-from-examples-v0": PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES,
+    SELECT: PromptKind.SELECT_OUTPUT_FROM_EXAMPLES,
+    "input-from-inputs-v0": PromptKind.INPUT_FROM_INPUTS,
+    "output-from-outputs-v0": PromptKind.OUTPUT_FROM_OUTPUTS,
+    "code-from-examples-v0": PromptKind.CODE_FROM_EXAMPLES,
+    "output-from-code-v0": PromptKind.OUTPUT_FROM_CODE,
+    "input-from-code-v0": PromptKind.INPUT_FROM_CODE,
 }
 """Every prompt by name and version; a version never changes once a model has been trained with it."""
 
-FROM_CODE = (Kind.CODE_FROM_EXAMPLES, Kind.OUTPUT_FROM_CODE, Kind.INPUT_FROM_CODE)
+FROM_CODE = (PromptKind.CODE_FROM_EXAMPLES, PromptKind.OUTPUT_FROM_CODE, PromptKind.INPUT_FROM_CODE)
 """Kinds that need a task's program, which is true of the task as it is and of no view of it but its order."""
 
 MAX_OPTIONS = 9
@@ -40,7 +39,7 @@ MAX_OPTIONS = 9
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Segment:
     """A piece of a prompt, which most tokenizers do not join with what stands before or behind it.
 
     Args:
@@ -57,7 +56,7 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class BranchText:
+class RenderedBranch:
     """What follows the shared prefix in one branch.
 
     Args:
@@ -66,21 +65,21 @@ class BranchText:
         verdict: the word that is predicted last; ``None`` where nothing is asked.
         kind: what `written` counts as.
         trained: whether the answer that is written or chosen is right, so that it is trained and not only scored.
-        answer: place of the judged answer (`Answer.index`), -1 if none.
+        answer: place of the judged answer (`LabeledCandidate.index`), -1 if none.
         correct: whether that answer is right.
     """
 
-    written: Part | None = None
-    shown: tuple[Part, ...] = ()
+    written: Segment | None = None
+    shown: tuple[Segment, ...] = ()
     verdict: str | None = None
-    kind: Kind = Kind.OUTPUT_FROM_EXAMPLES
+    kind: PromptKind = PromptKind.OUTPUT_FROM_EXAMPLES
     trained: bool = True
     answer: int = -1
     correct: bool | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class PromptText:
+class RenderedPrompt:
     """A prompt in full.
 
     Args:
@@ -88,11 +87,11 @@ class PromptText:
         branches: what may follow the prefix.
     """
 
-    prefix: tuple[Part, ...]
-    branches: tuple[BranchText, ...]
+    prefix: tuple[Segment, ...]
+    branches: tuple[RenderedBranch, ...]
 
 
-class Layout(ABC):
+class PromptTemplate(ABC):
     """How episodes become prompts.
 
     Args:
@@ -111,19 +110,19 @@ class Layout(ABC):
         self.encoder = encoder
 
     @abstractmethod
-    def examples(self, episode: Episode, ending: str) -> tuple[Part, ...]:
+    def examples(self, episode: Episode, ending: str) -> tuple[Segment, ...]:
         """Return demonstrations and query, up to what comes first in a branch of the prompt kind ``ending``."""
 
     @abstractmethod
-    def series(self, grids: Sequence[Grid], inputs: bool) -> tuple[Part, ...]:
+    def series(self, grids: Sequence[Grid], inputs: bool) -> tuple[Segment, ...]:
         """Return grids of one side of a task, up to the next one that is to be written."""
 
     @abstractmethod
-    def options(self, grids: Sequence[Grid]) -> tuple[Part, ...]:
+    def options(self, grids: Sequence[Grid]) -> tuple[Segment, ...]:
         """Return numbered options and the question which is right."""
 
     @abstractmethod
-    def program(self, episode: Episode, kind: Kind) -> PromptText:
+    def program(self, episode: Episode, kind: PromptKind) -> RenderedPrompt:
         """Return a prompt that shows a task's program or asks for it."""
 
     @property
@@ -136,7 +135,7 @@ class Layout(ABC):
     def asked_after_showing(self) -> str:
         """What stands between a shown answer and its verdict."""
 
-    def render(self, episode: Episode, prompt: str) -> PromptText:
+    def render(self, episode: Episode, prompt: str) -> RenderedPrompt:
         """Render an episode.
 
         Args:
@@ -150,39 +149,39 @@ class Layout(ABC):
         if prompt not in PROMPTS:
             raise DataError(f"prompt {prompt!r}: there is none of this name, there are {', '.join(PROMPTS)}")
         kind = PROMPTS[prompt]
-        if kind is Kind.VERIFY_OUTPUT_FROM_EXAMPLES:
+        if kind is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES:
             if not episode.answers:
                 raise ValueError(f"{episode.key}: {prompt} needs answers to judge")
             return self._verify(episode, writes=prompt.endswith("-v1"))
-        if kind is Kind.SELECT_OUTPUT_FROM_EXAMPLES:
+        if kind is PromptKind.SELECT_OUTPUT_FROM_EXAMPLES:
             return self._select(episode, prompt)
         if kind in FROM_CODE and episode.code is None:
             raise ValueError(f"{episode.key}: {prompt} needs the task's code")
-        if kind not in (Kind.INPUT_FROM_INPUTS, Kind.INPUT_FROM_CODE) and episode.output is None:
+        if kind not in (PromptKind.INPUT_FROM_INPUTS, PromptKind.INPUT_FROM_CODE) and episode.output is None:
             raise ValueError(f"{episode.key}: {prompt} needs the right output")
         if kind in FROM_CODE:
             return self.program(episode, kind)
-        if kind is Kind.INPUT_FROM_INPUTS:
+        if kind is PromptKind.INPUT_FROM_INPUTS:
             written, prefix = episode.query, self.series([p.input for p in episode.demonstrations], inputs=True)
-        elif kind is Kind.OUTPUT_FROM_OUTPUTS:
+        elif kind is PromptKind.OUTPUT_FROM_OUTPUTS:
             written, prefix = episode.output, self.series([p.output for p in episode.demonstrations], inputs=False)
         else:
             written, prefix = episode.output, self.examples(episode, "write")
-        return PromptText(prefix, (BranchText(Part(grid=written), kind=kind),))
+        return RenderedPrompt(prefix, (RenderedBranch(Segment(grid=written), kind=kind),))
 
-    def text(self, prompt: PromptText, i: int) -> str:
+    def text(self, prompt: RenderedPrompt, i: int) -> str:
         """Return the whole text of branch ``i``."""
         branch = prompt.branches[i]
         written = () if branch.written is None else (branch.written,)
         tail = self.end if branch.verdict is None else branch.verdict
         return self.text_of((*prompt.prefix, *written, *branch.shown)) + tail
 
-    def text_of(self, parts: Sequence[Part]) -> str:
+    def text_of(self, segments: Sequence[Segment]) -> str:
         """Return the text of parts."""
-        return "".join(("" if p.grid is None else self.encoder.encode(p.grid)) + p.text for p in parts)
+        return "".join(("" if p.grid is None else self.encoder.encode(p.grid)) + p.text for p in segments)
 
-    def _verify(self, episode: Episode, writes: bool) -> PromptText:
-        asked = Part(self.asked_after_writing) if writes else None
+    def _verify(self, episode: Episode, writes: bool) -> RenderedPrompt:
+        asked = Segment(self.asked_after_writing) if writes else None
         branches = []
         for answer in episode.answers:
             about = {
@@ -191,12 +190,14 @@ class Layout(ABC):
                 "correct": answer.correct,
             }
             if writes:
-                branches.append(BranchText(Part(grid=answer.grid), (asked,), trained=answer.correct is True, **about))
+                branches.append(
+                    RenderedBranch(Segment(grid=answer.grid), (asked,), trained=answer.correct is True, **about)
+                )
             else:
-                branches.append(BranchText(None, (Part(self.asked_after_showing, answer.grid),), **about))
-        return PromptText(self.examples(episode, "write" if writes else "verify"), tuple(branches))
+                branches.append(RenderedBranch(None, (Segment(self.asked_after_showing, answer.grid),), **about))
+        return RenderedPrompt(self.examples(episode, "write" if writes else "verify"), tuple(branches))
 
-    def selections(self, episode: Episode, orders: Sequence[Sequence[int]]) -> PromptText:
+    def selections(self, episode: Episode, orders: Sequence[Sequence[int]]) -> RenderedPrompt:
         """Render selections among an episode's answers, a branch for each order in which some of them are shown.
 
         Args:
@@ -214,10 +215,10 @@ class Layout(ABC):
             right = [number for number, answer in zip(self.numbers, answers, strict=False) if answer.correct]
             shown = self.options([answer.grid for answer in answers])
             number = right[0] if right else self.numbers[0]
-            branches.append(BranchText(None, shown, number, PROMPTS[SELECT], trained=bool(right)))
-        return PromptText(self.examples(episode, "select"), tuple(branches))
+            branches.append(RenderedBranch(None, shown, number, PROMPTS[SELECT], trained=bool(right)))
+        return RenderedPrompt(self.examples(episode, "select"), tuple(branches))
 
-    def _select(self, episode: Episode, prompt: str) -> PromptText:
+    def _select(self, episode: Episode, prompt: str) -> RenderedPrompt:
         if not any(answer.correct for answer in episode.answers) or not 2 <= len(episode.answers) <= MAX_OPTIONS:
             raise ValueError(f"{episode.key}: {prompt} needs 2 to {MAX_OPTIONS} answers, a right one among them")
         return self.selections(episode, [range(len(episode.answers))])

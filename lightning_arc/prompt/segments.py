@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.arc.grid import N_COLOURS, Grid, as_grid
-from lightning_arc.prompt.encoders import GridEncoder
-from lightning_arc.prompt.layouts import Part
+from lightning_arc.prompt.grid_encoders import GridEncoder
 from lightning_arc.prompt.pieces import PieceTokenizer
 from lightning_arc.prompt.positions import GridRows, Placed, placed_grid, placed_text
+from lightning_arc.prompt.templates import Segment
 from lightning_arc.prompt.turns import AnswerTokenizer
 
 MAX_TEMPLATES = 4096
@@ -38,7 +38,7 @@ class Template:
     repeats: int
 
 
-class PartTokenizer:
+class SegmentTokenizer:
     """Gives the ids of a part, equal to those of its text.
 
     Args:
@@ -65,19 +65,19 @@ class PartTokenizer:
         self.text = lru_cache(MAX_TEXTS)(self.pieces.array)
         self._placed = lru_cache(MAX_TEMPLATES)(self._placed_template)
 
-    def ids(self, part: Part) -> NDArray[np.int32]:
+    def ids(self, segment: Segment) -> NDArray[np.int32]:
         """Return the ``int32`` ids of a part; do not write into them."""
-        if part.grid is not None:
-            return self.grid(part.grid, part.text)
-        return self.pieces.array(part.text) if part.free else self.text(part.text)
+        if segment.grid is not None:
+            return self.grid(segment.grid, segment.text)
+        return self.pieces.array(segment.text) if segment.free else self.text(segment.text)
 
-    def placed(self, part: Part) -> Placed:
+    def placed(self, segment: Segment) -> Placed:
         """Return the positions of a part's tokens."""
-        if part.grid is None:
-            return placed_text(len(self.ids(part)))
+        if segment.grid is None:
+            return placed_text(len(self.ids(segment)))
         if self.colour_ids is not None:
-            return self._placed(*part.grid.shape, part.text)
-        return self._placed_behind(self.ids(part), self.encoder.encode(part.grid), part.text)
+            return self._placed(*segment.grid.shape, segment.text)
+        return self._placed_behind(self.ids(segment), self.encoder.encode(segment.grid), segment.text)
 
     def grid(self, grid: Grid, text: str = "") -> NDArray[np.int32]:
         """Return the ``int32`` ids of a grid and the text behind it."""

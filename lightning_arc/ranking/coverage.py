@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lightning_arc.ranking.engine import Engine
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.rankers import Ranker
-from lightning_arc.ranking.records import Kind
-from lightning_arc.ranking.stopping import Stopping
+from lightning_arc.ranking.records import RequestKind
+from lightning_arc.ranking.scheduler import RankingScheduler
+from lightning_arc.ranking.scores import CandidateScores
+from lightning_arc.ranking.stopping import StoppingConfig
 
 Coverage = Literal["judged", "too_long", "not_reached", "partly_too_long", "partly_not_reached", "not_asked"]
 """What became of a test input: ``too_long`` and ``not_reached`` ones have no verdict at all, the ``partly_…`` ones lack
@@ -22,14 +22,14 @@ some that were due, and ``not_asked`` ones have nothing to ask about."""
 NOT_REACHED = "not reached (time, tokens or an interruption ended the run)"
 
 
-def is_judged(evidence: Evidence, ranker: Ranker) -> bool:
+def is_judged(evidence: CandidateScores, ranker: Ranker) -> bool:
     """Return whether a ranking rests on any answer of a model, and not on votes and the file's order alone."""
     table = ranker.table(evidence)
     return bool(np.isfinite(table).any()) if len(table) else answered_views(evidence, ranker.kinds) > 0
 
 
-def answered_views(evidence: Evidence, kinds: Sequence[Kind]) -> int:
-    """Return under how many views a model answered questions of some kinds; some are too long to be asked."""
+def answered_views(evidence: CandidateScores, kinds: Sequence[RequestKind]) -> int:
+    """Return under how many views a model answered requests of some kinds; some are too long to be asked."""
     answers: dict[int, list[float]] = {}
     for record in evidence.records:
         if record.id.kind in kinds:
@@ -38,13 +38,13 @@ def answered_views(evidence: Evidence, kinds: Sequence[Kind]) -> int:
     return sum(bool(np.isfinite(values).any()) for values in answers.values())
 
 
-def coverage(evidence: Evidence, ranker: Ranker, stopping: Stopping) -> Coverage:
-    """Return what became of a test input. Where questions were too long and others not reached, the length counts.
+def coverage(evidence: CandidateScores, ranker: Ranker, stopping: StoppingConfig) -> Coverage:
+    """Return what became of a test input. Where requests were too long and others not reached, the length counts.
 
     Args:
         evidence: all that is known of it.
         ranker: what asked.
-        stopping: when its questions would have ended by themselves.
+        stopping: when its requests would have ended by themselves.
     """
     if not ranker.kinds or not evidence.candidates:
         return "not_asked"
@@ -57,7 +57,7 @@ def coverage(evidence: Evidence, ranker: Ranker, stopping: Stopping) -> Coverage
     return "judged" if judged else "not_asked"
 
 
-def count_coverage(found: Iterable[Coverage], evidence: Sequence[Evidence]) -> dict[str, int | None]:
+def count_coverage(found: Iterable[Coverage], evidence: Sequence[CandidateScores]) -> dict[str, int | None]:
     """Return what ``metrics.json`` holds in ``not_judged``: how many test inputs lack verdicts, by reason.
 
     Returns:
@@ -108,8 +108,8 @@ def too_long(max_seq_len: int | None) -> str:
     return "too long for data.max_seq_len" + ("" if max_seq_len is None else f" {max_seq_len}")
 
 
-def _questions_left(evidence: Evidence, ranker: Ranker, stopping: Stopping) -> bool:
+def _questions_left(evidence: CandidateScores, ranker: Ranker, stopping: StoppingConfig) -> bool:
     """Return whether an engine without a budget would ask more than was answered."""
     endless = replace(stopping, max_tokens=None, max_seconds=None)
-    engine = Engine([evidence.first_views(0)], ranker, endless, ahead=0, done=evidence.records)
+    engine = RankingScheduler([evidence.first_views(0)], ranker, endless, ahead=0, done=evidence.records)
     return bool(engine.next())

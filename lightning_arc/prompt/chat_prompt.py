@@ -12,14 +12,14 @@ from transformers import PreTrainedTokenizerBase
 from lightning_arc.arc.grid import Grid
 from lightning_arc.arc.task import Episode, Pair
 from lightning_arc.prompt.chat_template import own_template, turn_frames
-from lightning_arc.prompt.encoders import GridEncoder
-from lightning_arc.prompt.layouts import BranchText, Layout, Part, PromptText
-from lightning_arc.prompt.tree import Kind
+from lightning_arc.prompt.grid_encoders import GridEncoder
+from lightning_arc.prompt.templates import PromptTemplate, RenderedBranch, RenderedPrompt, Segment
+from lightning_arc.prompt.tree import PromptKind
 
 _TEST = "# Test\n\nInput:\n"
 
 
-class ChatLayout(Layout):
+class ChatTemplatePrompt(PromptTemplate):
     """Prompts in words, through a tokenizer's chat template.
 
     Args:
@@ -67,45 +67,45 @@ class ChatLayout(Layout):
     def asked_after_showing(self) -> str:
         return "\n\nIs the proposed output of the test right? Answer yes or no." + self.frames.answer
 
-    def examples(self, episode: Episode, ending: str) -> tuple[Part, ...]:
-        opening = Part(f"{self.frames.opening}One rule turns the input of each example into its output.\n\n")
+    def examples(self, episode: Episode, ending: str) -> tuple[Segment, ...]:
+        opening = Segment(f"{self.frames.opening}One rule turns the input of each example into its output.\n\n")
         tail = self._endings[ending] + (self.frames.answer if ending == "write" else "")
-        return (opening, *self._shown(episode.demonstrations), Part(_TEST), Part(tail, episode.query))
+        return (opening, *self._shown(episode.demonstrations), Segment(_TEST), Segment(tail, episode.query))
 
-    def series(self, grids: Sequence[Grid], inputs: bool) -> tuple[Part, ...]:
+    def series(self, grids: Sequence[Grid], inputs: bool) -> tuple[Segment, ...]:
         side = "input" if inputs else "output"
-        parts = [Part(f"{self.frames.opening}These are {side} grids of one puzzle.\n\n")]
+        segments = [Segment(f"{self.frames.opening}These are {side} grids of one puzzle.\n\n")]
         for i, grid in enumerate(grids, 1):
-            parts += [Part(f"# {side.title()} {i}\n\n"), Part("\n\n", grid)]
-        return (*parts, Part(f"Write another {side} grid of this puzzle.{self.frames.answer}"))
+            segments += [Segment(f"# {side.title()} {i}\n\n"), Segment("\n\n", grid)]
+        return (*segments, Segment(f"Write another {side} grid of this puzzle.{self.frames.answer}"))
 
-    def options(self, grids: Sequence[Grid]) -> tuple[Part, ...]:
-        parts = []
+    def options(self, grids: Sequence[Grid]) -> tuple[Segment, ...]:
+        segments = []
         for i, grid in enumerate(grids, 1):
-            parts += [Part(f"# Option {i}\n\n"), Part("\n\n", grid)]
-        return (*parts, Part(f"Which option is right? Answer with its number.{self.frames.answer}"))
+            segments += [Segment(f"# Option {i}\n\n"), Segment("\n\n", grid)]
+        return (*segments, Segment(f"Which option is right? Answer with its number.{self.frames.answer}"))
 
-    def program(self, episode: Episode, kind: Kind) -> PromptText:
+    def program(self, episode: Episode, kind: PromptKind) -> RenderedPrompt:
         frame, asked, block = self.frames.opening, self.frames.answer, f"```python\n{episode.code}\n```"
-        if kind is Kind.CODE_FROM_EXAMPLES:
-            opening = Part(f"{frame}A Python program turns the input of each example into its output.\n\n")
-            prefix = (opening, *self._shown(episode.demonstrations), Part(f"Write the program.{asked}"))
-            return PromptText(prefix, (BranchText(Part(block, free=True), kind=kind),))
-        opening = Part(f"{frame}This Python program makes the output grids of a puzzle from its input grids.\n\n")
-        shown = Part(f"{block}\n\n", free=True)
-        if kind is Kind.OUTPUT_FROM_CODE:
-            query = Part(f"\n\nWrite the output grid.{asked}", episode.query)
-            return PromptText((opening, shown, Part("# Input\n\n"), query), (_written(episode.output, kind),))
-        return PromptText(
-            (opening, shown, Part(f"Write an input grid for it.{asked}")), (_written(episode.query, kind),)
+        if kind is PromptKind.CODE_FROM_EXAMPLES:
+            opening = Segment(f"{frame}A Python program turns the input of each example into its output.\n\n")
+            prefix = (opening, *self._shown(episode.demonstrations), Segment(f"Write the program.{asked}"))
+            return RenderedPrompt(prefix, (RenderedBranch(Segment(block, free=True), kind=kind),))
+        opening = Segment(f"{frame}This Python program makes the output grids of a puzzle from its input grids.\n\n")
+        shown = Segment(f"{block}\n\n", free=True)
+        if kind is PromptKind.OUTPUT_FROM_CODE:
+            query = Segment(f"\n\nWrite the output grid.{asked}", episode.query)
+            return RenderedPrompt((opening, shown, Segment("# Input\n\n"), query), (_written(episode.output, kind),))
+        return RenderedPrompt(
+            (opening, shown, Segment(f"Write an input grid for it.{asked}")), (_written(episode.query, kind),)
         )
 
-    def _shown(self, pairs: Sequence[Pair]) -> Iterator[Part]:
+    def _shown(self, pairs: Sequence[Pair]) -> Iterator[Segment]:
         for i, pair in enumerate(pairs, 1):
-            yield Part(f"# Example {i}\n\nInput:\n")
-            yield Part("\n\nOutput:\n", pair.input)
-            yield Part("\n\n", pair.output, trained=i > 1)
+            yield Segment(f"# Example {i}\n\nInput:\n")
+            yield Segment("\n\nOutput:\n", pair.input)
+            yield Segment("\n\n", pair.output, trained=i > 1)
 
 
-def _written(grid: Grid, kind: Kind) -> BranchText:
-    return BranchText(Part(grid=grid), kind=kind)
+def _written(grid: Grid, kind: PromptKind) -> RenderedBranch:
+    return RenderedBranch(Segment(grid=grid), kind=kind)

@@ -26,7 +26,7 @@ from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.finite import not_finite
 from lightning_arc.model.optimizers import make_optimizer
-from lightning_arc.model.test_time_weights import AdapterWeights, CopiedWeights
+from lightning_arc.model.ttt_weights import AdapterWeights, CopiedWeights
 
 LONGEST_GRADIENT = 1.0
 """Gradients are clipped to this norm."""
@@ -39,12 +39,12 @@ SAVE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class AtTestTime:
+class TestTimeTrainingConfig:
     """How a model is trained on demonstrations (Sun et al., 2020; for ARC, Akyürek et al., 2024).
 
     Args:
         scope: ``task`` trains for each task alone, on its demonstrations; ``set`` for all tasks that are predicted, on
-            all their demonstrations, before the first question.
+            all their demonstrations, before the first request.
         weights: ``adapter`` trains a fresh LoRA; ``all`` a copy of all weights, of a model without an adapter: faster
             where the model is small.
         optimizer: ``adamw``; or ``muon`` for the matrices of layers, with AdamW for the rest.
@@ -90,8 +90,8 @@ class AtTestTime:
         return self.learning_rate * (1 - done if self.scope == "set" else 1)
 
 
-class Teaching(Protocol):
-    """A lesson, see `lightning_arc.data.test_time.Lesson`."""
+class TrainingBatches(Protocol):
+    """A lesson, see `lightning_arc.data.ttt.TestTimeDataset`."""
 
     name: str
     seed: int
@@ -100,7 +100,7 @@ class Teaching(Protocol):
         """Return a training batch, ``None`` if there is none."""
 
 
-class Learned(NamedTuple):
+class TestTimeResult(NamedTuple):
     """What a training came to.
 
     Args:
@@ -118,7 +118,7 @@ Loss = Callable[[PreTrainedModel, TreeBatch, list[Parameter]], Tensor]
 """Of a model, a batch and what is trained it gives the loss."""
 
 
-class Pupil:
+class TestTimeTrainer:
     """A model that is trained before it is asked; its own weights are never changed.
 
     What is learned, an adapter or a copy of all weights, is a pure function of the settings, the model and the lesson,
@@ -134,7 +134,9 @@ class Pupil:
         signature: names all that it follows from; files of another one are not used.
     """
 
-    def __init__(self, adapters: Adapters, settings: AtTestTime, loss: Loss, folder: Path, signature: str) -> None:
+    def __init__(
+        self, adapters: Adapters, settings: TestTimeTrainingConfig, loss: Loss, folder: Path, signature: str
+    ) -> None:
         self.adapters, self.settings, self.loss = adapters, settings, loss
         self.folder, self.signature = folder, signature
         if settings.weights == "all":
@@ -146,48 +148,48 @@ class Pupil:
         self._diverged: set[str] = set()
 
     @contextmanager
-    def taught(self, beneath: Sequence[str] = ()) -> Iterator[PreTrainedModel]:
+    def adapted(self, beneath: Sequence[str] = ()) -> Iterator[PreTrainedModel]:
         """Have the model for a while with what it learned last, on top of the adapters ``beneath``."""
         with self._trained.in_use(beneath) as model:
             yield model
 
-    def learn(self, name: str, lesson: Teaching, beneath: Sequence[str] = ()) -> Learned:
+    def adapt(self, name: str, dataset: TrainingBatches, beneath: Sequence[str] = ()) -> TestTimeResult:
         """Learn a lesson, or remember it.
 
         Args:
             name: of the lesson, and of what else it depends on.
-            lesson: is asked for as many batches as there are steps, if it has not been learned yet.
+            dataset: is asked for as many batches as there are steps, if it has not been learned yet.
             beneath: adapters that are in use beneath what is learned.
 
         Returns:
             What this took, and whether it diverged: then nothing is kept of it.
         """
         if name == self._present:
-            return Learned(0)
+            return TestTimeResult(0)
         if name in self._diverged:
-            return Learned(0, diverged=True)
+            return TestTimeResult(0, diverged=True)
         self._present = None
         path = self.folder / f"{name}.safetensors"
         if self._read(path):
             self._trained.finish()
             self._present = name
-            return Learned(0)
+            return TestTimeResult(0)
         # Lightning predicts in inference mode, whose tensors have no gradients; casts of weights are kept from there.
         torch.clear_autocast_cache()
         with torch.inference_mode(False), torch.enable_grad():
-            self._trained.reset(lesson.seed)
-            learned = self._train(lesson, beneath, path.with_suffix(".training"))
+            self._trained.reset(dataset.seed)
+            result = self._train(dataset, beneath, path.with_suffix(".training"))
         torch.clear_autocast_cache()
-        if learned.diverged:
+        if result.diverged:
             self._diverged.add(name)
-            return learned
+            return result
         self._write(path, {key: p.detach() for key, p in self._weights.items()}, {})
         self._trained.finish()
         path.with_suffix(".training").unlink(missing_ok=True)
         self._present = name
-        return learned
+        return result
 
-    def _train(self, lesson: Teaching, beneath: Sequence[str], saved: Path) -> Learned:
+    def _train(self, dataset: TrainingBatches, beneath: Sequence[str], saved: Path) -> TestTimeResult:
         """Train, from where an interrupted training was saved if there is one."""
         trained, settings = list(self._weights.values()), self.settings
         optimizer = make_optimizer(
@@ -201,11 +203,11 @@ class Pupil:
         step, seconds, tokens = self._resume(optimizer, saved)
         start = time.monotonic() - seconds
         last_saved, finite = seconds, torch.ones((), dtype=torch.bool, device=trained[0].device)
-        with self.taught(beneath) as model, _checkpointing(model):
+        with self.adapted(beneath) as model, _checkpointing(model):
             for p in trained:
                 p.requires_grad_(True)
             while rate := settings.rate(step, seconds):
-                batch = lesson.batch(step, settings.trees)
+                batch = dataset.batch(step, settings.trees)
                 if batch is None:
                     break
                 for group in optimizer.param_groups:
@@ -226,7 +228,7 @@ class Pupil:
                     rank_zero_info(
                         f"Test-time training: step {step} of {settings.steps}, {seconds:.0f}{limit} s, loss {loss:.3f}"
                     )
-        return Learned(tokens, not finite or bool(not_finite(self._weights.items())), seconds)
+        return TestTimeResult(tokens, not finite or bool(not_finite(self._weights.items())), seconds)
 
     def _save(self, optimizer: Optimizer, path: Path, step: int, seconds: float, tokens: int) -> None:
         tensors = {f"weight/{key}": p.detach() for key, p in self._weights.items()}

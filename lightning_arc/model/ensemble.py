@@ -1,6 +1,6 @@
 """The panel: the models that are asked in a prediction, with their adapters and what they have learned of a task.
 
-Knows models, adapters, checkpoints and test-time training. Knows nothing of questions, prompts or Lightning.
+Knows models, adapters, checkpoints and test-time training. Knows nothing of requests, prompts or Lightning.
 """
 
 import copy
@@ -21,7 +21,7 @@ from lightning_arc.model.checkpoint import is_archive, read_checkpoint
 from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import saved_settings
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
-from lightning_arc.model.test_time import Learned, Pupil, Teaching
+from lightning_arc.model.ttt import TestTimeResult, TestTimeTrainer, TrainingBatches
 from lightning_arc.prompt.positions import has_grid_positions
 from lightning_arc.prompt.tokenizer import is_gguf
 
@@ -41,7 +41,7 @@ class Member:
     fingerprint: str
 
 
-class Panel:
+class ModelEnsemble:
     """The members of an ensemble, of whom one is asked at a time; the first one alone where there are no others.
 
     Args:
@@ -85,31 +85,31 @@ class Panel:
             self.members.append(Member(own, (name,), fingerprint(weights)))
         for member in self.members:
             member.adapters.model.eval()  # what was added begins as if it were trained, with dropout
-        self._pupils: dict[int, Pupil] = {}
+        self._trainers: dict[int, TestTimeTrainer] = {}
 
     @property
     def fingerprint(self) -> str:
         """Name of the weights of all members."""
         return "+".join(member.fingerprint for member in self.members)
 
-    def let_learn(self, make: Callable[[Adapters], Pupil]) -> None:
+    def add_trainers(self, make: Callable[[Adapters], TestTimeTrainer]) -> None:
         """Let every member's model have a pupil, unless it has one."""
         for adapters in {id(m.adapters): m.adapters for m in self.members}.values():
-            if id(adapters) not in self._pupils:
-                self._pupils[id(adapters)] = make(adapters)
+            if id(adapters) not in self._trainers:
+                self._trainers[id(adapters)] = make(adapters)
 
-    def learn(self, number: int, lesson: Teaching) -> Learned:
+    def adapt(self, number: int, dataset: TrainingBatches) -> TestTimeResult:
         """Let a member learn a lesson; return what this came to."""
         member = self.members[number]
-        name = f"{lesson.name}@member{number}" if number else lesson.name
-        return self._pupils[id(member.adapters)].learn(name, lesson, member.names)
+        name = f"{dataset.name}@member{number}" if number else dataset.name
+        return self._trainers[id(member.adapters)].adapt(name, dataset, member.names)
 
     @contextmanager
-    def asked(self, number: int, taught: bool = False) -> Iterator[PreTrainedModel]:
+    def activate(self, number: int, adapted: bool = False) -> Iterator[PreTrainedModel]:
         """Have a member's model for a while, with what it learned last if it was taught."""
         member = self.members[number]
-        pupil = self._pupils[id(member.adapters)] if taught else None
-        with pupil.taught(member.names) if pupil else member.adapters.in_use(member.names) as model:
+        trainer = self._trainers[id(member.adapters)] if adapted else None
+        with trainer.adapted(member.names) if trainer else member.adapters.in_use(member.names) as model:
             yield model
 
     def close(self) -> None:

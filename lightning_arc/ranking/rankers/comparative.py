@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Calibration
-from lightning_arc.ranking.evidence import Evidence
 from lightning_arc.ranking.means import standard_errors
-from lightning_arc.ranking.rankers.pairwise import bradley_terry, soft_wins
+from lightning_arc.ranking.rankers.bradley_terry import bradley_terry, soft_wins
 from lightning_arc.ranking.rankers.ranker import Ranker, Ranking
-from lightning_arc.ranking.records import Question
+from lightning_arc.ranking.records import ScoringRequest
+from lightning_arc.ranking.scores import CandidateScores
 
 MAX_OPTIONS = 9
 """Most options of one prompt; their numbers are one digit."""
 
 
-class Selection(Ranker):
+class ComparativeRanker(Ranker):
     """Orders by Bradley-Terry strengths of choices among candidates; ``p_correct`` is their softmax.
 
     Under each view the better half of the contestants of the last one are shown beside each other again (successive
@@ -74,7 +74,7 @@ class Selection(Ranker):
         self.style, self.entrants, self.halving, self.survivors = style, entrants, halving, survivors
         self.orders, self.max_options, self.prior, self.seed = orders, max_options, prior, seed
 
-    def ask(self, evidence: Evidence, live: Sequence[int], view: int) -> tuple[Question, ...]:
+    def ask(self, evidence: CandidateScores, live: Sequence[int], view: int) -> tuple[ScoringRequest, ...]:
         contestants = self._contestants(evidence, live, view)
         if len(contestants) < 2:
             return ()
@@ -83,9 +83,9 @@ class Selection(Ranker):
         else:
             rng = np.random.default_rng([self.seed, crc32(str(evidence.key).encode()), view])
             selections = tuple(group for _ in range(self.orders) for group in self._groups(rng, contestants))
-        return (Question(evidence.key, view, selections=selections),)
+        return (ScoringRequest(evidence.key, view, selections=selections),)
 
-    def table(self, evidence: Evidence) -> NDArray[np.float64]:
+    def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         n = len(evidence.candidates)
         by_view: dict[int, list[tuple[float, tuple[int, ...], tuple[float, ...]]]] = {}
         for view, weight, selection in evidence.selections:
@@ -93,12 +93,12 @@ class Selection(Ranker):
         rows = [self._strengths(answers, n) for answers in by_view.values()]
         return np.array(rows, float).reshape(len(rows), n)
 
-    def rank(self, evidence: Evidence) -> Ranking:
+    def rank(self, evidence: CandidateScores) -> Ranking:
         answers = [(weight, said.order, said.log_probs) for _, weight, said in evidence.selections]
         score = self._strengths(answers, len(evidence.candidates))
         return self._ranking(evidence, score, standard_errors(self.table(evidence)))
 
-    def _contestants(self, evidence: Evidence, live: Sequence[int], view: int) -> list[int]:
+    def _contestants(self, evidence: CandidateScores, live: Sequence[int], view: int) -> list[int]:
         order = [i for i in self.rank(evidence).order.tolist() if i in set(live)]
         entered = min(self.entrants, len(evidence.candidates))
         room = max(self.survivors, ceil(entered / 2**view)) if self.halving else entered
