@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR
 
@@ -83,16 +83,20 @@ class ValidationMetrics(nn.Module):
         Args:
             add_up: sums a tensor over all processes.
         """
-        weights = torch.stack([self.verdict_loss.weight, *(metrics["loss"].weight for metrics in self.writing)])
-        verdicts, *writing = add_up(weights).tolist()
+        ranked = [torch.tensor(float(len(m.indexes)), device=m.device) for m in self.rankings.values()]
+        seen = [self.verdict_loss.weight, *(metrics["loss"].weight for metrics in self.writing)]
+        verdicts, *others = add_up(torch.stack([*seen, *ranked])).tolist()
+        writing, ranked = others[: len(self.writing)], others[len(self.writing) :]
         found: dict[str, Any] = {}
         for seen, metrics in zip(writing, self.writing, strict=True):
             found |= metrics.compute() if seen else {}
         if verdicts:
+            _join(self.verdicts["auroc"])
             found |= {f"val/{VERIFY}/loss": self.verdict_loss.compute(), **self.verdicts.compute()}
-            found |= {
-                f"val/ranking/{name}": metric.compute() for name, metric in self.rankings.items() if metric.indexes
-            }
+        for n_trees, (name, metric) in zip(ranked, self.rankings.items(), strict=True):
+            if n_trees:
+                _join(metric)
+                found[f"val/ranking/{name}"] = metric.compute()
         return found
 
     def _update_writing(self, shape: TreeShape, scores: BranchScores) -> None:
@@ -128,3 +132,11 @@ class ValidationMetrics(nn.Module):
             place[torch.from_numpy(ranking.order)] = torch.arange(len(right), 0, -1, device=right.device).float()
             for measure in ("top1", "top2", "mrr"):
                 self.rankings[f"{method}_{measure}"].update(place, right, query)
+
+
+def _join(metric: Metric) -> None:
+    """Make one tensor of each list that a metric keeps: all processes exchange as many, however many trees each saw."""
+    for name in {"indexes", "preds", "target"} & metric._defaults.keys():
+        dtype = torch.float32 if name == "preds" else torch.long
+        parts = [part.to(dtype) for part in getattr(metric, name)]
+        setattr(metric, name, [torch.cat(parts) if parts else torch.zeros(0, dtype=dtype, device=metric.device)])

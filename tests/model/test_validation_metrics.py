@@ -1,7 +1,11 @@
 """What is measured while a model trains."""
 
+from functools import partial
+
 import pytest
 import torch
+import torch.distributed as dist
+from torch import multiprocessing
 
 from lightning_arc.arc import Candidate, PairKey, as_grid
 from lightning_arc.data.batch import TreeShape
@@ -101,3 +105,39 @@ def test_a_prompt_without_likelihoods_has_no_ranking_by_them_and_one_that_is_ask
 
 def test_nothing_is_told_of_what_was_not_seen():
     assert measured() == {}
+
+
+TREES = [
+    ([2.0, 1.0, 0.0], [-1.0, -2.0, -3.0], about([1, 2, 1])),
+    ([0.0, 1.0, 3.0], [-2.0, -3.0, -1.0], about([7, 2, 2], episode=1)),
+    ([0.0, -1.0, -2.0], [-2.0, -1.0, -1.0], about([1, 1, 4], episode=2)),
+]
+
+
+SHARES = [([0, 1], [2]), ([0, 1, 2], [])]
+"""Which trees each of two processes sees."""
+
+
+def _measure_shares(rank, address, out):
+    dist.init_process_group("gloo", init_method=f"file://{address}", rank=rank, world_size=2)
+
+    def add_up(tensor):
+        dist.all_reduce(tensor)
+        return tensor
+
+    found = []
+    for shares in SHARES:
+        metrics = ValidationMetrics()
+        for i in shares[rank]:
+            metrics.update(SHAPE, scores(*TREES[i][:2]), TREES[i][2])
+        found.append({name: float(value) for name, value in metrics.compute(add_up).items()})
+    torch.save(found, f"{out}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_processes_with_different_numbers_of_trees_measure_what_one_does(tmp_path):
+    run = partial(_measure_shares, address=str(tmp_path / "meet"), out=str(tmp_path))
+    multiprocessing.spawn(run, nprocs=2)
+    for rank in range(2):
+        for found in torch.load(tmp_path / f"{rank}.pt"):
+            assert found == pytest.approx(measured(*TREES))
