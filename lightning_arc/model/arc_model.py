@@ -139,7 +139,7 @@ class ArcModel(L.LightningModule):
         self._built: str | None = None
         self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
-        self._panel: ModelEnsemble | None = None
+        self._models: ModelEnsemble | None = None
         self._ahead: dict[int, TestTimeResult | None] = {}
         self.strict_loading = not self.uses_lora
         self.configure_metrics()
@@ -171,13 +171,13 @@ class ArcModel(L.LightningModule):
         return str(loaded or self.adapter_path or self.model_path or "model.scratch")
 
     @property
-    def panel(self) -> ModelEnsemble:
+    def models(self) -> ModelEnsemble:
         """The models that are asked, until the prediction ends."""
-        if self._panel is None:
+        if self._models is None:
             is_base = self.uses_lora or fingerprint(self.model) == self._built
             base = self.base_fingerprint if is_base else None
-            self._panel = ModelEnsemble(self.model, self.ensemble, self._load, base, self.source)
-        return self._panel
+            self._models = ModelEnsemble(self.model, self.ensemble, self._load, base, self.source)
+        return self._models
 
     @property
     def signature(self) -> str:
@@ -185,7 +185,7 @@ class ArcModel(L.LightningModule):
         settings: list[Any] = [self.decoding] if self.test_time is None else [self.decoding, self.test_time]
         if self.test_time is not None and self.kind_weights.ne(1).any():
             settings.append(self.kind_weights.tolist())
-        return "-".join([self.panel.fingerprint, *map(str, settings)])
+        return "-".join([self.models.fingerprint, *map(str, settings)])
 
     def configure_model(self) -> None:
         """Load or build the model, once."""
@@ -329,7 +329,7 @@ class ArcModel(L.LightningModule):
         result = None if dataset is None else self._adapt(number, dataset)
         start = time.perf_counter()
         diverged = result is not None and result.diverged
-        with self.panel.activate(number, adapted=result is not None and not diverged) as model:
+        with self.models.activate(number, adapted=result is not None and not diverged) as model:
             if "room" in about[0]:
                 found = write_answers(model, batch, self.decoding, self.grammar, self.grid_rows)
                 return [answers | {"diverged": diverged} for answers in found]
@@ -349,7 +349,7 @@ class ArcModel(L.LightningModule):
         """Let the first process learn a whole set, which the others then read."""
         if self.test_time is not None and self.test_time.scope == "set":
             if self.trainer.is_global_zero:
-                self._ahead = {number: self._adapt(number, WHOLE_SET) for number in range(len(self.panel.members))}
+                self._ahead = {number: self._adapt(number, WHOLE_SET) for number in range(len(self.models.members))}
             self.trainer.strategy.barrier()
 
     def _adapt(self, number: int, key: PairKey) -> TestTimeResult | None:
@@ -365,8 +365,8 @@ class ArcModel(L.LightningModule):
                 adapters, settings, self._test_time_loss, folder, f"{data.signature}-{self.signature}"
             )
 
-        self.panel.add_trainers(trainer)
-        result = self.panel.adapt(number, dataset)
+        self.models.add_trainers(trainer)
+        result = self.models.adapt(number, dataset)
         return self._ahead.pop(number, result)
 
     def _test_time_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
@@ -382,9 +382,9 @@ class ArcModel(L.LightningModule):
 
     def teardown(self, stage: str) -> None:
         """Leave the model as it was before a prediction."""
-        if self._panel is not None:
-            self._panel.close()
-            self._panel = None
+        if self._models is not None:
+            self._models.close()
+            self._models = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave out what is not trained, and name the base that belongs to it."""

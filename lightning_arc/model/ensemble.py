@@ -1,4 +1,4 @@
-"""The panel: the models that are asked in a prediction, with their adapters and what they have learned of a task.
+"""An ensemble: the models that score in a prediction, with their adapters and their test-time training.
 
 Knows models, adapters, checkpoints and test-time training. Knows nothing of requests, prompts or Lightning.
 """
@@ -93,20 +93,20 @@ class ModelEnsemble:
         return "+".join(member.fingerprint for member in self.members)
 
     def add_trainers(self, make: Callable[[Adapters], TestTimeTrainer]) -> None:
-        """Let every member's model have a pupil, unless it has one."""
+        """Give every member's model a trainer, unless it has one."""
         for adapters in {id(m.adapters): m.adapters for m in self.members}.values():
             if id(adapters) not in self._trainers:
                 self._trainers[id(adapters)] = make(adapters)
 
     def adapt(self, number: int, dataset: TrainingBatches) -> TestTimeResult:
-        """Let a member learn a lesson; return what this came to."""
+        """Train a member at test time; return what this came to."""
         member = self.members[number]
         name = f"{dataset.name}@member{number}" if number else dataset.name
         return self._trainers[id(member.adapters)].adapt(name, dataset, member.names)
 
     @contextmanager
     def activate(self, number: int, adapted: bool = False) -> Iterator[PreTrainedModel]:
-        """Have a member's model for a while, with what it learned last if it was taught."""
+        """Yield a member's model, with the result of its latest test-time training if ``adapted``."""
         member = self.members[number]
         trainer = self._trainers[id(member.adapters)] if adapted else None
         with trainer.adapted(member.names) if trainer else member.adapters.in_use(member.names) as model:

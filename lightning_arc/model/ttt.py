@@ -1,6 +1,6 @@
 """Test-time training: a fresh LoRA adapter, or a copy of all weights, trained on demonstrations before it is asked.
 
-Knows weights, losses, and lessons as training batches by number. Knows nothing of tasks, prompts or Lightning.
+Knows weights, losses and training batches by number. Knows nothing of tasks, prompts or Lightning.
 """
 
 import time
@@ -91,7 +91,7 @@ class TestTimeTrainingConfig:
 
 
 class TrainingBatches(Protocol):
-    """A lesson, see `lightning_arc.data.ttt.TestTimeDataset`."""
+    """Training batches by number, see `lightning_arc.data.ttt.TestTimeDataset`."""
 
     name: str
     seed: int
@@ -119,19 +119,18 @@ Loss = Callable[[PreTrainedModel, TreeBatch, list[Parameter]], Tensor]
 
 
 class TestTimeTrainer:
-    """A model that is trained before it is asked; its own weights are never changed.
+    """Trains an adapter, or a copy of all weights, at test time; the model's own weights never change.
 
-    What is learned, an adapter or a copy of all weights, is a pure function of the settings, the model and the lesson,
-    if time does not end the training. It is kept in a folder, and read from there when it is wanted again, in this run
-    or in one that goes on from it. A training that takes longer is saved there now and then, and goes on where it was
-    interrupted.
+    Unless a time limit ends the training, its result is a pure function of the settings, the model and the dataset. The
+    result is saved in a folder and read from there when it is needed again, in this run or in one that goes on from it.
+    A longer training saves its state every minute and goes on from there after an interruption.
 
     Args:
         adapters: the model's adapters.
-        settings: how it learns.
-        loss: what is to become less.
-        folder: where what is learned is kept, a file a lesson.
-        signature: names all that it follows from; files of another one are not used.
+        settings: how it is trained.
+        loss: what is minimized.
+        folder: where results are saved, a file a dataset.
+        signature: names all that a result depends on; files with another signature are not used.
     """
 
     def __init__(
@@ -149,20 +148,20 @@ class TestTimeTrainer:
 
     @contextmanager
     def adapted(self, beneath: Sequence[str] = ()) -> Iterator[PreTrainedModel]:
-        """Have the model for a while with what it learned last, on top of the adapters ``beneath``."""
+        """Yield the model with the latest result, on top of the adapters ``beneath``."""
         with self._trained.in_use(beneath) as model:
             yield model
 
     def adapt(self, name: str, dataset: TrainingBatches, beneath: Sequence[str] = ()) -> TestTimeResult:
-        """Learn a lesson, or remember it.
+        """Train on a dataset, or read the result of an earlier training.
 
         Args:
-            name: of the lesson, and of what else it depends on.
-            dataset: is asked for as many batches as there are steps, if it has not been learned yet.
-            beneath: adapters that are in use beneath what is learned.
+            name: names the result's file.
+            dataset: gives a batch for each step.
+            beneath: adapters that are in use beneath the trained weights.
 
         Returns:
-            What this took, and whether it diverged: then nothing is kept of it.
+            What the training took, and whether it diverged; of a diverged training nothing is kept.
         """
         if name == self._present:
             return TestTimeResult(0)

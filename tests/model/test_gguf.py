@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen2Config
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
@@ -14,6 +13,7 @@ from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export
 from lightning_arc.model.load import Lora, load_base
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 from .test_adapters import disturb, logits
@@ -142,7 +142,7 @@ def test_it_is_a_member_of_an_ensemble(file):
     module = ArcModel(model_path=str(file[0]), ensemble=[str(file[0])])
     module.build()
     module.eval()
-    with module.panel.activate(1) as model:
+    with module.models.activate(1) as model:
         assert torch.equal(logits(model), logits(module.model))
 
 

@@ -168,10 +168,10 @@ def test_members_of_an_ensemble_take_the_same_positions(grid_model, model, tmp_p
     module = ArcModel(str(tmp_path / "grid"), ensemble=[str(tmp_path / "sequence")])
     module.build()
     with pytest.raises(DataError, match=r"^\S+sequence: takes other positions than the first model \(model.ensemble\)"):
-        _ = module.panel
+        _ = module.models
     same = ArcModel(str(tmp_path / "grid"), ensemble=[str(tmp_path / "grid")])
     same.build()
-    assert len(same.panel.members) == 2
+    assert len(same.models.members) == 2
 
 
 def test_a_saved_model_is_the_same_and_its_heads_are_wide_enough(grid_model, tmp_path):

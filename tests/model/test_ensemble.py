@@ -13,7 +13,7 @@ from lightning_arc.model.load import Lora, fingerprint
 from lightning_arc.model.ttt import TestTimeTrainer, TestTimeTrainingConfig
 
 from .test_adapters import disturb, logits
-from .test_test_time import Trees
+from .test_ttt import Trees
 
 
 @pytest.fixture
@@ -47,13 +47,13 @@ def test_every_member_says_what_it_says_alone(base, tmp_path, lora):
     module = built(base, ensemble=[paths[0], str(tmp_path / "2")])
     plain = logits(module.model)
     for number, expected in enumerate((plain, *said)):
-        with module.panel.activate(number) as model:
+        with module.models.activate(number) as model:
             assert torch.equal(logits(model), expected)
-    assert len({member.fingerprint for member in module.panel.members}) == 3
+    assert len({member.fingerprint for member in module.models.members}) == 3
     adapted = built(base, lora=Lora(r=4, **lora), ensemble=[paths[1]])
     adapted.load_state_dict(torch.load(paths[0], weights_only=True)["state_dict"], strict=False)
     for number, expected in enumerate(said):
-        with adapted.panel.activate(number) as model:
+        with adapted.models.activate(number) as model:
             assert torch.equal(logits(model), expected)
 
 
@@ -62,7 +62,7 @@ def test_an_adapter_is_not_put_on_weights_that_it_was_not_trained_on(base, tmp_p
     module = built(base, ensemble=[path])
     disturb(dict(module.model.named_parameters()), 5)  # as a checkpoint of all weights does
     with pytest.raises(DataError, match=r"^\S+a\.ckpt: was trained on \S+base, the first model has other weights"):
-        _ = module.panel
+        _ = module.models
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])
@@ -75,7 +75,7 @@ def test_an_adapter_that_changed_its_base_shares_it_with_no_other(base, tmp_path
         built(base, lora=Lora(r=4, init=init), ensemble=[plain]),
     ):
         with pytest.raises(DataError, match="changes its base"):
-            _ = module.panel
+            _ = module.models
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "folder"])
@@ -86,25 +86,25 @@ def test_whole_models_that_are_loaded_while_predicting_can_learn(base, tmp_path,
     other.model.save_pretrained(tmp_path / "other")
     module = built(base, ensemble=[str(tmp_path / ("other.ckpt" if kind == "checkpoint" else "other"))])
     with torch.inference_mode():
-        panel = module.panel
-        assert panel.members[1].fingerprint == fingerprint(other.model)
+        models = module.models
+        assert models.members[1].fingerprint == fingerprint(other.model)
 
         def make(adapters: Adapters) -> TestTimeTrainer:
             return TestTimeTrainer(
                 adapters, TestTimeTrainingConfig(steps=1, r=4), module._test_time_loss, tmp_path / "adapters", "s"
             )
 
-        panel.add_trainers(make)
-        assert panel.adapt(1, Trees(1)).tokens > 0
+        models.add_trainers(make)
+        assert models.adapt(1, Trees(1)).tokens > 0
 
 
 def test_what_members_learn_of_a_task_has_names_of_its_own(base, tmp_path):
     path, _ = trained_adapter(base, tmp_path / "a.ckpt")
-    panel, names = built(base, ensemble=[path]).panel, []
-    panel._trainers = {id(panel.members[0].adapters): SimpleNamespace(adapt=lambda name, *_: names.append(name))}
+    models, names = built(base, ensemble=[path]).models, []
+    models._trainers = {id(models.members[0].adapters): SimpleNamespace(adapt=lambda name, *_: names.append(name))}
     for number in range(2):
         for dataset in ("task", "task@pair1", "task.1"):
-            panel.adapt(number, SimpleNamespace(name=dataset))
+            models.adapt(number, SimpleNamespace(name=dataset))
     assert len(set(names)) == 6
 
 
@@ -131,7 +131,7 @@ def test_what_a_task_is_learned_with_is_in_the_signature(base):
 def test_what_an_interrupted_prediction_left_is_gone_before_the_next_run(base, tmp_path):
     module = built(base, lora=Lora(r=4), ensemble=[trained_adapter(base, tmp_path / "a.ckpt")[0]])
     before = [(name, p.requires_grad) for name, p in module.named_parameters()]
-    assert len(module.panel.members) == 2
+    assert len(module.models.members) == 2
     assert [(name, p.requires_grad) for name, p in module.named_parameters()] != before
     module.setup("fit")
     assert [(name, p.requires_grad) for name, p in module.named_parameters()] == before
@@ -154,7 +154,7 @@ def test_settings_of_data_and_model_that_do_not_go_together_are_named():
 def test_adapters_of_a_panel_are_taken_off(base, tmp_path):
     module = built(base, ensemble=[trained_adapter(base, tmp_path / "a.ckpt")[0]])
     before = [name for name, _ in module.named_parameters()]
-    _ = module.panel
+    _ = module.models
     module.teardown("predict")
     assert [name for name, _ in module.named_parameters()] == before
     assert not any("lora" in type(m).__module__ for m in module.modules())
