@@ -8,8 +8,8 @@ from typing import Any
 import lightning as L
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
+from scipy.special import expit
 
-from lightning_arc.ranking.means import sigmoid
 from lightning_arc.reporting.drawing import draw_episode, figure_to_array
 
 
@@ -40,7 +40,7 @@ class EpisodePictures(L.Callback):
             if len(self._verdicts) < self.n:
                 log_odds = np.full(len(trainer.datamodule.val_episodes[output["episode"]].answers), np.nan)
                 log_odds[output["answers"].numpy()] = output["log_odds"].numpy()
-                self._verdicts[output["episode"]] = sigmoid(log_odds)
+                self._verdicts[output["episode"]] = expit(log_odds)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Draw and log them."""

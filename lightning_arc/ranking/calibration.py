@@ -5,14 +5,13 @@ fitted on candidates of training tasks, and used on others.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import isotonic_regression, minimize
+from scipy.special import expit
 
 from lightning_arc.errors import DataError
-from lightning_arc.ranking.means import sigmoid
 
 FURTHEST = 30.0
 """Log-odds are held within this, so that a certain answer stays a finite one."""
@@ -40,7 +39,7 @@ class Temperature(Calibration):
         self.scale, self.shift = scale, shift
 
     def __call__(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-        return sigmoid(self.scale * np.clip(log_odds, -FURTHEST, FURTHEST) + self.shift)
+        return expit(self.scale * np.clip(log_odds, -FURTHEST, FURTHEST) + self.shift)
 
 
 class Isotonic(Calibration):
@@ -76,7 +75,7 @@ def fit_temperature(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -
 
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         z = parameters[0] * x + parameters[1]
-        error = sigmoid(z) - target
+        error = expit(z) - target
         return float((np.logaddexp(0, z) - target * z).sum()), np.array([error @ x, error.sum()])
 
     found = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B", bounds=[(0, None), (None, None)])
@@ -93,23 +92,10 @@ def fit_isotonic(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> I
     x, y = _known(log_odds, correct)
     places, place = np.unique(x, return_inverse=True)
     counts = np.bincount(place)
-    level = pool_adjacent_violators(np.bincount(place, y) / counts, counts)
+    level = isotonic_regression(np.bincount(place, y) / counts, weights=counts).x
     # Of each level only the ends are needed.
     ends = np.flatnonzero(np.diff(level, prepend=-1) + np.diff(level, append=2))
     return Isotonic(places[ends].tolist(), level[ends].tolist())
-
-
-def pool_adjacent_violators(values: Sequence[float], weights: Sequence[float]) -> NDArray[np.float64]:
-    """Return the rising values that are closest to given ones in weighted squares (Ayer et al., 1955)."""
-    blocks: list[tuple[float, float, int]] = []
-    for value, weight in zip(values, weights, strict=True):
-        size = 1
-        while blocks and blocks[-1][0] >= value:
-            before, its_weight, its_size = blocks.pop()
-            value = (before * its_weight + value * weight) / (its_weight + weight)
-            weight, size = weight + its_weight, size + its_size
-        blocks.append((value, weight, size))
-    return np.repeat([value for value, _, _ in blocks], [size for _, _, size in blocks])
 
 
 def _known(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -69,11 +69,6 @@ def order_by(*keys: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.lexsort(descending[::-1])
 
 
-def sigmoid(log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probabilities of log-odds."""
-    return 1 / (1 + np.exp(-np.clip(log_odds, -500, 500)))
-
-
 def log_softmax(scores: NDArray[np.float64], other: float | None = None) -> NDArray[np.float64]:
     """Return the log-probabilities of a choice by scores; nan counts as impossible.
 

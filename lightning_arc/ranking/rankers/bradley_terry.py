@@ -7,15 +7,17 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 
-STEPS = 100
 TOLERANCE = 1e-10
+"""Largest gradient at the end, in games of a pair."""
 
 
 def bradley_terry(wins: NDArray[np.float64], prior: float = 0.1) -> NDArray[np.float64]:
     """Estimate log-strengths from pairwise wins (Bradley and Terry, 1952).
 
-    The likelihood is concave; its maximum is found by Newton's method, each step halved until it is uphill.
+    The likelihood is concave; its maximum is found by a Newton method within a trust region.
 
     Args:
         wins: ``(n, n)`` counts; ``wins[i, j]`` is how often candidate ``i`` beat candidate ``j``. They may be shares.
@@ -33,22 +35,25 @@ def bradley_terry(wins: NDArray[np.float64], prior: float = 0.1) -> NDArray[np.f
     if prior <= 0:
         raise ValueError(f"prior is {prior}, expected more than 0")
     n = len(wins)
+    if n < 2:
+        return np.zeros(n)
     wins = (wins + prior) * (1 - np.eye(n))
     games = wins + wins.T
-    strengths = np.zeros(n)
-    for _ in range(STEPS if n > 1 else 0):
-        p = _beats(strengths)
-        gradient = (wins - games * p).sum(1)
-        if np.abs(gradient).max() < TOLERANCE * games.max():
-            break
+
+    def loss(strengths: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        behind = strengths[None, :] - strengths[:, None]
+        # The square fixes what the likelihood leaves free, a constant added to all.
+        value = (wins * np.logaddexp(0, behind)).sum() + strengths.sum() ** 2 / (2 * n)
+        return value, (games * expit(-behind) - wins).sum(1) + strengths.sum() / n
+
+    def hessian(strengths: NDArray[np.float64]) -> NDArray[np.float64]:
+        p = expit(strengths[:, None] - strengths[None, :])
         between = games * p * (1 - p)
-        # The ones fix what the likelihood leaves free, a constant added to all.
-        hessian = np.diag(between.sum(1)) - between + 1 / n
-        step, before = np.linalg.solve(hessian, gradient), _log_likelihood(wins, strengths)
-        while _log_likelihood(wins, strengths + step) < before and np.abs(step).max() > TOLERANCE:
-            step = step / 2
-        strengths = strengths + step
-    return strengths - strengths.mean() if n else strengths
+        return np.diag(between.sum(1)) - between + 1 / n
+
+    options = {"gtol": TOLERANCE * games.max()}
+    found = minimize(loss, np.zeros(n), jac=True, hess=hessian, method="trust-exact", options=options)
+    return found.x - found.x.mean()
 
 
 def soft_wins(
@@ -75,11 +80,3 @@ def soft_wins(
         shown[places] = True
     np.fill_diagonal(wins, 0)
     return wins, shown
-
-
-def _beats(strengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    return 1 / (1 + np.exp(np.clip(strengths[None, :] - strengths[:, None], -500, 500)))
-
-
-def _log_likelihood(wins: NDArray[np.float64], strengths: NDArray[np.float64]) -> float:
-    return -float((wins * np.logaddexp(0, strengths[None, :] - strengths[:, None])).sum())

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from lightning_arc.ranking.calibration import Calibration
-from lightning_arc.ranking.means import log_softmax, order_by, sigmoid
+from lightning_arc.ranking.means import log_softmax, order_by
 from lightning_arc.ranking.records import RequestKind, ScoringRequest
 from lightning_arc.ranking.scores import CandidateScores
 
@@ -90,7 +91,7 @@ class Ranker(ABC):
         """Order by a score; probabilities are of given log-odds, or of a choice by the score."""
         log_p = log_softmax(score, none) if log_odds is None else None
         if log_p is None:
-            p_correct = sigmoid(log_odds) if self.calibration is None else self.calibration(log_odds)
+            p_correct = expit(log_odds) if self.calibration is None else self.calibration(log_odds)
         elif self.calibration is None:
             p_correct = np.exp(log_p)
         else:
