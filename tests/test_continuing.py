@@ -32,9 +32,14 @@ PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
 TASKS = {"a": {"train": [PAIR, PAIR], "test": [{"input": PAIR["input"]}]}}
 
 
+def documentation(root: Path) -> str:
+    """All pages of docs/."""
+    return "\n".join(page.read_text() for page in sorted((root / "docs").glob("*.md")))
+
+
 def recipe(root: Path, *words: str) -> list[str]:
-    """The command of docs/recipes.md with some words, as a shell reads it, without the interpreter and ``cli.py``."""
-    blocks = re.findall(r"^```\n(.*?)^```", (root / "docs" / "recipes.md").read_text(), re.DOTALL | re.MULTILINE)
+    """The command of docs/ with some words, as a shell reads it, without the interpreter and ``cli.py``."""
+    blocks = re.findall(r"^```\n(.*?)^```", documentation(root), re.DOTALL | re.MULTILINE)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     (line,) = [line for line in lines if all(word in line for word in words)]
     interpreter, script, *arguments = shlex.split(line, comments=True)
@@ -167,9 +172,7 @@ def test_a_restored_optimizer_with_the_same_settings_is_bit_equal(name):
 
 
 def test_the_documented_search_of_likely_answers_runs_with_a_checkpoint(cli, repo_root, tmp_path, tasks, monkeypatch):
-    (option,) = set(
-        re.findall(r"--model\.decoding\.min_probability \S+(?=`)", (repo_root / "docs" / "recipes.md").read_text())
-    )
+    (option,) = set(re.findall(r"--model\.decoding\.min_probability \S+(?=`)", documentation(repo_root)))
     cli("fit", "--config", "configs/fit.yaml", *SMALL, SCRATCH, f"--trainer.default_root_dir={tmp_path / 'fit'}",
         "--trainer.max_steps=1", "--model.decoding.min_probability=0.5")  # fmt: skip
     (checkpoint,) = (tmp_path / "fit").rglob("last.ckpt")
@@ -180,7 +183,7 @@ def test_the_documented_search_of_likely_answers_runs_with_a_checkpoint(cli, rep
         return write_answers(*arguments)
 
     monkeypatch.setattr(arc_model, "write_answers", spy)
-    command = recipe(repo_root, "configs/generate.yaml", "--ckpt_path")
+    command = recipe(repo_root, "configs/generate.yaml", "[--ckpt_path CKPT]")
     given = {"TASKS": tasks[0], "OUT": tmp_path / "out", "[--ckpt_path": "--ckpt_path", "CKPT]": checkpoint}
     command = [str(given.get(word, word)) for word in command]
     cli(*command, *option.split(), "--data.n_views=1", "--trainer.accelerator=cpu")
