@@ -9,11 +9,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from lightning.pytorch.plugins.precision import HalfPrecision
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, as_grid
 from lightning_arc.data.batch import Pack, TreeBatch, TreeShape, pack
 from lightning_arc.prompt.compact import compact_tokenizer
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tree import IGNORE, PromptKind
 from lightning_arc.ranking.records import ScoringRequest
 

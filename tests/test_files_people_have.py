@@ -101,7 +101,7 @@ def test_training_validation_and_prediction_pass_over_large_tasks_or_refuse_them
         if which == "val":
             assert len(module.val_episodes) == 1
         if which == "predict":
-            assert (list(module.predict_tasks), module.passed_over) == (["a"], {"b": 2, "c": 1})
+            assert (list(module.prediction.tasks), module.prediction.passed_over) == (["a"], {"b": 2, "c": 1})
         with pytest.raises(DataError, match="sides must be 1 to 30"):
             ArcDataModule(**data, oversized_tasks="error").setup(stage)
 

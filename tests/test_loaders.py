@@ -166,15 +166,15 @@ def reply(info, tokens=0, value=0.0):
 def test_every_view_of_every_test_input_with_candidates_is_asked(repo_root):
     stopping = StoppingConfig(min_views=2, max_views=2, confidence=1.0)
     data, made, kept = ranked(repo_root, Verifier(), stopping, max_seq_len=1024)
-    assert sum(len(t.tests) for t in data.predict_tasks.values()) == 60
-    wanted = {(key, view) for key in data.predict_candidates for view in (0, 1) if data.predict_candidates[key]}
+    assert sum(len(t.tests) for t in data.prediction.tasks.values()) == 60
+    wanted = {(key, view) for key in data.prediction.candidates for view in (0, 1) if data.prediction.candidates[key]}
     views = []
     for batch in data.predict_dataloader():
         assert len(batch.shapes) <= 8 and all(len(p.tokens) <= 16_384 for p in batch.packs)
         for shape, info in zip(batch.shapes, batch.info, strict=True):
             question = info["request"]
             assert shape.answers == question.candidates == tuple(range(info["n"]))
-            assert info["n"] == len(data.predict_candidates[question.key])
+            assert info["n"] == len(data.prediction.candidates[question.key])
             assert shape.kind == PromptKind.OUTPUT_FROM_EXAMPLES
             views.append((question.key, question.view))
             made[0].take(reply(info))
@@ -190,12 +190,12 @@ def test_only_candidates_in_question_are_written_and_selections_show_all_orders(
         engine = data.predict_dataloader().dataset.engine
         for question in (q for _ in range(3) for q in engine.next(1)):
             if question.selections:
-                tree = data.question_tree(question)
+                tree = data.request_tree(question)
                 assert len(tree.branches) == len(question.selections) >= 2
             else:
-                tree = data.question_tree(replace(question, candidates=question.candidates[1:3]))
+                tree = data.request_tree(replace(question, candidates=question.candidates[1:3]))
                 assert tuple(b.answer for b in tree.branches) == question.candidates[1:3]
-            made[0].take(reply({"request": question, "n": len(data.predict_candidates[question.key])}))
+            made[0].take(reply({"request": question, "n": len(data.prediction.candidates[question.key])}))
 
 
 def left_out(tmp_path, **settings):
@@ -224,18 +224,20 @@ def left_out(tmp_path, **settings):
 def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is_as_in_generation(
     tmp_path, monkeypatch, name
 ):
-    monkeypatch.setattr("lightning_arc.data.module.fit_demonstrations", lambda prompt_encoder, shown, *_, **__: shown)
+    monkeypatch.setattr("lightning_arc.data.prediction.fit_demonstrations", lambda prompt_encoder, shown, *_, **__: shown)
     data = left_out(tmp_path, tasks=str(tmp_path / name))
     asked = {"generate": True, "candidates": None, "tasks": str(tmp_path / name)}
     writing = ArcDataModule(leave_one_out=True, seed=3, **asked)
     writing.setup("predict")
-    assert data.queries.keys() == writing.queries.keys() and any(key.split == "train" for key in data.queries)
-    for key, written in writing.queries.items():
-        shown = data.question_tree(ScoringRequest(key, 1, (0,)))
+    assert data.prediction.queries.keys() == writing.prediction.queries.keys() and any(
+        key.split == "train" for key in data.prediction.queries
+    )
+    for key, written in writing.prediction.queries.items():
+        shown = data.request_tree(ScoringRequest(key, 1, (0,)))
         view = common_views(2, len(written.demonstrations), 3, key)[1]
         for one, other in zip(shown.demonstrations, view.apply(written).demonstrations, strict=True):
             assert same_grid(one.input, other.input) and same_grid(one.output, other.output)
-        task = data.predict_tasks[key.task_id]
+        task = data.prediction.tasks[key.task_id]
         undone = shown.map(view.invert_grid, view.invert_grid)
         plain = [(pair.input.tobytes(), pair.output.tobytes()) for pair in undone.demonstrations]
         pairs = [(pair.input.tobytes(), pair.output.tobytes()) for pair in (*task.demonstrations, *task.tests)]
@@ -248,9 +250,9 @@ def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is
 
 def test_right_outputs_are_ranked_behind_the_rest_without_a_vote_only_where_it_is_asked_for(tmp_path):
     plain, more = left_out(tmp_path), left_out(tmp_path, with_right_output=True)
-    assert plain.queries.keys() == more.queries.keys()
-    for key, query in more.queries.items():
-        before, after = plain.predict_candidates[key], more.predict_candidates[key]
+    assert plain.prediction.queries.keys() == more.prediction.queries.keys()
+    for key, query in more.prediction.queries.items():
+        before, after = plain.prediction.candidates[key], more.prediction.candidates[key]
         assert [c.votes for c in before] == ([1, 3] if key.index == 1 else [1])
         assert [c.votes for c in after] == ([1, 3] if key.index == 1 else [1, 0])
         assert same_grid(after[-1].grid, query.output)
@@ -261,11 +263,11 @@ def test_work_goes_on_only_with_the_same_pairs_and_candidates(tmp_path):
     signatures = [left_out(tmp_path, **one).signature for one in settings]
     assert len(set(signatures)) == len(settings) and left_out(tmp_path).signature == signatures[0]
     data, without = left_out(tmp_path), left_out(tmp_path, leave_one_out=False)
-    key = next(key for key in data.queries if key.split == "train")
+    key = next(key for key in data.prediction.queries if key.split == "train")
     for one in (data, without):
-        one.predict_candidates.add(key, Candidate(as_grid([[7, 7, 7]])))
+        one.prediction.candidates.add(key, Candidate(as_grid([[7, 7, 7]])))
     assert data.signature != signatures[0] and without.signature == signatures[2]
-    assert PairKey(key.task_id, "test", 0) in without.queries and key not in without.queries
+    assert PairKey(key.task_id, "test", 0) in without.prediction.queries and key not in without.prediction.queries
 
 
 def test_an_empty_batch_waits_for_answers_and_a_budget_of_tokens_ends_the_batches(repo_root):

@@ -54,7 +54,7 @@ def predict(tmp_path):
             tasks=str(tasks),
             n_views=2,
             batch_size=1,
-            lessons=settings["test_time"].scope if "test_time" in settings else None,
+            test_time_scope=settings["test_time"].scope if "test_time" in settings else None,
             **options,
         )
         trainer = SafeTrainer(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 from lightning_arc.arc import Candidate, CandidatePool, Episode, Pair, PairKey, Task, as_grid, read_tasks
 from lightning_arc.data.module import ArcDataModule
@@ -10,6 +9,7 @@ from lightning_arc.data.queries import held_out, opening_tree, read_queries
 from lightning_arc.data.sources import DatasetConfig
 from lightning_arc.errors import DataError
 from lightning_arc.prompt.compact import compact_tokenizer
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tree import IGNORE
 
 GRID = as_grid(np.arange(20).reshape(4, 5) % 10)

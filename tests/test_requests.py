@@ -2,7 +2,7 @@ import numpy as np
 
 from lightning_arc.arc import Candidate, PairKey
 from lightning_arc.data.batch import TreeBatch
-from lightning_arc.data.requests import RequestStream, alike
+from lightning_arc.data.requests import RequestStream, group_equal
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 from lightning_arc.ranking.rankers import Ensemble, Verifier
 from lightning_arc.ranking.records import ScoringRequest, ViewScores
@@ -27,12 +27,12 @@ def tree(question: ScoringRequest) -> TokenTree:
     return TokenTree(np.ones(2, np.int32), np.full(2, IGNORE, np.int32), tuple(branches))
 
 
-def stream(engine: RankingScheduler, batch_size: int = 8, lessons: bool = False) -> RequestStream:
+def stream(engine: RankingScheduler, batch_size: int = 8, datasets: bool = False) -> RequestStream:
     def collate(trees, info):
         return TreeBatch.collate(trees, 0, 1, info=info)
 
     def about(question: ScoringRequest) -> dict:
-        return {"lesson": question.key.task_id} if lessons else {}
+        return {"dataset": question.key.task_id} if datasets else {}
 
     return RequestStream(engine, tree, collate, engine.take, lambda question: N, batch_size, about)
 
@@ -42,22 +42,22 @@ def answer(question: ScoringRequest, seconds: float = 0.0) -> ViewScores:
 
 
 def test_places_of_equal_names_come_together_in_order():
-    assert alike(["a", "b", "a", "c", "b"]) == [[0, 2], [1, 4], [3]] and alike([]) == []
+    assert group_equal(["a", "b", "a", "c", "b"]) == [[0, 2], [1, 4], [3]] and group_equal([]) == []
 
 
 def test_a_batch_is_to_one_member_and_about_one_lesson_and_all_is_asked():
     stopping = StoppingConfig(min_views=2, max_views=2, confidence=1)
     engine = RankingScheduler(inputs(3), Ensemble(Verifier(), 2), stopping)
     asked = []
-    for batch in stream(engine, lessons=True):
-        assert len({(told["request"].member, told["lesson"]) for told in batch.info}) <= 1
+    for batch in stream(engine, datasets=True):
+        assert len({(told["request"].member, told["dataset"]) for told in batch.info}) <= 1
         for told in batch.info:
             asked.append(told["request"].id)
             engine.take(answer(told["request"]))
     assert len(asked) == len(set(asked)) == 6 * 2 * 2
 
 
-def test_without_lessons_a_batch_holds_what_was_asked_together():
+def test_without_datasets_a_batch_holds_what_was_asked_together():
     engine = RankingScheduler(inputs(3), Verifier(), StoppingConfig(min_views=1, max_views=1, confidence=1))
     sizes = []
     for batch in stream(engine, batch_size=4):
@@ -71,18 +71,18 @@ def test_no_lesson_begins_when_the_time_for_it_is_gone():
     now = [0.0]
     stopping = StoppingConfig(min_views=1, max_views=9, confidence=1, max_seconds=100)
     engine = RankingScheduler(inputs(20), Verifier(), stopping, clock=lambda: now[0])
-    asked, told_ahead = iter(stream(engine, batch_size=40, lessons=True)), []
-    batch, lessons = next(asked), 0
+    asked, told_ahead = iter(stream(engine, batch_size=40, datasets=True)), []
+    batch, datasets = next(asked), 0
     while batch is not None:
         ahead = next(asked, None)  # as Lightning takes it, before the batch is answered
         told_ahead.append(bool(batch.info) and ahead is not None and bool(ahead.info))
-        lessons += bool(batch.info)
+        datasets += bool(batch.info)
         now[0] += 30.0 * bool(batch.info)
         for told in batch.info:
             engine.take(answer(told["request"], 15.0))
         batch = ahead
     # The third ends at 90 seconds; a fourth would have ended at 120. None was begun before the one before had ended.
-    assert lessons == 3 and not any(told_ahead) and engine.time_is_up(1) and engine.next() is None
+    assert datasets == 3 and not any(told_ahead) and engine.time_is_up(1) and engine.next() is None
     assert sum(bool(e.records) for e in engine.answered()) == 6
     assert len(engine.rankings()) == 40
 

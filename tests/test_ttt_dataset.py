@@ -5,7 +5,7 @@ from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task, as_
 from lightning_arc.arc.io.files import file_name
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.data.sampler import SamplingOptions
-from lightning_arc.data.ttt import WHOLE_SET, TestTimeDataset, lesson_key, lesson_prompts_beside
+from lightning_arc.data.ttt import WHOLE_SET, TestTimeDataset, dataset_key, prompts_beside
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
@@ -33,7 +33,7 @@ def lesson(
     episode = [*leave_one_out(task)][number]
     settings = SamplingOptions(**{"distractor_probability": 0.0, "keep_background_probability": 1.0} | options)
     how = pool or CandidatePool(), prompt_encoder, settings, [PROMPT], collate, seed
-    return TestTimeDataset(lesson_key(episode.key), [episode], {task.id: task}, *how)
+    return TestTimeDataset(dataset_key(episode.key, "task"), [episode], {task.id: task}, *how)
 
 
 def set_lesson(tasks, prompt_encoder, pool=None, **options) -> TestTimeDataset:
@@ -44,7 +44,7 @@ def set_lesson(tasks, prompt_encoder, pool=None, **options) -> TestTimeDataset:
 
 
 def test_all_test_inputs_of_a_task_share_a_lesson_and_each_left_out_pair_has_its_own(task):
-    keys = [lesson_key(key) for key in task.keys()]  # noqa: SIM118
+    keys = [dataset_key(key, "task") for key in task.keys()]  # noqa: SIM118
     assert keys[3] == keys[4] == PairKey("some/task", "test", 0) and len(set(keys)) == 4
 
 
@@ -98,7 +98,7 @@ def test_wrong_predictions_are_the_candidates_that_were_proposed_for_the_very_pa
 
 def test_a_task_of_one_demonstration_teaches_nothing(task, prompt_encoder):
     alone = Task("one", task.demonstrations[:1], task.tests[:1])
-    assert not lesson(alone, prompt_encoder, -1).teaches
+    assert not lesson(alone, prompt_encoder, -1).usable
     assert lesson(alone, prompt_encoder, -1).batch(0, 1) is None
 
 
@@ -123,7 +123,7 @@ def test_a_set_teaches_the_demonstrations_of_all_its_tasks_and_nothing_of_their_
     pool.add(PairKey("a", "train", 0), Candidate(grid(4, 4, 4), 1))
     pool.add(PairKey("a", "test", 0), Candidate(grid(3, 3), 1))
     lesson = set_lesson(tasks, prompt_encoder, pool)
-    assert lesson.teaches and lesson.name == "@set"
+    assert lesson.usable and lesson.name == "@set"
     episodes = [lesson._sampler.episode(number)[0] for number in range(60)]
     assert {episode.key.task_id for episode in episodes} == {"a", "b"}
     for episode in episodes:
@@ -141,7 +141,7 @@ def test_a_set_teaches_the_demonstrations_of_all_its_tasks_and_nothing_of_their_
 
 def test_a_set_of_single_demonstrations_teaches_nothing(task, prompt_encoder):
     lesson = set_lesson([Task("one", task.demonstrations[:1], task.tests[:1])], prompt_encoder)
-    assert not lesson.teaches and lesson.batch(0, 1) is None
+    assert not lesson.usable and lesson.batch(0, 1) is None
 
 
 def test_tasks_of_a_set_are_composed_as_the_settings_say(task, prompt_encoder):
@@ -150,9 +150,9 @@ def test_tasks_of_a_set_are_composed_as_the_settings_say(task, prompt_encoder):
 
 
 def test_verdicts_and_writing_are_taught_by_every_prompt_of_verdicts():
-    assert lesson_prompts_beside(PROMPT) == [PROMPT]
+    assert prompts_beside(PROMPT) == [PROMPT]
     v0 = "verify-output-from-examples-v0"
-    assert lesson_prompts_beside(v0) == [v0, "output-from-examples-v1"]
+    assert prompts_beside(v0) == [v0, "output-from-examples-v1"]
 
 
 def test_a_lessons_name_is_a_files_name_that_no_other_lesson_has(task, prompt_encoder):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, as_grid
-from lightning_arc.data.validation import asked_in, nothing_said
+from lightning_arc.data.validation import episode_for_prompt, without_scores
 from lightning_arc.prompt.templates import MAX_OPTIONS, PROMPTS
 
 GRIDS = [as_grid([[i % 10, i // 10]]) for i in range(40)]
@@ -15,27 +15,27 @@ SELECT = "select-output-from-examples-v0"
 def test_a_selection_has_the_right_answer_among_as_many_as_there_is_room_for():
     places = set()
     for number in range(200):
-        asked = asked_in(replace(EPISODE, key=PairKey(f"t{number}", "test", 0)), SELECT, seed=1)
+        asked = episode_for_prompt(replace(EPISODE, key=PairKey(f"t{number}", "test", 0)), SELECT, seed=1)
         assert len(asked.answers) == MAX_OPTIONS and len({a.index for a in asked.answers}) == MAX_OPTIONS
         (place,) = (i for i, answer in enumerate(asked.answers) if answer.correct)
         places.add(place)
     assert places == set(range(MAX_OPTIONS))
-    again = [asked_in(EPISODE, SELECT, seed=1).answers for _ in range(2)]
+    again = [episode_for_prompt(EPISODE, SELECT, seed=1).answers for _ in range(2)]
     assert [a.index for a in again[0]] == [a.index for a in again[1]]
-    assert asked_in(replace(EPISODE, answers=ANSWERS[13:14]), SELECT, seed=1) is None
+    assert episode_for_prompt(replace(EPISODE, answers=ANSWERS[13:14]), SELECT, seed=1) is None
 
 
 def test_other_prompts_ask_about_all_and_those_of_code_where_there_is_some():
     for prompt, kind in PROMPTS.items():
         if prompt != SELECT:
-            assert (asked_in(EPISODE, prompt, 0) is EPISODE) == ("code" not in kind.label)
+            assert (episode_for_prompt(EPISODE, prompt, 0) is EPISODE) == ("code" not in kind.label)
             with_code = replace(EPISODE, code="f")
-            assert asked_in(with_code, prompt, 0) is with_code
+            assert episode_for_prompt(with_code, prompt, 0) is with_code
 
 
 def test_the_candidates_of_a_solver_are_ranked_and_what_was_added_to_them_is_not():
-    e = nothing_said(replace(EPISODE, answers=(*ANSWERS[:13], replace(ANSWERS[13], votes=0))))
+    e = without_scores(replace(EPISODE, answers=(*ANSWERS[:13], replace(ANSWERS[13], votes=0))))
     assert e.key == EPISODE.key and [c.votes for c in e.candidates] == list(range(40, 27, -1))
     assert e.correct == [False] * 13 and not e.records
-    assert nothing_said(EPISODE).correct[13] is True
-    assert nothing_said(replace(EPISODE, answers=tuple(replace(a, votes=0) for a in ANSWERS))) is None
+    assert without_scores(EPISODE).correct[13] is True
+    assert without_scores(replace(EPISODE, answers=tuple(replace(a, votes=0) for a in ANSWERS))) is None

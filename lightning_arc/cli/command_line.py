@@ -94,7 +94,7 @@ class ArcCLI(LightningCLI):
         """Let the data follow the model's path and the seed."""
         parser.link_arguments("model.model_path", "data.model_path")
         parser.link_arguments("model.trim_vocabulary", "data.trim_vocabulary")
-        parser.link_arguments("model.test_time", "data.lessons", compute_fn=_lessons)
+        parser.link_arguments("model.test_time", "data.test_time_scope", compute_fn=_scope)
         parser.link_arguments("model.scratch", "data.positions", compute_fn=_positions)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
@@ -185,8 +185,8 @@ def _positions(scratch: Namespace | Scratch | dict[str, Any] | None) -> str:
     return settings.get("positions", Scratch().positions)
 
 
-def _lessons(test_time: Namespace | TestTimeTrainingConfig | dict[str, Any] | None) -> str | None:
-    """Return whose demonstrations are learned, of settings in any of the forms that a link gets."""
+def _scope(test_time: Namespace | TestTimeTrainingConfig | dict[str, Any] | None) -> str | None:
+    """Return the scope of test-time training, whose settings a link gets in any of these forms."""
     if test_time is None:
         return None
     settings = getattr(test_time, "init_args", test_time)

@@ -49,24 +49,28 @@ def check_settings(data: "ArcDataModule") -> None:
     shares(options.distractor_weights, MAKERS, "data.distractor_weights")
     if PROMPTS.get(data.predict_prompt) is not PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES:
         raise DataError(f"data.predict_prompt {data.predict_prompt!r}: expected a verification prompt such as {VERIFY}")
-    for prompt in data.lesson_prompts:
+    for prompt in data.test_time_prompts:
         if PROMPTS.get(prompt) in (None, *FROM_CODE):
-            raise DataError(f"data.lesson_prompts: {prompt!r}: expected a prompt that needs no code, such as {VERIFY}")
+            raise DataError(
+                f"data.test_time_prompts: {prompt!r}: expected a prompt that needs no code, such as {VERIFY}"
+            )
 
 
-def check_prediction(data: "ArcDataModule", ensemble: bool, learns: str | None) -> None:
+def check_prediction(data: "ArcDataModule", ensemble: bool, scope: str | None) -> None:
     """Raise a `DataError` where a prediction's data and its model do not go together.
 
     Args:
         data: what is predicted.
         ensemble: whether several models are asked.
-        learns: what the model is to learn before it is asked, as in ``data.lessons``.
+        scope: of test-time training, as ``model.test_time`` has it.
     """
     if data.generate and ensemble:
         raise DataError("model.ensemble: candidates are written by one model; ranking takes the files of several")
-    if data.lessons != learns:
-        raise DataError(f"data.lessons is {data.lessons}, expected {learns} as follows from model.test_time")
-    if learns == "set" and data.leave_one_out:
+    if data.test_time_scope != scope:
+        raise DataError(
+            f"data.test_time_scope is {data.test_time_scope}, expected {scope} as follows from model.test_time"
+        )
+    if scope == "set" and data.leave_one_out:
         raise DataError(
             "model.test_time.scope: set trains with the outputs that data.leave_one_out asks about; use scope: task"
         )

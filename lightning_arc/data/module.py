@@ -3,44 +3,34 @@
 Knows tasks, candidates, prompts and loaders. Knows nothing of models; what a model needs is in `TreeBatch`.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import lightning as L
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from lightning_arc.arc import (
-    CandidatePool,
     Episode,
-    LabeledCandidate,
     PairKey,
     Task,
-    add_right_outputs,
-    read_candidates,
-    same_grid,
 )
 from lightning_arc.arc.io.tasks import Oversized, read_all_tasks
 from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
-from lightning_arc.augment.views import common_views, key_seed
 from lightning_arc.data.batch import TreeBatch, TreeShape, default_max_tokens
 from lightning_arc.data.checks import check_settings
 from lightning_arc.data.loader import BatchStream, ResumableLoader
 from lightning_arc.data.mixture import read_mixture, split
-from lightning_arc.data.queries import opening_tree, read_predicted, read_queries
-from lightning_arc.data.requests import RequestStream, alike
-from lightning_arc.data.sampler import Sampler, SamplingOptions, fit_demonstrations, fit_tree, statistics
+from lightning_arc.data.prediction import PredictionSet, generation_tree, read_prediction_set, request_tree
+from lightning_arc.data.requests import RequestStream, group_equal
+from lightning_arc.data.sampler import Sampler, SamplingOptions, fit_demonstrations, statistics
 from lightning_arc.data.sources import DatasetConfig, read_source
-from lightning_arc.data.ttt import WHOLE_SET, TestTimeDataset, lesson_key, lesson_prompts_beside
-from lightning_arc.data.validation import asked_in, nothing_said, validation_episodes
+from lightning_arc.data.ttt import WHOLE_SET, Scope, TestTimeDataset, dataset_key, prompts_beside
+from lightning_arc.data.validation import episode_for_prompt, validation_episodes, without_scores
 from lightning_arc.data.workers import follow_parent
 from lightning_arc.errors import DataError
 from lightning_arc.prompt.grid_encoders import GridEncoder
@@ -54,12 +44,12 @@ from lightning_arc.ranking.scheduler import RankingScheduler
 from lightning_arc.ranking.scores import CandidateScores, gather
 
 Asked = tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]
-"""What makes a tree, and what is told about it, of what."""
+"""A tree-building function, which also returns what the model needs to know about the tree, and its argument."""
 
 Begin = Callable[
     [list[CandidateScores], Callable[[ScoringRequest], int]], tuple[RankingScheduler, Callable[[ViewScores], None]]
 ]
-"""Of the queries and the tokens of a request it makes the engine that asks, and what takes an answer."""
+"""Makes a scheduler of candidates and of a function that counts a request's tokens; returns what takes scores, too."""
 
 
 class ArcDataModule(L.LightningDataModule):
@@ -86,10 +76,10 @@ class ArcDataModule(L.LightningDataModule):
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
         oversized_tasks: whether tasks with a grid of more than 30 rows or columns are passed over with a warning
             (``skip``; a submission has ``[[0]]`` for them) or refused (``error``), in all data.
-        lessons: whose demonstrations are given as training batches before a task is asked about: its own (``task``),
-            those of all tasks together (``set``), or none (follows ``model.test_time``).
-        lesson_prompts: prompts that are made of them; ``null`` for `predict_prompt`, and for the writing of outputs
-            where that does not hold it.
+        test_time_scope: whose demonstrations are trained on at test time: each task's alone (``task``), those of all
+            tasks together (``set``), or none (follows ``model.test_time``).
+        test_time_prompts: prompts of this training; ``null`` for `predict_prompt` and, unless that writes outputs too,
+            a prompt that does.
         positions: what positions a model from scratch takes (follows ``model.scratch``); others tell it themselves.
         trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
@@ -133,8 +123,8 @@ class ArcDataModule(L.LightningDataModule):
         with_right_output: bool = False,
         only_with_candidates: bool = False,
         oversized_tasks: Oversized = "skip",
-        lessons: Literal["task", "set"] | None = None,
-        lesson_prompts: list[str] | None = None,
+        test_time_scope: Scope | None = None,
+        test_time_prompts: list[str] | None = None,
         positions: Positions = "sequence",
         trim_vocabulary: bool = False,
         grid_encoder: GridEncoder | str | None = None,
@@ -169,7 +159,8 @@ class ArcDataModule(L.LightningDataModule):
         self.generate, self.leave_one_out, self.with_right_output = generate, leave_one_out, with_right_output
         self.only_with_candidates, self.trim_vocabulary = only_with_candidates, trim_vocabulary
         self.oversized_tasks: Oversized = oversized_tasks
-        self.lessons, self.lesson_prompts = lessons, lesson_prompts or lesson_prompts_beside(predict_prompt)
+        self.test_time_scope: Scope | None = test_time_scope
+        self.test_time_prompts = test_time_prompts or prompts_beside(predict_prompt)
         self.prompts = PromptSettings.read(grid_encoder, chat_template, chat_template_kwargs)
         self.batch_size, self.max_tokens_per_batch = batch_size, max_tokens_per_batch
         self.samples_per_epoch = samples_per_epoch
@@ -189,15 +180,12 @@ class ArcDataModule(L.LightningDataModule):
         check_settings(self)
         self.prompt_encoder: PromptEncoder | None = None
         self.val_episodes: list[Episode] = []
-        self.predict_tasks: dict[str, Task] = {}
-        self.passed_over: dict[str, int] = {}
-        self.predict_candidates = CandidatePool()
-        self.queries: dict[PairKey, Episode] = {}
+        self.prediction = PredictionSet()
         self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
         self.begin_ranking: Begin | None = None
         self._sampler: Sampler | None = None
         self._val_tasks: list[Task] = []
-        self._lesson: TestTimeDataset | None = None
+        self._test_time_dataset: TestTimeDataset | None = None
 
     def setup(self, stage: str) -> None:
         """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
@@ -206,40 +194,44 @@ class ArcDataModule(L.LightningDataModule):
             rank_zero_warn(f"{self.model_path}: the tokenizer needs whole turns at a time, so prompts are made slower")
         if stage == "fit" and not self.train_datasets:
             raise DataError("data.train_datasets: nothing to train with")
-        if stage in ("fit", "validate") and not self.val_episodes:
-            if self.val_dataset is not None:
-                source = read_source(self.val_dataset, self.oversized_tasks, in_memory=True)
-                source = split(source, self.held_out_fraction, held_out=True)
-                self.val_episodes, self._val_tasks = validation_episodes(source, self.seed), list(source.tasks)
-            elif stage == "validate":
-                raise DataError("data.val_dataset: nothing to validate with")
+        if stage == "validate" and self.val_dataset is None:
+            raise DataError("data.val_dataset: nothing to validate with")
+        if stage in ("fit", "validate") and self.val_dataset is not None and not self.val_episodes:
+            source = read_source(self.val_dataset, self.oversized_tasks, in_memory=True)
+            source = split(source, self.held_out_fraction, held_out=True)
+            self.val_episodes, self._val_tasks = validation_episodes(source, self.seed), list(source.tasks)
         if stage == "fit" and self._sampler is None:
-            judged = self.evaluation_tasks + ([self.tasks] if self.tasks else [])
-            tasks = [task for path in judged for task in read_all_tasks(path, self.oversized_tasks).values()]
-            how = self.oversized_tasks, self.held_out_fraction, [*self._val_tasks, *tasks]
-            how += self.drop_leaks, self.allow_leaks, self.trainer, self._val_tasks
-            sources = read_mixture(self.train_datasets, *how)
-            self._sampler = Sampler(sources, self.prompt_encoder, self.options, self.seed)
-            programs = [prompt for prompt in self._sampler.prompts if PROMPTS[prompt] in FROM_CODE]
-            if programs and not self.prompt_encoder.writes_code:
-                raise DataError(
-                    f"data.train_datasets: {programs[0]} needs a model whose tokenizer writes text, with all its tokens"
-                )
+            self._sampler = self._training_sampler()
         if stage == "predict":
-            if self.tasks is None or not (self.candidates or self.generate):
-                raise DataError("data.tasks and data.candidates: both are needed to rank")
-            which = self.tasks, self.held_out_fraction, self.oversized_tasks
-            self.predict_tasks, self.passed_over = read_predicted(*which)
-            candidates = None if self.generate else read_candidates(self.candidates, self.predict_tasks)
-            if candidates is not None and self.only_with_candidates:
-                named = {key.task_id for key in candidates}
-                self.predict_tasks = {task_id: task for task_id, task in self.predict_tasks.items() if task_id in named}
-            how = self.leave_one_out, self.options.pool_demonstrations, self.seed
-            self.queries = read_queries(self.predict_tasks.values(), *how, candidates)
-            if candidates is not None:
-                self.predict_candidates = candidates
-                if self.with_right_output and (n := add_right_outputs(candidates, self.queries.values())):
-                    rank_zero_warn(f"data.with_right_output: {n} right outputs are ranked that no solver proposed")
+            self._read_prediction()
+
+    def _training_sampler(self) -> Sampler:
+        judged = self.evaluation_tasks + ([self.tasks] if self.tasks else [])
+        tasks = [task for path in judged for task in read_all_tasks(path, self.oversized_tasks).values()]
+        how = self.oversized_tasks, self.held_out_fraction, [*self._val_tasks, *tasks]
+        how += self.drop_leaks, self.allow_leaks, self.trainer, self._val_tasks
+        sampler = Sampler(read_mixture(self.train_datasets, *how), self.prompt_encoder, self.options, self.seed)
+        programs = [prompt for prompt in sampler.prompts if PROMPTS[prompt] in FROM_CODE]
+        if programs and not self.prompt_encoder.writes_code:
+            raise DataError(
+                f"data.train_datasets: {programs[0]} needs a model whose tokenizer writes text, with all its tokens"
+            )
+        return sampler
+
+    def _read_prediction(self) -> None:
+        if self.tasks is None or not (self.candidates or self.generate):
+            raise DataError("data.tasks and data.candidates: both are needed to rank")
+        self.prediction = read_prediction_set(
+            self.tasks,
+            None if self.generate else self.candidates,
+            held_out_fraction=self.held_out_fraction,
+            oversized=self.oversized_tasks,
+            only_with_candidates=self.only_with_candidates,
+            leave_one_out=self.leave_one_out,
+            with_right_output=self.with_right_output,
+            pool_demonstrations=self.options.pool_demonstrations,
+            seed=self.seed,
+        )
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of training batches, which continues where a checkpoint was written."""
@@ -256,22 +248,24 @@ class ArcDataModule(L.LightningDataModule):
             (self.val_tree, (i, prompt))
             for prompt in self.val_dataset.prompts
             for i, episode in enumerate(self.val_episodes)
-            if asked_in(episode, prompt, self.seed) is not None
+            if episode_for_prompt(episode, prompt, self.seed) is not None
         ]
         return self._loader(asked, batch_size=self.batch_size)
 
     def predict_dataloader(self) -> DataLoader:
         """Return the loader of the requests about candidates, or of each view of each query."""
         if not self.generate:
-            return self._questions()
+            return self._requests()
         finished = self.find_finished()
-        views = [(key, view) for key in self.queries for view in range(self.n_views)]
+        views = [(key, view) for key in self.prediction.queries for view in range(self.n_views)]
         asked = [(self.generation_tree, item) for item in views if item not in finished]
         size = self.batch_size
-        if not self.lessons:
+        if self.test_time_scope is None:
             return self._loader(asked, batch_size=size)
-        lessons = alike([self._lesson_key(key) for _, (key, _) in asked])
-        batches = [[asked[place] for place in own[i : i + size]] for own in lessons for i in range(0, len(own), size)]
+        groups = group_equal([dataset_key(key, self.test_time_scope) for _, (key, _) in asked])
+        batches = [
+            [asked[i] for i in group[start : start + size]] for group in groups for start in range(0, len(group), size)
+        ]
         return self._loader(batches, batch_size=None)
 
     def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
@@ -287,79 +281,48 @@ class ArcDataModule(L.LightningDataModule):
     def val_tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
         """Make the tree of a validation episode in a prompt, ``None`` if it is too long, and what is told about it."""
         i, prompt = item
-        episode = asked_in(self.val_episodes[i], prompt, self.seed)
+        episode = episode_for_prompt(self.val_episodes[i], prompt, self.seed)
         tree = fit_demonstrations(self.prompt_encoder, episode, prompt, self.options.max_seq_len, drop=True)
         ranks = next(
             (p for p in self.val_dataset.prompts if PROMPTS[p] is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES), None
         )
-        return tree, {"episode": i, "evidence": nothing_said(self.val_episodes[i]) if prompt == ranks else None}
+        return tree, {"episode": i, "evidence": without_scores(self.val_episodes[i]) if prompt == ranks else None}
 
-    def question_tree(self, request: ScoringRequest) -> TokenTree | None:
-        """Make the tree of a request about the candidates of a query, ``None`` if it is too long."""
-        key, query = request.key, self.queries[request.key]
-        answers = [
-            LabeledCandidate(c.grid, None if query.output is None else same_grid(c.grid, query.output), i, c.votes)
-            for i, c in enumerate(self.predict_candidates[key])
-        ]
-        if not request.selections:
-            answers = [answers[i] for i in request.candidates]
-        episode = replace(query, answers=tuple(answers))
-        view = common_views(request.view + 1, len(query.demonstrations), self.seed, key)[request.view]
-        shown, limit = view.apply(episode), self.options.max_seq_len
-        if request.selections:
-            return fit_tree(lambda e: self.prompt_encoder.selections(e, request.selections), shown, limit, drop=True)
-        return fit_demonstrations(self.prompt_encoder, shown, self.predict_prompt, limit, drop=True)
+    def request_tree(self, request: ScoringRequest) -> TokenTree | None:
+        """Make the tree of a request about candidates, ``None`` if it is too long."""
+        limit = self.options.max_seq_len
+        return request_tree(self.prompt_encoder, self.prediction, request, self.predict_prompt, limit, self.seed)
 
     def generation_tree(self, item: tuple[PairKey, int]) -> tuple[TokenTree | None, dict[str, Any]]:
-        """Make the tree of a query under a view, to be written behind, ``None`` if it is too long."""
+        """Make the tree that a query's output is generated behind under a view, ``None`` if it is too long."""
         key, number = item
-        episode, limit = self.queries[key], self.options.max_seq_len
-        view = common_views(number + 1, len(episode.demonstrations), self.seed, key)[number]
-        tree = opening_tree(self.prompt_encoder, view.apply(episode), limit)
-        return tree, {
-            "key": key,
-            "view": number,
-            "end_id": self.prompt_encoder.end_id,
-            "room": limit - tree.longest if tree else 0,
-            "seed": int(np.random.SeedSequence([self.seed, key_seed(key), number]).generate_state(1)[0]),
-            "n_demonstrations": len(episode.demonstrations),
-        } | self._about(key)
+        query, limit = self.prediction.queries[key], self.options.max_seq_len
+        tree, about = generation_tree(self.prompt_encoder, query, number, limit, self.seed)
+        return tree, about | self._about(key)
 
-    def lesson(self, key: PairKey) -> TestTimeDataset | None:
-        """Return what demonstrations teach, ``None`` if there is a single one, which leaves none to be shown.
+    def test_time_dataset(self, key: PairKey) -> TestTimeDataset | None:
+        """Return the dataset of test-time training, ``None`` if no task has two demonstrations.
 
         Args:
-            key: as a batch tells it in ``lesson``.
+            key: names the dataset, as a batch does in ``dataset``.
         """
-        if self._lesson is None or self._lesson.key != key:
-            episodes = self._first_of_tasks() if key == WHOLE_SET else [self.queries[key]]
-            made = (
-                self.prompt_encoder,
-                self.options,
-                self.lesson_prompts,
-                partial(self._collate, training=True),
-                self.seed,
-            )
-            self._lesson = TestTimeDataset(key, episodes, self.predict_tasks, self.predict_candidates, *made)
-        return self._lesson if self._lesson.teaches else None
+        if self._test_time_dataset is None or self._test_time_dataset.key != key:
+            data = self.prediction
+            episodes = data.one_query_per_task() if key == WHOLE_SET else [data.queries[key]]
+            collate = partial(self._collate, training=True)
+            how = self.prompt_encoder, self.options, self.test_time_prompts, collate, self.seed
+            self._test_time_dataset = TestTimeDataset(key, episodes, data.tasks, data.candidates, *how)
+        return self._test_time_dataset if self._test_time_dataset.usable else None
 
     @property
     def signature(self) -> str:
-        """Name what is predicted and how, so that interrupted work is continued only if both are the same."""
-        digest = hashlib.sha256()
+        """Name of what is predicted and how: interrupted work is continued only if both are the same."""
         settings = [self.predict_prompt, str(self.prompt_encoder.grid_encoder), self.options.max_seq_len, self.seed]
         settings += [self.generate, self.leave_one_out, self.options.pool_demonstrations]
         settings += self.prompt_encoder.conversation
-        settings += [self.lesson_prompts, str(self.options)] if self.lessons else []
-        settings += ["set"] if self.lessons == "set" else []
-        digest.update(json.dumps(settings).encode())
-        for task in self.predict_tasks.values():
-            for pair in (*task.demonstrations, *task.tests):
-                digest.update(pair.input.tobytes() + (b"" if pair.output is None else pair.output.tobytes()))
-            for key in task.keys():  # noqa: SIM118
-                if key in self.queries or self.lessons:
-                    digest.update(b"".join(c.grid.tobytes() for c in self.predict_candidates[key]))
-        return digest.hexdigest()[:16]
+        settings += [self.test_time_prompts, str(self.options)] if self.test_time_scope else []
+        settings += ["set"] if self.test_time_scope == "set" else []
+        return self.prediction.signature(settings, all_candidates=self.test_time_scope is not None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: how prompts are written."""
@@ -376,22 +339,19 @@ class ArcDataModule(L.LightningDataModule):
         options = {"num_workers": self.num_workers, "worker_init_fn": follow_parent}
         return DataLoader(asked, batch_size=batch_size, collate_fn=self._made, **options)
 
-    def _questions(self) -> DataLoader:
-        """Return the loader of an engine's requests, which are made here, where the engine is."""
+    def _requests(self) -> DataLoader:
+        """Return the loader of the scheduler's requests, which are made in this process, where the scheduler is."""
         if self.begin_ranking is None:
             raise DataError("trainer.callbacks: ranking needs RankingWriter among them, which takes the answers")
-        evidence = [e for e in gather(self.queries, self.predict_candidates, ()) if e.candidates]
-        engine, keep = self.begin_ranking(evidence, self._cost)
-
-        def n_candidates(request: ScoringRequest) -> int:
-            return len(self.predict_candidates[request.key])
-
+        data = self.prediction
+        scores = [e for e in gather(data.queries, data.candidates, ()) if e.candidates]
+        scheduler, keep = self.begin_ranking(scores, self._cost)
         stream = RequestStream(
-            engine,
-            self.question_tree,
+            scheduler,
+            self.request_tree,
             self._collate,
             keep,
-            n_candidates,
+            lambda request: len(data.candidates[request.key]),
             self.batch_size,
             lambda request: self._about(request.key),
             self.options.max_seq_len,
@@ -399,17 +359,10 @@ class ArcDataModule(L.LightningDataModule):
         return DataLoader(stream, batch_size=None)
 
     def _about(self, key: PairKey) -> dict[str, Any]:
-        return {"lesson": self._lesson_key(key)} if self.lessons else {}
-
-    def _lesson_key(self, key: PairKey) -> PairKey:
-        return WHOLE_SET if self.lessons == "set" else lesson_key(key)
-
-    def _first_of_tasks(self) -> list[Episode]:
-        """Return the first query of each task, whose demonstrations all of its queries have."""
-        return list({key.task_id: episode for key, episode in reversed(self.queries.items())}.values())
+        return {"dataset": dataset_key(key, self.test_time_scope)} if self.test_time_scope else {}
 
     def _cost(self, request: ScoringRequest) -> int:
-        tree = self.question_tree(request)
+        tree = self.request_tree(request)
         return 0 if tree is None else TreeShape.of(tree).n_tokens
 
     def _made(self, asked: list[Asked]) -> TreeBatch:

@@ -1,7 +1,4 @@
-"""Asking: the requests of a ranking engine as tree batches, made as the answers to earlier ones let it go on.
-
-Knows an engine, and functions that make trees and batches. Knows nothing of tasks, prompts, models or Lightning.
-"""
+"""Scoring requests as batches of token trees, made when the scheduler asks for them."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
@@ -15,23 +12,23 @@ from lightning_arc.ranking.scheduler import RankingScheduler
 
 
 class RequestStream(IterableDataset):
-    """Batches of an engine's requests. It is read in the process in which the engine takes the answers.
+    """Batches of a scheduler's requests, read in the process in which the scheduler takes the scores.
 
     Args:
-        engine: asks.
-        make: makes a request's tree, ``None`` if it is too long.
-        collate: makes a batch of trees and what is told about each.
-        keep: takes the answer to a request that is too long, which is none.
-        n_candidates: of a request's test input.
+        scheduler: says what to score next.
+        make: makes a request's token tree, ``None`` if it is too long.
+        collate: makes a batch of trees and what the model needs to know about each.
+        keep: takes the empty record of a request that is too long.
+        n_candidates: number of candidates of a request's test input.
         batch_size: most requests of a batch.
-        about: what else a request's tree is told with. Requests to one member of an ensemble and with one ``lesson``,
-            if this tells any, come together.
-        max_seq_len: what a tree is too long for; the records of requests that are too long keep it.
+        about: what else the model needs to know about a request. Only requests to the same member of an ensemble, and
+            with the same ``dataset`` of test-time training if there is one, share a batch.
+        max_seq_len: the limit that records of too long requests name.
     """
 
     def __init__(
         self,
-        engine: RankingScheduler,
+        scheduler: RankingScheduler,
         make: Callable[[ScoringRequest], TokenTree | None],
         collate: Callable[[Sequence[TokenTree], Sequence[dict[str, Any]]], TreeBatch],
         keep: Callable[[ViewScores], None],
@@ -40,13 +37,13 @@ class RequestStream(IterableDataset):
         about: Callable[[ScoringRequest], dict[str, Any]],
         max_seq_len: int | None = None,
     ) -> None:
-        self.engine, self.make, self.collate, self.keep = engine, make, collate, keep
+        self.scheduler, self.make, self.collate, self.keep = scheduler, make, collate, keep
         self.n_candidates, self.batch_size, self.about = n_candidates, batch_size, about
         self.max_seq_len = max_seq_len
 
     def __iter__(self) -> Iterator[TreeBatch]:
-        """Yield batches with ``request`` and ``n`` (candidates) of each tree; empty ones where answers are due."""
-        while (requests := self.engine.next(self.batch_size)) is not None:
+        """Yield batches with ``request`` and ``n`` (candidates) of each tree; an empty one where scores are awaited."""
+        while (requests := self.scheduler.next(self.batch_size)) is not None:
             trees: list[TokenTree] = []
             info: list[dict[str, Any]] = []
             for request in requests:
@@ -56,19 +53,18 @@ class RequestStream(IterableDataset):
                 else:
                     trees.append(tree)
                     info.append({"request": request, "n": n} | self.about(request))
-            for places in alike([(told["request"].member, told.get("lesson")) for told in info]) or [[]]:
-                if self.engine.time_is_up(len(places)):
+            for places in group_equal([(told["request"].member, told.get("dataset")) for told in info]) or [[]]:
+                if self.scheduler.time_is_up(len(places)):
                     return
                 yield self.collate([trees[i] for i in places], [info[i] for i in places])
-                if places and "lesson" in info[places[0]]:
-                    yield self.collate(
-                        [], []
-                    )  # Lightning takes a batch ahead; no lesson begins before the last one ends
+                if places and "dataset" in info[places[0]]:
+                    # Lightning fetches a batch ahead: no training begins before the scores of the last one are there.
+                    yield self.collate([], [])
 
 
-def alike(names: Sequence[Hashable]) -> list[list[int]]:
-    """Return the places of equal names together, in the order in which the names first come."""
-    places: dict[Hashable, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name, []).append(place)
-    return list(places.values())
+def group_equal(values: Sequence[Hashable]) -> list[list[int]]:
+    """Return the indices of equal values, a list a value, in the order in which the values first appear."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, value in enumerate(values):
+        groups.setdefault(value, []).append(i)
+    return list(groups.values())

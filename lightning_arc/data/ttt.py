@@ -1,10 +1,8 @@
-"""Lessons: what a task's own demonstrations teach a model before it is asked about the task's query.
-
-Knows tasks, candidates and how training samples are drawn. Knows nothing of models or of how they learn.
-"""
+"""Datasets of test-time training: the demonstrations of the tasks at hand, each in turn the query."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -20,31 +18,34 @@ from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.templates import VERIFY, WRITE
 from lightning_arc.prompt.tree import TokenTree
 
+Scope = Literal["task", "set"]
+"""Whether each task is trained on alone, or all of them together."""
+
 WHOLE_SET = PairKey("", "set", 0)
-"""Names the lesson of all tasks together."""
+"""The key of the dataset of all tasks together."""
 
 
 class TestTimeDataset:
-    """Training batches made of demonstrations, each in turn left out of the others of its task.
+    """Training batches of demonstrations, each in turn left out of the others of its task.
 
-    Every sample is shown under a view that is drawn for it, a single task's without task composition. Wrong predictions
-    beside a demonstration's output are candidates that were proposed for that demonstration and contradict it, and near
-    misses that are made of it. Nothing of a query is used.
+    Every sample has a view of its own; a single task's samples have no task composition. The wrong predictions beside a
+    demonstration's output are near misses, and candidates that were proposed for that demonstration. No test input and
+    no test output is used.
 
     Args:
-        key: names the lesson.
-        episodes: whose demonstrations teach, one of each task.
-        tasks: which tasks they are pairs of, by id.
+        key: names the dataset.
+        episodes: one of each task, with the demonstrations that are trained on.
+        tasks: by id.
         pool: candidates of the tasks' pairs.
         prompt_encoder: makes token trees.
         options: how samples are drawn.
-        prompts: names and versions of the prompts that are made, all equally often.
-        collate: makes a training batch of trees.
-        seed: with a batch's number, determines it.
+        prompts: names and versions of the prompts, all equally frequent.
+        collate: makes a training batch of token trees.
+        seed: determines a batch, together with its number.
 
     Attributes:
-        seed: of the key, for what else is random about it.
-        teaches: whether a task has two demonstrations at least, one to be left out and one to be shown.
+        seed: derived from the key, for further random choices.
+        usable: whether any task has two demonstrations, one for the query and one to be shown.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class TestTimeDataset:
         seed: int,
     ) -> None:
         self.key, self.seed, self._collate = key, key_seed(key), collate
-        taught, proposed = {}, CandidatePool()
+        trained, proposed = {}, CandidatePool()
         for episode in episodes:
             if len(episode.demonstrations) < 2:
                 continue
@@ -69,24 +70,24 @@ class TestTimeDataset:
             for i, pair in enumerate(episode.demonstrations):
                 for candidate in pool[keys[id(pair)]]:
                     proposed.add(PairKey(task.id, "train", i), candidate)
-            taught[task.id] = Task(task.id, episode.demonstrations, ())
-        self.teaches = bool(taught)
+            trained[task.id] = Task(task.id, episode.demonstrations, ())
+        self.usable = bool(trained)
         shares = np.full(len(prompts), 1 / len(prompts))
-        source = Source("demonstrations", TaskList(taught, list(taught)), proposed, tuple(prompts), shares, 1.0)
+        source = Source("demonstrations", TaskList(trained, list(trained)), proposed, tuple(prompts), shares, 1.0)
         if key != WHOLE_SET:
             options = replace(options, compose_new_task_probability=0.0)
-        self._sampler = Sampler([source], prompt_encoder, options, seed * 2**32 + self.seed) if taught else None
+        self._sampler = Sampler([source], prompt_encoder, options, seed * 2**32 + self.seed) if trained else None
 
     @property
     def name(self) -> str:
-        """Its key as a file's name, which no other lesson has and which no ``@`` of a task's id is in."""
+        """A file name for the key. No other key has it: the only ``@`` is the one before the pair's number."""
         if self.key == WHOLE_SET:
             return "@set"
         task_id, split, index = self.key
         return file_name(task_id) + ("" if split == "test" else f"@pair{index}")
 
     def batch(self, number: int, n_trees: int) -> TreeBatch | None:
-        """Return a batch of ``n_trees`` trees, ``None`` if none of the demonstrations is short enough to be asked."""
+        """Return a batch of ``n_trees`` trees, ``None`` if every demonstration is too long."""
         if self._sampler is None:
             return None
         try:
@@ -96,11 +97,13 @@ class TestTimeDataset:
         return self._collate([sample.tree for sample in samples])
 
 
-def lesson_key(key: PairKey) -> PairKey:
-    """Return what names the lesson before a query; all test inputs of a task share one."""
+def dataset_key(key: PairKey, scope: Scope) -> PairKey:
+    """Return the key of the dataset for a query; all test inputs of a task share one."""
+    if scope == "set":
+        return WHOLE_SET
     return key._replace(index=0) if key.split == "test" else key
 
 
-def lesson_prompts_beside(predict_prompt: str) -> list[str]:
-    """Return the prompts that teach verdicts and the writing of outputs alike."""
+def prompts_beside(predict_prompt: str) -> list[str]:
+    """Return prompts that train verdicts as well as the writing of outputs."""
     return [predict_prompt] if predict_prompt == VERIFY else [predict_prompt, WRITE]

@@ -54,8 +54,8 @@ def validation_episodes(source: Source, seed: int) -> list[Episode]:
     return episodes
 
 
-def nothing_said(episode: Episode) -> CandidateScores | None:
-    """Return the evidence, still empty, about the candidates of a validation episode; ``None`` if it has none.
+def without_scores(episode: Episode) -> CandidateScores | None:
+    """Return the candidates of a validation episode, not scored yet; ``None`` if it has none.
 
     These are its answers with votes, which come first; a right output that was added, or a distractor, is not ranked.
     """
@@ -64,11 +64,11 @@ def nothing_said(episode: Episode) -> CandidateScores | None:
     return CandidateScores(episode.key, candidates, [bool(answer.correct) for answer in voted]) if voted else None
 
 
-def asked_in(episode: Episode, prompt: str, seed: int) -> Episode | None:
-    """Return a validation episode as a prompt can ask about it, ``None`` if it cannot.
+def episode_for_prompt(episode: Episode, prompt: str, seed: int) -> Episode | None:
+    """Return a validation episode in the form that a prompt needs, ``None`` if the prompt does not apply to it.
 
-    A selection has the right answer among as many wrong ones as there is room for, in an order drawn by ``seed``. A
-    prompt of code needs some.
+    A selection prompt gets the right output and as many wrong ones as fit, in an order drawn by ``seed``. A code prompt
+    needs a program.
     """
     kind = PROMPTS[prompt]
     if kind in FROM_CODE:

@@ -94,16 +94,16 @@ class GenerationWriter(ResumingWriter):
         """Write both files and print what is in them."""
         data, folder = trainer.datamodule, Path(trainer.default_root_dir)
         by_view = {(record.key, record.view): record for record in records}
-        pool = gather_answers(data.queries, list(by_view.values()), pl_module.name_of_model)
-        write_candidates(pool, data.predict_tasks, folder / "candidates.json")
-        write_pool(pool, folder / "candidates.parquet", data.predict_tasks)
-        rights = {key: episode.output for key, episode in data.queries.items() if episode.output is not None}
+        pool = gather_answers(data.prediction.queries, list(by_view.values()), pl_module.name_of_model)
+        write_candidates(pool, data.prediction.tasks, folder / "candidates.json")
+        write_pool(pool, folder / "candidates.parquet", data.prediction.tasks)
+        rights = {key: episode.output for key, episode in data.prediction.queries.items() if episode.output is not None}
         found = sum(any(same_grid(c.grid, right) for c in pool[key]) for key, right in rights.items())
         proposed = sum(votes for record in by_view.values() for _, votes, _ in record.answers)
         malformed = sum(record.malformed for record in by_view.values())
         table = Table(title=f"written to {folder}", title_style="bold", show_header=False)
         for name, value in {
-            "queries": f"{len(data.queries):,}",
+            "queries": f"{len(data.prediction.queries):,}",
             "answers": f"{proposed + malformed:,}, of them {malformed:,} no grids",
             "distinct candidates": f"{pool.n_grids:,}",
             "known outputs among them": f"{found:,} of {len(rights):,}",

@@ -66,15 +66,15 @@ class RankingWriter(ResumingWriter):
     def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewScores]) -> None:
         """Rank and write the four files."""
         data = trainer.datamodule
-        evidence = gather(data.queries, data.predict_candidates, records)
+        evidence = gather(data.prediction.queries, data.prediction.candidates, records)
         write_ranking(
             Path(trainer.default_root_dir),
-            data.predict_tasks,
-            data.queries,
+            data.prediction.tasks,
+            data.prediction.queries,
             evidence,
             pl_module.ranker,
             _stopping(trainer, pl_module),
-            data.passed_over,
+            data.prediction.passed_over,
         )
 
     def _begin(

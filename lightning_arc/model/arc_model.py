@@ -355,7 +355,7 @@ class ArcModel(L.LightningModule):
     def _adapt(self, number: int, key: PairKey) -> TestTimeResult | None:
         """Let a member learn a lesson; return what this came to, ``None`` if there is nothing to learn."""
         data, settings = self.trainer.datamodule, self.test_time
-        dataset = data.lesson(key)
+        dataset = data.test_time_dataset(key)
         if dataset is None or not settings.steps:
             return None
         folder = Path(self.trainer.default_root_dir) / "adapters"
@@ -407,6 +407,6 @@ class ArcModel(L.LightningModule):
 
 def _common(info: list[dict[str, Any]]) -> tuple[int, PairKey | None, list[dict[str, Any]]]:
     """Return the member and the lesson that all trees of a batch have in common, and what else is told of each."""
-    dataset = info[0].get("lesson")
+    dataset = info[0].get("dataset")
     member = info[0]["request"].member if "request" in info[0] else 0
-    return member, dataset, [{name: value for name, value in told.items() if name != "lesson"} for told in info]
+    return member, dataset, [{name: value for name, value in told.items() if name != "dataset"} for told in info]

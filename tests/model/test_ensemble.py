@@ -141,14 +141,14 @@ def test_settings_of_data_and_model_that_do_not_go_together_are_named():
     def data(**settings):
         return SimpleNamespace(**{"generate": False, "leave_one_out": False, "lessons": None} | settings)
 
-    check_prediction(data(lessons="task", leave_one_out=True), ensemble=True, learns="task")
-    check_prediction(data(lessons="set"), ensemble=False, learns="set")
+    check_prediction(data(test_time_scope="task", leave_one_out=True), ensemble=True, scope="task")
+    check_prediction(data(test_time_scope="set"), ensemble=False, scope="set")
     with pytest.raises(DataError, match=r"data\.lessons is None, expected task"):
-        check_prediction(data(), ensemble=False, learns="task")
+        check_prediction(data(), ensemble=False, scope="task")
     with pytest.raises(DataError, match=r"model\.ensemble: "):
-        check_prediction(data(generate=True), ensemble=True, learns=None)
+        check_prediction(data(generate=True), ensemble=True, scope=None)
     with pytest.raises(DataError, match=r"model\.test_time\.scope: "):
-        check_prediction(data(lessons="set", leave_one_out=True), ensemble=False, learns="set")
+        check_prediction(data(test_time_scope="set", leave_one_out=True), ensemble=False, scope="set")
 
 
 def test_adapters_of_a_panel_are_taken_off(base, tmp_path):
