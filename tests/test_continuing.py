@@ -90,7 +90,8 @@ def test_the_documented_continuing_recipe_goes_on_in_the_runs_folder_and_keeps_o
     assert (tmp_path / "model" / "model.safetensors").read_bytes() != exported
     board = EventAccumulator(str(folder))
     board.Reload()
-    steps = [event.step for event in board.Scalars("train/loss")]
+    # Files of one process and second are read in the order of their names, in which the tenth is before the ninth.
+    steps = [event.step for event in sorted(board.Scalars("train/loss"), key=lambda event: event.wall_time)]
     assert steps == sorted({*steps}) and len(steps) == 6
 
     whole = (*SMALL, SCRATCH, EVERY_STEP, f"--trainer.default_root_dir={tmp_path / 'whole'}", "--trainer.max_steps=6")

@@ -187,7 +187,7 @@ def test_only_candidates_in_question_are_written_and_selections_show_all_orders(
     for ranker in (Verifier(), ComparativeRanker(orders=2)):
         stopping = StoppingConfig(min_views=1, max_views=1, confidence=1.0)
         data, made, _ = ranked(repo_root, ranker, stopping, max_seq_len=100_000)
-        engine = data.predict_dataloader().dataset.engine
+        engine = data.predict_dataloader().dataset.scheduler
         for question in (q for _ in range(3) for q in engine.next(1)):
             if question.selections:
                 tree = data.request_tree(question)
@@ -224,7 +224,9 @@ def left_out(tmp_path, **settings):
 def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is_as_in_generation(
     tmp_path, monkeypatch, name
 ):
-    monkeypatch.setattr("lightning_arc.data.prediction.fit_demonstrations", lambda prompt_encoder, shown, *_, **__: shown)
+    monkeypatch.setattr(
+        "lightning_arc.data.prediction.fit_demonstrations", lambda prompt_encoder, shown, *_, **__: shown
+    )
     data = left_out(tmp_path, tasks=str(tmp_path / name))
     asked = {"generate": True, "candidates": None, "tasks": str(tmp_path / name)}
     writing = ArcDataModule(leave_one_out=True, seed=3, **asked)

@@ -1,7 +1,4 @@
-"""Candidates: grids that solvers propose for a pair, with their votes, and pools of them.
-
-Knows grids, pair keys and episodes. Knows nothing of files, prompts or models.
-"""
+"""Candidates: grids that solvers propose for a pair, with their votes, and pools of them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace

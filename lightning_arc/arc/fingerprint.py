@@ -1,7 +1,4 @@
-"""Fingerprints: whether two tasks are the same but for symmetry, colours and the order of pairs; and what leaks by it.
-
-Knows tasks. Knows nothing of files, training or models.
-"""
+"""Fingerprints: whether two tasks are the same up to symmetry, colours and the order of pairs, and what leaks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Grids: what a valid one is, and how two are compared.
-
-Knows single grids. Knows nothing of tasks, files, prompts or models.
-"""
+"""Grids: what a valid one is, and how two are compared."""
 
 from collections.abc import Sequence
 from itertools import chain

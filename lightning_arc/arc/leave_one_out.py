@@ -1,7 +1,4 @@
-"""Leave-one-out: every pair of a task as a query in turn.
-
-Knows tasks and episodes. Knows nothing of files, prompts or models.
-"""
+"""Leave-one-out: every pair of a task as a query in turn."""
 
 from collections.abc import Iterator
 

@@ -1,7 +1,4 @@
-"""Tasks as they come from files, and episodes as they are shown to a model.
-
-Knows pairs, tasks, answers and episodes as plain immutable data. Knows nothing of files, prompts or models.
-"""
+"""Tasks as they come from files, and episodes as they are shown to a model."""
 
 import re
 from collections.abc import Callable, Iterator

@@ -1,8 +1,7 @@
 """Task composition: a new task from an old one by a transformation of all its inputs, of all its outputs, or of both.
 
-Knows grids and episodes. Knows nothing of prompts, tokens or models. What is done to the outputs is done to every
-answer too. Every transformation makes different grids of different ones, so that wrong predictions stay wrong and right
-ones right.
+What is done to the outputs is done to every answer too. Every transformation makes different grids of different ones,
+so that wrong predictions stay wrong and right ones right.
 """
 
 from collections.abc import Callable, Mapping, Sequence

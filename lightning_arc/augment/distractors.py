@@ -1,8 +1,7 @@
 """Distractors: hard wrong predictions made from a task alone.
 
-Knows grids and episodes. Knows nothing of prompts, tokens or models. Each maker is a small pure function of a source of
-randomness and an episode whose right output is known; it returns ``None`` where it does not apply, and may return the
-right output, which `draw_distractors` refuses.
+Each maker is a small pure function of a source of randomness and an episode whose right output is known; it returns
+``None`` where it does not apply, and may return the right output, which `draw_distractors` refuses.
 """
 
 from bisect import bisect

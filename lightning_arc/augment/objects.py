@@ -1,7 +1,6 @@
 """Objects in grids, and distractors that treat one of them wrongly: moved, recoloured, removed, duplicated.
 
-Knows grids and episodes. Knows nothing of how distractors are chosen, of prompts, tokens or models. An object is a set
-of cells of one colour, other than the background's, that touch each other, corners included.
+An object is a set of cells of one colour, other than the background's, that touch each other, corners included.
 """
 
 import numpy as np

@@ -1,8 +1,7 @@
 """Symmetry views of a task: the eight reflections and rotations, colour permutations, and demonstration order.
 
-Knows grids, pairs and episodes. Knows nothing of prompts, tokens or models. A view is applied to every grid alike, and
-a grid that a model writes under a view is brought back exactly. Functions never write into a grid they are given, but
-may return that grid itself; treat every grid as read-only.
+A view is applied to every grid alike, and a grid that a model writes under a view is brought back exactly. Functions
+never write into a grid they are given, but may return that grid itself; treat every grid as read-only.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,4 @@
-"""How often each of several named things is drawn.
-
-Knows names and numbers. Knows nothing of grids or tasks.
-"""
+"""How often each of several named things is drawn."""
 
 from collections.abc import Collection, Mapping
 

@@ -1,7 +1,4 @@
-"""Saves a trained model in the form in which it is loaded again: a Hugging Face folder, or a peft adapter's.
-
-Knows the trained module. Knows nothing of training.
-"""
+"""Saves a trained model in the form in which it is loaded again: a Hugging Face folder, or a peft adapter's."""
 
 from itertools import count
 from pathlib import Path

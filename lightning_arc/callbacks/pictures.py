@@ -1,7 +1,4 @@
-"""Pictures of validation episodes in TensorBoard: candidates in the verifier's order, the right one marked.
-
-Knows episodes, verdicts and the logger. Knows nothing of prompts or tensors of tokens.
-"""
+"""Pictures of validation episodes in TensorBoard: candidates in the verifier's order, the right one marked."""
 
 from typing import Any
 

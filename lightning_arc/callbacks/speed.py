@@ -17,7 +17,7 @@ class Speed(L.Callback):
 
     The time between steps counts, in which batches are waited for; validations do not. The share of the peak is that of
     the products of weights and activations (`operations_a_token`) in a large product's operations a second, measured on
-    this machine when training starts. Each process logs its own.
+    this machine when training starts. Several processes have as much to do each, so that one's speed tells that of all.
     """
 
     def __init__(self) -> None:
@@ -55,11 +55,12 @@ class Speed(L.Callback):
         self._verdicts += sum(correct >= 0 for shape in batch.shapes for correct in shape.correct)
         if not self._peak or not self._seconds:
             return
-        rate = self._tokens / self._seconds
+        n = trainer.world_size
+        rate = n * self._tokens / self._seconds
         pl_module.log("tokens/s", rate, prog_bar=True, logger=False, batch_size=1)
         if trainer.global_step % trainer.log_every_n_steps == 0:
-            values = {"tokens_per_second": rate, "verdicts_per_second": self._verdicts / self._seconds}
-            values["share_of_peak"] = rate * self._operations / self._peak
+            values = {"tokens_per_second": rate, "verdicts_per_second": n * self._verdicts / self._seconds}
+            values["share_of_peak"] = rate * self._operations / (n * self._peak)
             for logger in trainer.loggers:
                 logger.log_metrics({f"speed/{name}": value for name, value in values.items()}, trainer.global_step)
             self._begin_anew()

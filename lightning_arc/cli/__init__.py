@@ -17,14 +17,14 @@ LIGHTNING = {
 """Commands of `lightning_arc.cli.command_line`, which load torch."""
 
 FUNCTIONS = {
-    "pool": ("pool", ("build_pool",), "collect wrong predictions of many pairs in a file"),
-    "merge": ("merge", ("candidates", "submissions"), "merge candidates, or submissions, of several solvers"),
-    "fit-ranker": ("fit_ranker", ("fit",), "fit the weights and the calibration of a combined ranker"),
-    "compare": ("compare", ("compare",), "compare recorded rankings of the same test inputs"),
-    "show": ("show", ("show",), "draw a task, and candidates, in the terminal"),
-    "experiment": ("experiment", ("experiment",), "run an experiment of configs/experiments, and write its results"),
+    "pool": ("cli.pool", ("build_pool",), "collect wrong predictions of many pairs in a file"),
+    "merge": ("cli.merge", ("candidates", "submissions"), "merge candidates, or submissions, of several solvers"),
+    "fit-ranker": ("cli.fit_ranker", ("fit",), "fit the weights and the calibration of a combined ranker"),
+    "compare": ("cli.compare", ("compare",), "compare recorded rankings of the same test inputs"),
+    "show": ("cli.show", ("show",), "draw a task, and candidates, in the terminal"),
+    "experiment": ("experiments.run", ("experiment",), "run an experiment of configs/experiments"),
 }
-"""Further commands: a module beside this one, and the functions in it whose arguments are the options."""
+"""Further commands: a module of the package, and the functions in it whose arguments are the options."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -66,7 +66,7 @@ def _run(name: str, words: list[str]) -> None:
     from jsonargparse import auto_cli
 
     module, functions, _ = FUNCTIONS[name]
-    found = [getattr(import_module(f"lightning_arc.cli.{module}"), function) for function in functions]
+    found = [getattr(import_module(f"lightning_arc.{module}"), function) for function in functions]
     if name == "show" and len(words) > 1 and words[1].isdigit():
         words[1:2] = ["--test", words[1]]
     what = found if len(found) > 1 else found[0]

@@ -1,7 +1,4 @@
-"""What the command line adds to Lightning's: links between settings, defaults, and errors of one line.
-
-Knows Lightning's command line, the model and the data module. Knows nothing of what the commands do.
-"""
+"""What the command line adds to Lightning's: links between settings, defaults, and errors of one line."""
 
 import sys
 import warnings

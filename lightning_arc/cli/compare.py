@@ -1,7 +1,4 @@
-"""Comparing recorded rankings over the same test inputs: python cli.py compare.
-
-Knows the evidence that rankings leave on disk, rankers and their figures. Knows nothing of models.
-"""
+"""Comparing recorded rankings over the same test inputs: python cli.py compare."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Fitting a combined ranker to training tasks: python cli.py fit-ranker.
-
-Knows the evidence that rankings leave on disk, and which tasks are for evaluation. Knows nothing of models.
-"""
+"""Fitting a combined ranker to training tasks: python cli.py fit-ranker."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

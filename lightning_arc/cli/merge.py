@@ -1,7 +1,4 @@
-"""Merging solvers: python cli.py merge candidates, or submissions.
-
-Knows candidate files, submissions and weights. Knows nothing of evidence or models.
-"""
+"""Merging solvers: python cli.py merge candidates, or submissions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

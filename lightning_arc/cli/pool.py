@@ -1,7 +1,5 @@
 """Builds a pool of candidates from any mix of solvers' files, checkpoints and distractors.
 
-Knows tasks, pools and the command that generates. Knows nothing of how any of them works.
-
 ``python cli.py pool --config configs/pool_training.yaml``
 """
 

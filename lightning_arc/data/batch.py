@@ -1,8 +1,5 @@
 """Tree batches: token trees packed into sequences, the one thing that the data module and the model share.
 
-Knows token trees, tensors of token ids, targets and labels. Knows nothing of prompts, grids, datasets or how a model
-computes.
-
 A pack is one sequence that holds whole trees one after the other, each as its prefix and then its branches, without
 padding. Who sees whom is one number a token: a token is visible to itself and to all behind it before place
 ``visible_until``, which is the end of the tree for a prefix's token and the end of the branch for a branch's.

@@ -1,7 +1,4 @@
-"""What the settings of the data module may be.
-
-Knows settings, and the names of prompts, transformations and distractors. Knows nothing of data.
-"""
+"""What the settings of the data module may be."""
 
 from typing import TYPE_CHECKING
 

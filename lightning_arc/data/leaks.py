@@ -1,7 +1,4 @@
-"""The leak guard: which tasks of a source are judged, found once for a file that stays as it is, and what is left.
-
-Knows sources, fingerprints and the user's cache. Knows nothing of settings, loaders or models.
-"""
+"""The leak guard: which tasks of a source are judged, found once for a file that stays as it is, and what is left."""
 
 import hashlib
 import json

@@ -1,7 +1,4 @@
-"""Loaders: batches by number, in an order that no number of workers changes and any restart continues.
-
-Knows samplers and batches. Knows nothing of tasks, models or Lightning.
-"""
+"""Loaders: batches by number, in an order that no number of workers changes and any restart continues."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -1,7 +1,4 @@
-"""The training mixture: datasets as they are read, without what is held out or judged, and a line about each.
-
-Knows sources and the leak guard. Knows nothing of how samples are drawn, of texts or of models.
-"""
+"""The training mixture: datasets as they are read, without what is held out or judged, and a line about each."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""The data module: datasets, candidates and settings in, tree batches out.
-
-Knows tasks, candidates, prompts and loaders. Knows nothing of models; what a model needs is in `TreeBatch`.
-"""
+"""The data module: datasets, candidates and settings in, tree batches out."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -1,7 +1,4 @@
-"""Queries: the pairs whose outputs a model is to write or to judge, and the prompts it writes them behind.
-
-Knows tasks, candidates, prompts and token trees. Knows nothing of loaders, of models or of how they write.
-"""
+"""Queries: the pairs whose outputs a model is to write or to judge, and the prompts it writes them behind."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace

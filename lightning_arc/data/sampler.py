@@ -1,7 +1,6 @@
 """Training samples: which episode, answers, augmentation and prompt belong to a number.
 
-Knows tasks, pools, augmentation and prompts. Knows nothing of loaders, batches or models. A sample is a pure function
-of a seed and an index: the same on any number of workers, and after any restart.
+A sample is a pure function of a seed and an index: the same on any number of workers, and after any restart.
 """
 
 import warnings

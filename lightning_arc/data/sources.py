@@ -1,7 +1,4 @@
-"""Sources of training and validation data: datasets as a person names them, and as they are read.
-
-Knows tasks, candidates and the names of prompts. Knows nothing of how samples are drawn, of texts or of models.
-"""
+"""Sources of training and validation data: datasets as a person names them, and as they are read."""
 
 import hashlib
 import re

@@ -1,8 +1,4 @@
-"""Validation episodes: what a model is asked while it trains, the same every time.
-
-Knows sources, episodes, and which answers a kind of prompt takes or a ranking. Knows nothing of texts, loaders or
-models.
-"""
+"""Validation episodes: what a model is asked while it trains, the same every time."""
 
 from dataclasses import replace
 

@@ -1,7 +1,4 @@
-"""The figure of an experiment: how the loss fell, and what was measured at the end.
-
-Knows training logs and figures. Knows nothing of evidence or commands.
-"""
+"""The figure of an experiment: how the loss fell, and what was measured at the end."""
 
 import io
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,4 @@
-"""What came of an experiment: measures of each arm with intervals, a table and a figure.
-
-Knows evidence on disk, training logs, and statistics. Knows nothing of how they were made.
-"""
+"""What came of an experiment: measures of each arm with intervals, a table and a figure."""
 
 import json
 from collections.abc import Mapping, Sequence

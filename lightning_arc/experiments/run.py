@@ -1,7 +1,4 @@
-"""Running an experiment: each arm with each seed is trained, then ranks pairs that it has not seen.
-
-Knows arms, their settings, and the commands of ``cli.py``, which it starts. Knows nothing of what they do.
-"""
+"""Running an experiment: each arm with each seed is trained, then ranks pairs that it has not seen."""
 
 import json
 import shlex

@@ -1,7 +1,4 @@
-"""Writes what a generation gives: candidates with their votes and likelihoods.
-
-Knows predictions, candidate files and how grids are read back from a view. Knows nothing of how a model writes.
-"""
+"""Writes what a generation gives: candidates with their votes and likelihoods."""
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass

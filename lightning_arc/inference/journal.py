@@ -1,7 +1,5 @@
 """Journals: finished work on disk as it comes, so that interrupted work can go on.
 
-Knows records as JSON. Knows nothing of what they are about.
-
 A line of JSON a record, behind a first line with a signature that names what was done with what. A file with another
 signature is begun anew, and a last line that an interruption left half-written is cut off.
 """

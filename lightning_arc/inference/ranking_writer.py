@@ -1,7 +1,4 @@
-"""Writes what a ranking gives: the submission, every candidate's evidence, the accuracies, and a report to look at.
-
-Knows predictions, rankers and the four files. Knows nothing of how a model makes evidence.
-"""
+"""Writes what a ranking gives: the submission, every candidate's evidence, the accuracies, and a report to look at."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

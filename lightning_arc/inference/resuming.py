@@ -1,7 +1,4 @@
-"""Prediction that goes on where it was interrupted: what every step gives is kept, and put together at the end.
-
-Knows journals and Lightning's prediction loop. Knows nothing of what is predicted.
-"""
+"""Prediction that goes on where it was interrupted: what every step gives is kept, and put together at the end."""
 
 from abc import ABC, abstractmethod
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Losses that are computed one after the other and summed, with the memory of one.
-
-Knows functions that compute losses, and parameters. Knows nothing of models or batches.
-"""
+"""Losses that are computed one after the other and summed, with the memory of one."""
 
 from collections.abc import Callable, Sequence
 

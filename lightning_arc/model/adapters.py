@@ -1,7 +1,4 @@
-"""Adapters: several LoRA adapters on one causal language model, of which any are in use at a time.
-
-Knows causal language models and peft. Knows nothing of checkpoints, training or what a model is asked.
-"""
+"""Adapters: several LoRA adapters on one causal language model, of which any are in use at a time."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,4 @@
-"""Answers: what the scores of a tree's branches say about a request, and what is written behind a batch's prompts.
-
-Knows batches, scores, requests and decoding. Knows nothing of grids, training or Lightning.
-"""
+"""Answers: what the scores of a tree's branches say about a request, and what is written behind a batch's prompts."""
 
 import math
 import time

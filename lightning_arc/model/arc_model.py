@@ -1,7 +1,4 @@
-"""The Lightning module: one causal language model that writes outputs and judges them.
-
-Knows tree batches, losses, metrics, optimisation and checkpoints. Knows nothing of grids, prompts or files of tasks.
-"""
+"""The Lightning module: one causal language model that writes outputs and judges them."""
 
 import time
 from dataclasses import fields, replace
@@ -80,7 +77,7 @@ class ArcModel(L.LightningModule):
         decoding: how answers are written where candidates are generated.
         ranker: what candidates are ranked by, and asked for; ``null`` for the verifier.
         stopping: when requests about candidates end; ``null`` asks all of them under ``data.n_views`` views.
-        ensemble: further models, whose answers are averaged with this one's: folders of adapters, checkpoints of
+        ensemble: further models, whose scores are averaged with this one's: folders of adapters, checkpoints of
             trainings from this model, or folders of whole models that read the same tokens.
         test_time: how an adapter is trained on the demonstrations of each task, or of all, before it is asked; ``null``
             asks the model as it is.
@@ -172,7 +169,7 @@ class ArcModel(L.LightningModule):
 
     @property
     def models(self) -> ModelEnsemble:
-        """The models that are asked, until the prediction ends."""
+        """The members of the ensemble, until the prediction ends."""
         if self._models is None:
             is_base = self.uses_lora or fingerprint(self.model) == self._built
             base = self.base_fingerprint if is_base else None
@@ -181,7 +178,7 @@ class ArcModel(L.LightningModule):
 
     @property
     def signature(self) -> str:
-        """Name of all weights as they are now, and of how is decoded with them and what they learn of each task."""
+        """Name of all weights as they are now, of the decoding, and of the test-time training."""
         settings: list[Any] = [self.decoding] if self.test_time is None else [self.decoding, self.test_time]
         if self.test_time is not None and self.kind_weights.ne(1).any():
             settings.append(self.kind_weights.tolist())
@@ -346,26 +343,25 @@ class ArcModel(L.LightningModule):
         return [replace(said[0], lesson_tokens=cost.tokens, seconds=said[0].seconds + cost.seconds), *said[1:]]
 
     def on_predict_start(self) -> None:
-        """Let the first process learn a whole set, which the others then read."""
+        """Train on a whole set in the first process; the others read the result."""
         if self.test_time is not None and self.test_time.scope == "set":
             if self.trainer.is_global_zero:
                 self._ahead = {number: self._adapt(number, WHOLE_SET) for number in range(len(self.models.members))}
             self.trainer.strategy.barrier()
 
     def _adapt(self, number: int, key: PairKey) -> TestTimeResult | None:
-        """Let a member learn a lesson; return what this came to, ``None`` if there is nothing to learn."""
+        """Train a member on the dataset of this key; return what this took, ``None`` if there is none."""
         data, settings = self.trainer.datamodule, self.test_time
         dataset = data.test_time_dataset(key)
         if dataset is None or not settings.steps:
             return None
         folder = Path(self.trainer.default_root_dir) / "adapters"
 
-        def trainer(adapters: Adapters) -> TestTimeTrainer:
-            return TestTimeTrainer(
-                adapters, settings, self._test_time_loss, folder, f"{data.signature}-{self.signature}"
-            )
+        def new_trainer(adapters: Adapters) -> TestTimeTrainer:
+            signature = f"{data.signature}-{self.signature}"
+            return TestTimeTrainer(adapters, settings, self._test_time_loss, folder, signature)
 
-        self.models.add_trainers(trainer)
+        self.models.add_trainers(new_trainer)
         result = self.models.adapt(number, dataset)
         return self._ahead.pop(number, result)
 
@@ -373,7 +369,7 @@ class ArcModel(L.LightningModule):
         return batch_loss(model, batch, trained, self.kind_weights, self.attention)[0]
 
     def setup(self, stage: str) -> None:
-        """Leave behind what a prediction that did not end left, and refuse settings that do not go together."""
+        """Undo what an interrupted prediction changed, and refuse settings that contradict each other."""
         self.teardown(stage)
         if stage == "predict" and isinstance(self.ranker, Fitted) and self.ranker.path is None:
             warn_of_other_model(self.source)
@@ -406,7 +402,7 @@ class ArcModel(L.LightningModule):
 
 
 def _common(info: list[dict[str, Any]]) -> tuple[int, PairKey | None, list[dict[str, Any]]]:
-    """Return the member and the lesson that all trees of a batch have in common, and what else is told of each."""
+    """Return the member and the test-time dataset that all trees of a batch share, and the rest of each tree's info."""
     dataset = info[0].get("dataset")
     member = info[0]["request"].member if "request" in info[0] else 0
     return member, dataset, [{name: value for name, value in told.items() if name != "dataset"} for told in info]

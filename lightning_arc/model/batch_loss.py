@@ -1,7 +1,4 @@
-"""The loss of a training batch: per prompt kind the weighted mean over its targets, summed with the kinds' weights.
-
-Knows packs and causal language models. Knows nothing of prompts, optimisation or Lightning.
-"""
+"""The loss of a training batch: per prompt kind the weighted mean over its targets, summed with the kinds' weights."""
 
 from functools import partial
 

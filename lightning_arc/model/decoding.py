@@ -1,7 +1,5 @@
 """Decoding: answers that a model writes behind a prompt, by sampling or by search of all that are likely enough.
 
-Knows causal language models, token ids and grammars of what may be written. Knows nothing of grids or prompts.
-
 A prompt is run once. What is written is a tree of prefixes: answers that begin alike are one row until they part, and
 all rows of all prompts go through the model together.
 """

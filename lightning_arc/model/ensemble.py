@@ -1,7 +1,4 @@
-"""An ensemble: the models that score in a prediction, with their adapters and their test-time training.
-
-Knows models, adapters, checkpoints and test-time training. Knows nothing of requests, prompts or Lightning.
-"""
+"""An ensemble: the models that score in a prediction, with their adapters and their test-time training."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence

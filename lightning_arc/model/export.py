@@ -1,7 +1,4 @@
-"""Export: folders that transformers and peft load.
-
-Knows the trained module and checkpoints. Knows nothing of training.
-"""
+"""Export: folders that transformers and peft load."""
 
 import copy
 import tempfile

@@ -1,7 +1,5 @@
 """Layers that compute what those of the libraries do in fewer passes over memory, and keep less for the backward pass.
 
-Knows linear layers with LoRA, RMS norms and SwiGLU. Knows nothing of models, trees or training.
-
 A layer is replaced by what it computes and not by its name: on random input both must give the same.
 """
 

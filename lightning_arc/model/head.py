@@ -1,7 +1,4 @@
-"""The head: what hidden states say about given next tokens, with logits made for a few positions at a time.
-
-Knows output embeddings, what models do to logits, hidden states and targets. Knows nothing of decoders or trees.
-"""
+"""The head: what hidden states say about given next tokens, with logits made for a few positions at a time."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass

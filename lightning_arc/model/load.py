@@ -1,7 +1,4 @@
-"""Where a model comes from: a Hugging Face folder or hub name, or a Qwen2 of a given size from scratch; and LoRA on it.
-
-Knows transformers and peft. Knows nothing of prompts, data or training.
-"""
+"""Loading a model: from a folder, a GGUF file or the hub, or from scratch in a given size; and LoRA on it."""
 
 import hashlib
 import json

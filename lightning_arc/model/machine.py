@@ -1,7 +1,5 @@
 """What this machine does fastest, by measurements of milliseconds.
 
-Knows matrix products and ways to attend on a CPU. Knows nothing of models or trainers.
-
 A processor's flags do not tell: without matrix units products in bfloat16 are several times slower than in float32 on
 one machine, and twice as fast on the next.
 """

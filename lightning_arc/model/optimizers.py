@@ -1,7 +1,4 @@
-"""Optimizers and schedules by name.
-
-Knows parameters and learning rates. Knows nothing of models or losses.
-"""
+"""Optimizers and schedules by name."""
 
 from collections.abc import Callable, Iterable
 from importlib.util import find_spec

@@ -1,7 +1,4 @@
-"""Means of what recent steps said.
-
-Knows names and numbers. Knows nothing of what they are of.
-"""
+"""Means of what recent steps said."""
 
 from collections.abc import Mapping
 

@@ -1,7 +1,4 @@
-"""What a model says about the branches of a batch: likelihoods of written grids, verdicts, and choices among options.
-
-Knows tree batches and causal language models. Knows nothing of prompts, training or Lightning.
-"""
+"""Scores of the branches of a batch: likelihoods of written grids, verdicts, and choices among options."""
 
 from dataclasses import dataclass, fields
 

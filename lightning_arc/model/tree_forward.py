@@ -1,7 +1,4 @@
-"""The tree forward: hidden states of packs, in which every branch has what it would have as a separate sequence.
-
-Knows Hugging Face causal language models and packs. Knows nothing of prompts, losses or Lightning.
-"""
+"""The tree forward: hidden states of packs, in which every branch has what it would have as a separate sequence."""
 
 from collections.abc import Iterator
 from itertools import zip_longest

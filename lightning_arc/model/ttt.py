@@ -1,7 +1,4 @@
-"""Test-time training: a fresh LoRA adapter, or a copy of all weights, trained on demonstrations before it is asked.
-
-Knows weights, losses and training batches by number. Knows nothing of tasks, prompts or Lightning.
-"""
+"""Test-time training: a fresh LoRA adapter, or a copy of all weights, trained on demonstrations before it is asked."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

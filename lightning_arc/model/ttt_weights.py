@@ -1,7 +1,4 @@
-"""What test-time training changes: a fresh LoRA adapter on the model, or a copy of all its weights.
-
-Knows models and adapters. Knows nothing of lessons, losses or files.
-"""
+"""What test-time training changes: a fresh LoRA adapter on the model, or a copy of all its weights."""
 
 import copy
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""What is measured while a model trains: how well it writes, how well it judges, and how well it ranks candidates.
-
-Knows scores of branches, what is right, and rankers. Knows nothing of models or Lightning's loops.
-"""
+"""What is measured while a model trains: how well it writes, how well it judges, and how well it ranks candidates."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,4 @@
-"""Trimmed vocabularies: an embedding and a head with the rows of some tokens only.
-
-Knows causal language models and token ids. Knows nothing of prompts or of which tokens are needed.
-"""
+"""Trimmed vocabularies: an embedding and a head with the rows of some tokens only."""
 
 import numpy as np
 import torch

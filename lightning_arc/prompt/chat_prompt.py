@@ -1,7 +1,4 @@
-"""Prompts in words, through a tokenizer's chat template.
-
-Knows episodes, chat templates and what is said to a model. Knows nothing of token ids or models.
-"""
+"""Prompts in words, through a tokenizer's chat template."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property

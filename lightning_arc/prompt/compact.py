@@ -1,7 +1,7 @@
 """The compact vocabulary: a hundred and some tokens that write grids, questions and verdicts, for small models.
 
-Knows tokens only. Knows nothing of prompts or models. It is a tokenizer like any other: saved in and loaded from a
-model's folder, so that a small model and a Qwen2.5 take the same path.
+It is a tokenizer like any other: saved in and loaded from a model's folder, so that a small model and a Qwen2.5 take
+the same path.
 """
 
 from tokenizers import Regex, Tokenizer

@@ -1,7 +1,4 @@
-"""Prompts without words, in the compact vocabulary.
-
-Knows episodes and the compact vocabulary's tokens. Knows nothing of token ids or models.
-"""
+"""Prompts without words, in the compact vocabulary."""
 
 from collections.abc import Sequence
 

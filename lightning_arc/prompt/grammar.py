@@ -1,7 +1,5 @@
 """The grammar of written grids: which tokens may come next so that a grid comes out.
 
-Knows the token ids of grids of every shape. Knows nothing of models or how tokens are chosen.
-
 A grid of a given shape is a fixed sequence of tokens with places for its cells. So what has been written fits some of
 the 900 shapes, and what may follow is what stands next in one of these.
 """

@@ -1,7 +1,7 @@
 """Grid encoders: a grid as text and back, by small classes that nest.
 
-Knows grids and text. Knows nothing of tokenizers, prompts or models. Every decoder is strict: it gives a grid only for
-text that is exactly that grid's encoding, so that a model's malformed answer is never taken for another grid.
+Every decoder is strict: it gives a grid only for text that is exactly that grid's encoding, so that a model's malformed
+answer is never taken for another grid.
 """
 
 import re

@@ -1,7 +1,4 @@
-"""Grid encoders from their string form, read without evaluating it.
-
-Knows the encoders' names. Knows nothing of what they do.
-"""
+"""Grid encoders from their string form, read without evaluating it."""
 
 import ast
 

@@ -1,7 +1,5 @@
 """Token ids from pieces: the text tokenizer's ids without running it on whole prompts.
 
-Knows text and one tokenizer. Knows nothing of grids, prompts or models.
-
 A tokenizer that keeps every digit apart from what surrounds it (Qwen's does) gives the same ids for what stands between
 two digits wherever it stands. Such a gap is tokenized once and looked up from then on; a prompt is then a sequence of
 dictionary look-ups.

@@ -1,7 +1,4 @@
-"""The prompter: episodes as token trees, through one tokenizer.
-
-Knows layouts and token ids. Knows nothing of datasets or models.
-"""
+"""The prompter: episodes as token trees, through one tokenizer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Token ids of a prompt's parts: grids by template, texts from memory.
 
-Knows one tokenizer, one grid encoder and the parts of prompts. Knows nothing of episodes or models.
-
 A grid of a given shape always has the same ids but for its cells, each of which is one token. So the ids of a shape,
 and of the text behind it, are made once, and a grid is written by putting its colours into a copy.
 """

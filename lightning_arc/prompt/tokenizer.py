@@ -1,7 +1,4 @@
-"""Where a tokenizer comes from: a model's folder, the hub, or the compact vocabulary.
-
-Knows model paths and tokenizers. Knows nothing of weights or prompts.
-"""
+"""Where a tokenizer comes from: a model's folder, the hub, or the compact vocabulary."""
 
 import json
 from importlib.util import find_spec

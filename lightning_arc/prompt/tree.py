@@ -1,7 +1,4 @@
-"""Token trees: one shared prefix and many branches, as token ids with the targets that are scored or trained.
-
-Knows token sequences only. Knows nothing of grids, text, tokenizers or models.
-"""
+"""Token trees: one shared prefix and many branches, as token ids with the targets that are scored or trained."""
 
 from dataclasses import dataclass
 from enum import IntEnum

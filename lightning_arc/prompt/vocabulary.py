@@ -1,7 +1,4 @@
-"""The tokens that prompts can hold, which are few of a large vocabulary.
-
-Knows prompts and token ids. Knows nothing of models.
-"""
+"""The tokens that prompts can hold, which are few of a large vocabulary."""
 
 from itertools import product
 

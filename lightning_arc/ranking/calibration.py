@@ -1,7 +1,6 @@
 """Calibration: probabilities that come true as often as they say.
 
-Knows log-odds, probabilities and which of them were right. Knows nothing of rankers or models. What is fitted here is
-fitted on candidates of training tasks, and used on others.
+What is fitted here is fitted on candidates of training tasks, and used on others.
 """
 
 from abc import ABC, abstractmethod

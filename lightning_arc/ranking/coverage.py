@@ -1,7 +1,4 @@
-"""Which test inputs a model judged, which it did not, and why.
-
-Knows evidence, rankers and the engine that asks. Knows nothing of models, files or which candidates are right.
-"""
+"""Which test inputs a model judged, which it did not, and why."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

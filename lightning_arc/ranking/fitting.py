@@ -1,7 +1,4 @@
-"""Fitting the weights of a combined ranking: a choice among the candidates of each test input, or of none of them.
-
-Knows evidence whose outputs are known. Knows nothing of files, or of which tasks may be fitted to.
-"""
+"""Fitting the weights of a combined ranking: a choice among the candidates of each test input, or of none of them."""
 
 from collections.abc import Sequence
 

@@ -1,7 +1,4 @@
-"""Means over views that compare candidates under the views they have in common.
-
-Knows tables of numbers, a row a view and a column a candidate. Knows nothing of where they come from.
-"""
+"""Means over views that compare candidates under the views they have in common."""
 
 import numpy as np
 from numpy.typing import NDArray

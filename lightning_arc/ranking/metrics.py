@@ -1,7 +1,4 @@
-"""How often the right output is among the first candidates, with intervals, and how well that was foretold.
-
-Knows evidence, rankers and rankings. Knows nothing of models or files.
-"""
+"""How often the right output is among the first candidates, with intervals, and how well that was foretold."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -1,7 +1,4 @@
-"""Reading back the evidence that rankings left on disk.
-
-Knows journals of evidence. Knows nothing of rankers, or of who recorded it.
-"""
+"""Reading back the evidence that rankings left on disk."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,4 @@
-"""Records: what is asked of a model about a test input under one view, and what it answered.
-
-Knows pair keys and numbers. Knows nothing of candidates' grids, torch, prompts, or how an answer is made.
-"""
+"""Records: what is asked of a model about a test input under one view, and what it answered."""
 
 import math
 from collections.abc import Sequence

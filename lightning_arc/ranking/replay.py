@@ -1,7 +1,4 @@
-"""Replay: recorded evidence answers an engine's requests, to see what other settings would have asked and chosen.
-
-Knows evidence and engines. Knows nothing of models, or of where evidence was recorded.
-"""
+"""Replay: recorded evidence answers an engine's requests, to see what other settings would have asked and chosen."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -1,7 +1,4 @@
-"""The engine: asks about the test inputs where it decides, as long as the budget lasts.
-
-Knows evidence, a ranker, states and a clock. Knows nothing of models, prompts, files or how requests are answered.
-"""
+"""The engine: asks about the test inputs where it decides, as long as the budget lasts."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence

@@ -1,7 +1,4 @@
-"""Evidence: what models said about the candidates of a query, put together.
-
-Knows candidates, episodes and records. Knows nothing of torch, prompts, or how an answer is made.
-"""
+"""Evidence: what models said about the candidates of a query, put together."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Stopping: which candidates are still in question, and when enough has been asked.
 
-Knows tables of numbers, a row a view. Knows nothing of rankers, requests or models.
-
 The question is not whether two candidates differ in truth, but whether the views that are left would change which
 ones are chosen. After ``m`` of ``M`` views the mean of a paired difference over all ``M`` is predicted by its mean so
 far, with the standard error ``s / sqrt(m) * sqrt(1 - m / M)``, and Student's t with ``m - 1`` degrees of freedom is

@@ -1,7 +1,4 @@
-"""The curve of accuracy against compute, as a picture inside a page.
-
-Knows the points of a curve. Knows nothing of rankers, evidence or the rest of the page.
-"""
+"""The curve of accuracy against compute, as a picture inside a page."""
 
 import math
 import re

@@ -1,7 +1,6 @@
 """Every picture: grids and episodes for TensorBoard, notebooks and reports.
 
-Knows grids and episodes. Knows nothing of models, files or where a picture goes. Figures are made without pyplot, so
-that any thread may draw and none is kept.
+Figures are made without pyplot, so that any thread may draw and none is kept.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""The report of a ranking: one page that needs nothing else, for a person to look at.
-
-Knows queries, evidence, rankings and pictures. Knows nothing of models.
-"""
+"""The report of a ranking: one page that needs nothing else, for a person to look at."""
 
 import math
 from collections.abc import Mapping, Sequence

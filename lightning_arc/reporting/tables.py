@@ -1,7 +1,4 @@
-"""Tables of methods beside each other, for a terminal and as Markdown.
-
-Knows the figures that metrics give. Knows nothing of evidence, rankers, or what the figures are of.
-"""
+"""Tables of methods beside each other, for a terminal and as Markdown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -142,8 +139,8 @@ def short(count: int) -> str:
 
 
 def _tokens(entry: Mapping[str, Any]) -> str:
-    asked, taught = entry["prefix_tokens"] + entry["branch_tokens"], entry.get("lesson_tokens", 0)
-    return short(asked) + (f"\n+{short(taught)}" if taught else "")
+    scoring, training = entry["prefix_tokens"] + entry["branch_tokens"], entry.get("lesson_tokens", 0)
+    return short(scoring) + (f"\n+{short(training)}" if training else "")
 
 
 def _width(cells: Mapping[int, Sequence[str]], columns: Sequence[int]) -> int:

@@ -30,8 +30,8 @@ class Logger:
 class Trainer:
     precision, log_every_n_steps, global_step = "32-true", 2, 0
 
-    def __init__(self):
-        self.loggers = [Logger()]
+    def __init__(self, world_size=1):
+        self.loggers, self.world_size = [Logger()], world_size
 
 
 class Module:
@@ -45,11 +45,12 @@ class Module:
         self.shown[name] = value
 
 
-def test_rates_are_those_of_the_steps_without_validations(monkeypatch):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_rates_are_those_of_the_steps_of_all_processes_without_validations(monkeypatch, processes):
     clock = [100.0]
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(speed, "product_rate", lambda dtype, device: 1e5)
-    callback, trainer, module = Speed(), Trainer(), Module()
+    callback, trainer, module = Speed(), Trainer(processes), Module()
     callback.on_train_start(trainer, module)
     for seconds in (1.0, 3.0, 2.0, 2.0):
         clock[0] += seconds
@@ -60,10 +61,10 @@ def test_rates_are_those_of_the_steps_without_validations(monkeypatch):
         callback.on_validation_end(trainer, module)
     (first, values), (second, _) = trainer.loggers[0].rows
     assert (first, second) == (2, 4)
-    assert values["speed/tokens_per_second"] == pytest.approx(80 / 4)
-    assert values["speed/verdicts_per_second"] == pytest.approx(8 / 4)
+    assert values["speed/tokens_per_second"] == pytest.approx(processes * 80 / 4)
+    assert values["speed/verdicts_per_second"] == pytest.approx(processes * 8 / 4)
     assert values["speed/share_of_peak"] == pytest.approx(20 * 600 / 1e5)
-    assert module.shown["tokens/s"] == pytest.approx(80 / 4)
+    assert module.shown["tokens/s"] == pytest.approx(processes * 80 / 4)
 
 
 def test_operations_are_those_of_the_products_with_weights():

@@ -139,11 +139,11 @@ def test_what_an_interrupted_prediction_left_is_gone_before_the_next_run(base, t
 
 def test_settings_of_data_and_model_that_do_not_go_together_are_named():
     def data(**settings):
-        return SimpleNamespace(**{"generate": False, "leave_one_out": False, "lessons": None} | settings)
+        return SimpleNamespace(**{"generate": False, "leave_one_out": False, "test_time_scope": None} | settings)
 
     check_prediction(data(test_time_scope="task", leave_one_out=True), ensemble=True, scope="task")
     check_prediction(data(test_time_scope="set"), ensemble=False, scope="set")
-    with pytest.raises(DataError, match=r"data\.lessons is None, expected task"):
+    with pytest.raises(DataError, match=r"data\.test_time_scope is None, expected task"):
         check_prediction(data(), ensemble=False, scope="task")
     with pytest.raises(DataError, match=r"model\.ensemble: "):
         check_prediction(data(generate=True), ensemble=True, scope=None)
@@ -151,7 +151,7 @@ def test_settings_of_data_and_model_that_do_not_go_together_are_named():
         check_prediction(data(test_time_scope="set", leave_one_out=True), ensemble=False, scope="set")
 
 
-def test_adapters_of_a_panel_are_taken_off(base, tmp_path):
+def test_adapters_of_an_ensemble_are_taken_off(base, tmp_path):
     module = built(base, ensemble=[trained_adapter(base, tmp_path / "a.ckpt")[0]])
     before = [name for name, _ in module.named_parameters()]
     _ = module.models

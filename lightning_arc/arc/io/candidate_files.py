@@ -1,7 +1,4 @@
-"""Reading and writing candidates: attempts in JSON, verifier files, the project's Parquet pools, and folders of them.
-
-Knows candidate files and the tasks they are for. Knows nothing of prompts or models.
-"""
+"""Reading and writing candidates: attempts in JSON, verifier files, Parquet pools, and folders of them."""
 
 import warnings
 from collections.abc import Iterable, Mapping

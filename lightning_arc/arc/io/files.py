@@ -1,7 +1,4 @@
-"""Reading JSON with errors that name the place, and writing files whole or not at all.
-
-Knows paths and JSON. Knows nothing of tasks or candidates.
-"""
+"""Reading JSON with errors that name the place, and writing files whole or not at all."""
 
 import gc
 import hashlib

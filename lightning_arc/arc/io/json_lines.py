@@ -1,7 +1,4 @@
-"""Tasks in JSON lines: files larger than memory, of which single lines are read when they are asked for.
-
-Knows bytes, lines and JSON. Knows nothing of what makes a task valid; it is told how to make one of a line's value.
-"""
+"""Tasks in JSON lines: files larger than memory, of which single lines are read when they are asked for."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping

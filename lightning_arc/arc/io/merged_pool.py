@@ -1,7 +1,4 @@
-"""Candidates of several files put together pair by pair, as they are asked for.
-
-Knows pools in memory and on disk. Knows nothing of the forms of files, of prompts or models.
-"""
+"""Candidates of several files put together pair by pair, as they are asked for."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

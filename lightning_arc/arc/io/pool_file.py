@@ -1,7 +1,5 @@
 """Candidate pools on disk: Parquet files that are opened at once and read pair by pair, however large they are.
 
-Knows candidates, pair keys and Parquet. Knows nothing of other candidate files, prompts or models.
-
 A row is a candidate, the rows of a pair stand together, and an index from pairs to rows lies in the file's footer. Only
 the row groups that are asked for are decoded; a few of them are kept.
 """

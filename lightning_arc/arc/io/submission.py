@@ -1,7 +1,4 @@
-"""Submissions: two attempts for every test input, in the competition's JSON form.
-
-Knows the submission file and the tasks it answers. Knows nothing of how attempts were found.
-"""
+"""Submissions: two attempts for every test input, in the competition's JSON form."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Reading tasks from every form they come in, and writing them.
-
-Knows task files and what makes them valid. Knows nothing of candidates, prompts or models.
-"""
+"""Reading tasks from every form they come in, and writing them."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping

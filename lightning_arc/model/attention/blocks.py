@@ -1,7 +1,5 @@
 """Attention in packs by matrix products of blocks, for processors whose products in bfloat16 are fast.
 
-Knows queries, keys, values and segments of packs. Knows nothing of layers or models.
-
 A tree's tokens are taken a block at a time, each block against the keys that it sees: the prefix, and what lies between
 the start of the block's first branch and the block's end, of which a mask hides what is not seen. Query heads that
 share keys are rows of one product. Only a block's scores exist at a time; the backward pass makes them again.

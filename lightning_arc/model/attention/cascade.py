@@ -1,7 +1,5 @@
 """Attention in packs on a CPU: prefixes, branches behind prefixes, and branches in themselves, each in one call.
 
-Knows queries, keys, values and segments of packs. Knows nothing of layers or models.
-
 A branch's softmax runs over its prefix and itself. Both parts are computed apart, each with the logarithm of its
 softmax denominator, and put together by these (Milakov and Gimelshein, 2018). So no prefix is copied and all branches
 of a tree read it in one matrix product. The gradients of the parts are those of attention with the denominator of the

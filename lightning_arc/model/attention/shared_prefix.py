@@ -1,7 +1,4 @@
-"""Keys and values of answers that are written together, behind prompts whose own lie in memory once.
-
-Knows queries, keys and values. Knows nothing of tokens, sampling or models.
-"""
+"""Keys and values of answers that are written together, behind prompts whose own lie in memory once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

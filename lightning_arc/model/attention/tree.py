@@ -1,7 +1,5 @@
 """Attention in packs: tokens see those of their own sequence, and shared prefixes are neither copied nor padded.
 
-Knows queries, keys, values and how trees lie in a pack. Knows nothing of models' layers, targets or losses.
-
 There are four ways to the same numbers. On a CPU, all branches of a tree attend to its prefix at once, and each to
 itself; the two are put together by their softmax denominators (`cascade.py`); or, where products in bfloat16 are fast,
 blocks of tokens attend to all that they see (`block_attention.py`). On a GPU, FlexAttention passes over the blocks of a

@@ -1,7 +1,4 @@
-"""Strengths from choices: what selections among candidates say of each of them.
-
-Knows answered selections as numbers. Knows nothing of test inputs, rankers or models.
-"""
+"""Strengths from choices: what selections among candidates say of each of them."""
 
 from collections.abc import Iterable, Sequence
 

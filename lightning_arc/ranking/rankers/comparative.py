@@ -1,7 +1,4 @@
-"""Selection: candidates shown beside each other, and the probability that each is chosen.
-
-Knows evidence, orders of options and their answers. Knows nothing of prompts, models or budgets.
-"""
+"""Selection: candidates shown beside each other, and the probability that each is chosen."""
 
 from collections.abc import Sequence
 from itertools import permutations

@@ -1,7 +1,4 @@
-"""A combined ranker whose weights and calibration were fitted before, the bundled model's for one.
-
-Knows rankers and the files that `lightning_arc.cli.fit_ranker` writes. Knows nothing of models.
-"""
+"""A combined ranker whose weights and calibration were fitted before, the bundled model's for one."""
 
 import warnings
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Rankers: from evidence about candidates to their order.
-
-Knows evidence, and what each method asks and makes of the answers. Knows nothing of models, files or budgets.
-"""
+"""Rankers: from evidence about candidates to their order."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,6 @@
 """What every ranker does: say what to ask next, and put candidates in order.
 
-Knows evidence and requests. Knows nothing of models, files, budgets or which candidates are right. A ranker of
-somebody's own is a subclass of `Ranker` that the settings name by its class path.
+A ranker of somebody's own is a subclass of `Ranker` that the settings name by its class path.
 """
 
 from abc import ABC, abstractmethod
