@@ -24,7 +24,7 @@ def available_cpus(cgroup: Path = CGROUP) -> int:
         cgroup: where Linux shows the control group of this process.
     """
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cpus, math.ceil(_quota(cgroup))))
+    return max(1, math.ceil(min(cpus, _quota(cgroup))))
 
 
 def _quota(cgroup: Path) -> float:

@@ -66,6 +66,7 @@ def test_without_a_quota_the_number_of_threads_is_left_to_openmp(tmp_path, versi
     environment: dict[str, str] = {}
     configure_threads(environment, write_quota(tmp_path, version, "-1"))
     assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert available_cpus(tmp_path) == len(os.sched_getaffinity(0))
 
 
 def test_what_a_person_set_stays(tmp_path):
