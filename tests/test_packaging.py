@@ -113,3 +113,22 @@ def test_make_fit_without_paths_is_the_config_alone(repo_root: Path) -> None:
     printed = _make(repo_root, "-n", "fit")
     words = shlex.split(printed[printed.index("cli.py") :].replace("\\\n", ""))
     assert words == ["cli.py", "fit", "--config", "configs/fit.yaml"]
+
+
+def test_what_commands_read_rides_in_the_package(repo_root: Path) -> None:
+    from lightning_arc.cli.pool import CONFIG
+    from lightning_arc.prompt.tokenizer import BUNDLED_MODEL
+
+    settings = configparser.ConfigParser()
+    settings.read(repo_root / "setup.cfg")
+    patterns = settings["options.package_data"]["lightning_arc"].split()
+    packed = {path for pattern in patterns for path in (repo_root / "lightning_arc").glob(pattern) if path.is_file()}
+    assert {CONFIG, BUNDLED_MODEL / "model.safetensors", BUNDLED_MODEL / "ranker.yaml"} <= packed
+
+
+def test_the_console_script_is_the_command_line(repo_root: Path) -> None:
+    settings = configparser.ConfigParser()
+    settings.read(repo_root / "setup.cfg")
+    name, target = settings["options.entry_points"]["console_scripts"].strip().split(" = ")
+    module, function = target.split(":")
+    assert name == "lightning-arc" and callable(getattr(importlib.import_module(module), function))
