@@ -61,8 +61,10 @@ class Interruption(L.Callback):
     ) -> None:
         """Save and end behind a whole step, if any process was told to."""
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            received = torch.tensor(self._received or 0, device=trainer.strategy.root_device)
-            number = int(trainer.strategy.reduce(received, reduce_op="max"))
+            number = self._received or 0
+            if trainer.world_size > 1:  # alone, the host need not wait for a GPU
+                received = torch.tensor(number, device=trainer.strategy.root_device)
+                number = int(trainer.strategy.reduce(received, reduce_op="max"))
             if number:
                 self._save_and_stop(trainer, number)
 

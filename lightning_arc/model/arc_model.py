@@ -346,7 +346,8 @@ class ArcModel(L.LightningModule):
         """Train on a whole set in the first process; the others read the result."""
         if self.test_time is not None and self.test_time.scope == "set":
             if self.trainer.is_global_zero:
-                self._ahead = {number: self._adapt(number, WHOLE_SET) for number in range(len(self.models.members))}
+                with self.trainer.precision_plugin.predict_step_context():
+                    self._ahead = {number: self._adapt(number, WHOLE_SET) for number in range(len(self.models.members))}
             self.trainer.strategy.barrier()
 
     def _adapt(self, number: int, key: PairKey) -> TestTimeResult | None:

@@ -81,10 +81,12 @@ def log_odds_of_sequences(model: torch.nn.Module, tree: TokenTree, yes: int, no:
     return found
 
 
-def tree_batch(trees: Sequence[TokenTree], prompt_encoder: PromptEncoder, training: bool = False) -> TreeBatch:
+def tree_batch(
+    trees: Sequence[TokenTree], prompt_encoder: PromptEncoder, training: bool = False, max_tokens: int | None = None
+) -> TreeBatch:
     """A batch as the data module makes it."""
     ids = prompt_encoder.yes_id, prompt_encoder.no_id, prompt_encoder.choice_ids
-    return TreeBatch.collate(trees, *ids, max_tokens=default_max_tokens(training), training=training)
+    return TreeBatch.collate(trees, *ids, max_tokens=max_tokens or default_max_tokens(training), training=training)
 
 
 def tokens_of(trees: Sequence[TokenTree], copies: bool) -> int:

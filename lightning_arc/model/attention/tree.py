@@ -109,8 +109,11 @@ def block_mask(keys_visible_until: Tensor, n_cached: int, n_queries: int) -> Blo
     some = (first_key <= last_query) & (latest > first_query)
     whole = (first_key + BLOCK - 1 <= first_query) & (earliest > last_query)
 
+    # As tensors, where a number in the function would have the kernels compiled anew for each.
+    behind = torch.arange(n_keys, device=device) - n_cached
+
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (key - n_cached <= query) & (query < keys_visible_until[key])
+        return (behind[key] <= query) & (query < keys_visible_until[key])
 
     return BlockMask.from_kv_blocks(
         *_ordered(some & ~whole), *_ordered(whole), BLOCK, sees, seq_lengths=(n_queries, n_keys)
