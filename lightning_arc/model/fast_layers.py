@@ -181,7 +181,7 @@ def _is_rms_norm(module: nn.Module, offset: float) -> bool:
     weights = dict(module.named_parameters())
     if [*weights] != ["weight"] or module.weight.dim() != 1 or module.weight.is_meta:
         return False
-    x = torch.randn(3, len(module.weight), generator=torch.Generator().manual_seed(0)).to(module.weight.device)
+    x = _random(len(module.weight)).to(module.weight.device)
     return _same(module, x, lambda: _RMSNorm.apply(x, module.weight, offset, _epsilon(module), x.dtype))
 
 
@@ -192,8 +192,13 @@ def _is_swiglu(module: nn.Module) -> bool:
     if not hasattr(module.gate_proj, "in_features") or module.gate_proj.weight.is_meta:
         return False
     weight = module.gate_proj.weight
-    x = torch.randn(3, module.gate_proj.in_features, generator=torch.Generator().manual_seed(0)).to(weight)
+    x = _random(module.gate_proj.in_features).to(weight)
     return _same(module, x, lambda: module.down_proj(F.silu(module.gate_proj(x)) * module.up_proj(x)))
+
+
+def _random(width: int) -> Tensor:
+    """Return ``(3, width)`` numbers, the same on any machine, and whatever the default device is."""
+    return torch.randn(3, width, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
 
 
 @torch.no_grad()

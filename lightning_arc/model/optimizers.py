@@ -1,10 +1,11 @@
 """Optimizers and schedules by name."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -17,6 +18,54 @@ ScheduleName = Literal["linear", "cosine", "constant", "stable"]
 
 FALL = 0.2
 """Share of all steps, the last ones, in which the schedule ``stable`` falls."""
+
+
+class BatchedMuon(torch.optim.Muon):
+    """Torch's Muon, with matrices of one shape in one product: a GPU is given a tenth of the kernels.
+
+    What it computes and keeps is the same, to the rounding of products in bfloat16.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update all weights; return what ``closure`` returns, which computes the gradients."""
+        result = None
+        if closure is not None:
+            with torch.enable_grad():
+                result = closure()
+        for group in self.param_groups:
+            params: list[Tensor] = []
+            gradients: list[Tensor] = []
+            momenta: list[Tensor] = []
+            self._init_group(group, params, gradients, momenta)
+            if not params:
+                continue
+            torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+            updates = torch._foreach_lerp(gradients, momenta, group["momentum"]) if group["nesterov"] else momenta
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            by_shape: dict[torch.Size, list[int]] = {}
+            for i, p in enumerate(params):
+                by_shape.setdefault(p.shape, []).append(i)
+            for shape, places in by_shape.items():
+                same = torch.stack([updates[i] for i in places])
+                turned = _orthogonalized(same, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                rate = group["lr"] * 0.2 * max(shape) ** 0.5  # the size of AdamW's updates
+                own = list(turned.to(params[places[0]].dtype).unbind())
+                torch._foreach_add_([params[i] for i in places], own, alpha=-rate)
+        return result
+
+
+def _orthogonalized(matrices: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
+    """Return ``(n, rows, columns)`` matrices with singular values near 1, by Newton-Schulz iterations in bfloat16."""
+    a, b, c = coefficients
+    tall = matrices.shape[1] > matrices.shape[2]
+    x = matrices.bfloat16()
+    x = x.mT if tall else x
+    x = x / x.flatten(1).norm(dim=1).clamp(min=eps)[:, None, None]
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 class MuonWithAdamW(Optimizer):
@@ -42,7 +91,7 @@ class MuonWithAdamW(Optimizer):
         betas: tuple[float, float],
         fused: bool,
     ) -> None:
-        muon = torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
+        muon = BatchedMuon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
         adamw = torch.optim.AdamW(others, learning_rate, betas=betas, fused=fused)
         self._parts = {"muon": muon, "adamw": adamw}
         groups = [group | {"update": name} for name, part in self._parts.items() for group in part.param_groups]
@@ -100,7 +149,7 @@ def make_optimizer(
     if matrices and groups:
         return MuonWithAdamW(matrices, groups, learning_rate, weight_decay, betas, fused)
     if matrices:
-        return torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
+        return BatchedMuon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw")
     if name != "paged_adamw_8bit":
         return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=fused)
     require_bitsandbytes(f"model.optimizer {name}")

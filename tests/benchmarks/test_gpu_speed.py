@@ -27,9 +27,10 @@ SIZES = {
 }
 WAYS = [
     # size, prompts a step, whether layers are compiled, attention
+    ("6.1 M", 20, False, "flex"),
     ("7.9 M", 20, False, "flex"),
-    ("7.9 M", 20, True, "flex"),
-    ("7.9 M", 40, True, "flex"),
+    ("7.9 M", 40, False, "flex"),
+    ("7.9 M", 80, False, "flex"),
 ]
 BRANCHES, LONGEST, STEPS = 6, 3072, 10
 

@@ -8,7 +8,7 @@ import torch
 from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Lora, load_base
-from lightning_arc.model.optimizers import make_optimizer, make_schedule, use_settings
+from lightning_arc.model.optimizers import BatchedMuon, make_optimizer, make_schedule, use_settings
 
 PARAMETERS = [torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))]
 
@@ -30,6 +30,22 @@ def descend(optimizers, parameters, steps: int) -> None:
             p.grad = torch.sin(p.detach() + step)
         for optimizer in optimizers:
             optimizer.step()
+
+
+def test_muon_for_many_matrices_at_once_is_torchs_for_one_after_the_other():
+    draw = torch.Generator().manual_seed(1)
+    shapes = [(24, 16), (16, 24), (16, 16), (24, 16), (16, 16), (24, 16)]
+    one = [torch.nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+    other = deepcopy(one)
+    ours = BatchedMuon(one, 0.02, 0.1, adjust_lr_fn="match_rms_adamw")
+    theirs = torch.optim.Muon(other, 0.02, 0.1, adjust_lr_fn="match_rms_adamw")
+    before = deepcopy(one)
+    descend([ours], one, 5)
+    descend([theirs], other, 5)
+    for p, q, start in zip(one, other, before, strict=True):
+        assert (p - start).norm() > 0.1
+        assert (p - q).norm() / (p - start).norm() < 0.01  # products in bfloat16, in another order
+    assert ours.state_dict()["state"].keys() == theirs.state_dict()["state"].keys()
 
 
 def test_muon_updates_matrices_as_torchs_and_all_else_as_adamw():

@@ -31,6 +31,9 @@ NAME = "lightning_arc_tree"
 BLOCK = 128
 """Tokens of a block of FlexAttention, by which packs are padded on a GPU."""
 
+LEAST_WIDTH = 16
+"""Narrowest heads that FlexAttention's kernels take."""
+
 HARMLESS = frozenset({"position_ids", "cache_position", "use_cache", "output_router_logits", "num_items_in_batch"})
 """Keyword arguments that models hand to their attention and that do not change what it computes."""
 
@@ -190,9 +193,9 @@ def tree_attention(
     longest = max(segment.prefix + max(segment.branches) for segment in packed.segments)
     if dropout or (sliding_window is not None and sliding_window < longest):
         out = _masked(query, key, value, packed.mask(sliding_window), scaling, dropout)
-    elif packed.backend == "flex":
+    elif packed.backend == "flex" and (query.shape[-1] >= LEAST_WIDTH or not query.is_cuda):
         out = _flex(query, key, value, packed.flex_blocks, scaling)
-    elif packed.backend == "mask" or value.shape[-1] != query.shape[-1]:
+    elif packed.backend in ("mask", "flex") or value.shape[-1] != query.shape[-1]:
         out = _masked(query, key, value, packed.mask(), scaling, 0.0)
     elif (fastest_attention(query, key) if packed.backend == "auto" else packed.backend) == "blocks":
         out = block_attention(query, key, value, packed.cut(query), scaling)
