@@ -15,7 +15,6 @@ from lightning_arc.data.batch import Pack, TreeBatch, TreeShape, pack
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tree import IGNORE, PromptKind
-from lightning_arc.ranking.records import ScoringRequest
 
 RNG = np.random.default_rng(0)
 PROMPTER = PromptEncoder(compact_tokenizer())
@@ -147,10 +146,10 @@ def test_a_batch_goes_to_another_process_and_device_in_one_piece():
 
 
 def test_a_batch_stays_as_it_is_where_weights_are_in_bfloat16():
-    question = ScoringRequest(PairKey("a", "test", 0), 0, (0,))
-    batch = TreeBatch.collate(TREES[:1], 3, 4, info=[{"request": question}])
+    key = PairKey("a", "test", 0)
+    batch = TreeBatch.collate(TREES[:1], 3, 4, info=[{"key": key}])
     found = HalfPrecision("bf16-true").convert_input(batch)
-    assert found.info[0]["request"] is question and torch.equal(found.buffer, batch.buffer)
+    assert found.info[0]["key"] is key and torch.equal(found.buffer, batch.buffer)
 
 
 def test_a_batch_without_trees_is_a_batch():

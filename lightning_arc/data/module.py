@@ -1,6 +1,6 @@
 """The data module: datasets, candidates and settings in, tree batches out."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,13 @@ from lightning_arc.data.batch import TreeBatch, TreeShape, default_max_tokens
 from lightning_arc.data.checks import check_settings
 from lightning_arc.data.loader import BatchStream, ResumableLoader
 from lightning_arc.data.mixture import read_mixture, split
-from lightning_arc.data.prediction import PredictionSet, generation_tree, read_prediction_set, request_tree
-from lightning_arc.data.requests import RequestStream, group_equal
+from lightning_arc.data.prediction import (
+    GenerationRequest,
+    PredictionSet,
+    generation_tree,
+    read_prediction_set,
+    request_tree,
+)
 from lightning_arc.data.sampler import Sampler, SamplingOptions, fit_demonstrations, statistics
 from lightning_arc.data.sources import DatasetConfig, read_source
 from lightning_arc.data.ttt import WHOLE_SET, Scope, TestTimeDataset, dataset_key, prompts_beside
@@ -36,17 +41,7 @@ from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.prompt_settings import PromptSettings, remembered
 from lightning_arc.prompt.templates import FROM_CODE, PROMPTS, VERIFY
 from lightning_arc.prompt.tree import PromptKind, TokenTree
-from lightning_arc.ranking.records import ScoringRequest, ViewScores
-from lightning_arc.ranking.scheduler import RankingScheduler
-from lightning_arc.ranking.scores import CandidateScores, gather
-
-Asked = tuple[Callable[[Any], tuple[TokenTree | None, dict[str, Any]]], Any]
-"""A tree-building function, which also returns what the model needs to know about the tree, and its argument."""
-
-Begin = Callable[
-    [list[CandidateScores], Callable[[ScoringRequest], int]], tuple[RankingScheduler, Callable[[ViewScores], None]]
-]
-"""Makes a scheduler of candidates and of a function that counts a request's tokens; returns what takes scores, too."""
+from lightning_arc.ranking.records import ScoringRequest
 
 
 class ArcDataModule(L.LightningDataModule):
@@ -178,8 +173,6 @@ class ArcDataModule(L.LightningDataModule):
         self.prompt_encoder: PromptEncoder | None = None
         self.val_episodes: list[Episode] = []
         self.prediction = PredictionSet()
-        self.find_finished: Callable[[], set[tuple[PairKey, int]]] = set
-        self.begin_ranking: Begin | None = None
         self._sampler: Sampler | None = None
         self._val_tasks: list[Task] = []
         self._test_time_dataset: TestTimeDataset | None = None
@@ -242,28 +235,13 @@ class ArcDataModule(L.LightningDataModule):
         if not self.val_episodes:
             return []
         asked = [
-            (self.val_tree, (i, prompt))
+            (i, prompt)
             for prompt in self.val_dataset.prompts
             for i, episode in enumerate(self.val_episodes)
             if episode_for_prompt(episode, prompt, self.seed) is not None
         ]
-        return self._loader(asked, batch_size=self.batch_size)
-
-    def predict_dataloader(self) -> DataLoader:
-        """Return the loader of the requests about candidates, or of each view of each query."""
-        if not self.generate:
-            return self._requests()
-        finished = self.find_finished()
-        views = [(key, view) for key in self.prediction.queries for view in range(self.n_views)]
-        asked = [(self.generation_tree, item) for item in views if item not in finished]
-        size = self.batch_size
-        if self.test_time_scope is None:
-            return self._loader(asked, batch_size=size)
-        groups = group_equal([dataset_key(key, self.test_time_scope) for _, (key, _) in asked])
-        batches = [
-            [asked[i] for i in group[start : start + size]] for group in groups for start in range(0, len(group), size)
-        ]
-        return self._loader(batches, batch_size=None)
+        options = {"num_workers": self.num_workers, "worker_init_fn": follow_parent}
+        return DataLoader(asked, self.batch_size, collate_fn=self._val_batch, **options)
 
     def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
         """Move a batch without waiting for it."""
@@ -273,7 +251,7 @@ class ArcDataModule(L.LightningDataModule):
         """Make the batch of given sample numbers."""
         samples = [self._sampler.sample(number) for number in numbers]
         stats = statistics(samples, self._sampler.prompts, self.options)
-        return self._collate([sample.tree for sample in samples], stats=stats, training=True)
+        return self.collate([sample.tree for sample in samples], stats=stats, training=True)
 
     def val_tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
         """Make the tree of a validation episode in a prompt, ``None`` if it is too long, and what is told about it."""
@@ -290,23 +268,30 @@ class ArcDataModule(L.LightningDataModule):
         limit = self.options.max_seq_len
         return request_tree(self.prompt_encoder, self.prediction, request, self.predict_prompt, limit, self.seed)
 
-    def generation_tree(self, item: tuple[PairKey, int]) -> tuple[TokenTree | None, dict[str, Any]]:
-        """Make the tree that a query's output is generated behind under a view, ``None`` if it is too long."""
-        key, number = item
+    def generation_tree(self, key: PairKey, view: int) -> tuple[GenerationRequest, TokenTree] | None:
+        """Make the tree that a query's output is generated behind under a view; ``None`` if it is too long."""
         query, limit = self.prediction.queries[key], self.options.max_seq_len
-        tree, about = generation_tree(self.prompt_encoder, query, number, limit, self.seed)
-        return tree, about | self._about(key)
+        return generation_tree(self.prompt_encoder, query, view, limit, self.seed)
+
+    def cost(self, request: ScoringRequest) -> int:
+        """Return the tokens of a request, 0 if it is too long."""
+        tree = self.request_tree(request)
+        return 0 if tree is None else TreeShape.of(tree).n_tokens
+
+    def test_time_key(self, key: PairKey) -> PairKey | None:
+        """Return what names the dataset that a model is trained on before a query; ``None`` for no training."""
+        return None if self.test_time_scope is None else dataset_key(key, self.test_time_scope)
 
     def test_time_dataset(self, key: PairKey) -> TestTimeDataset | None:
         """Return the dataset of test-time training, ``None`` if no task has two demonstrations.
 
         Args:
-            key: names the dataset, as a batch does in ``dataset``.
+            key: names the dataset, see `test_time_key`.
         """
         if self._test_time_dataset is None or self._test_time_dataset.key != key:
             data = self.prediction
             episodes = data.one_query_per_task() if key == WHOLE_SET else [data.queries[key]]
-            collate = partial(self._collate, training=True)
+            collate = partial(self.collate, training=True)
             how = self.prompt_encoder, self.options, self.test_time_prompts, collate, self.seed
             self._test_time_dataset = TestTimeDataset(key, episodes, data.tasks, data.candidates, *how)
         return self._test_time_dataset if self._test_time_dataset.usable else None
@@ -332,42 +317,13 @@ class ArcDataModule(L.LightningDataModule):
             if self._sampler is not None:
                 self._sampler.prompt_encoder = self.prompt_encoder
 
-    def _loader(self, asked: list, batch_size: int | None) -> DataLoader:
-        options = {"num_workers": self.num_workers, "worker_init_fn": follow_parent}
-        return DataLoader(asked, batch_size=batch_size, collate_fn=self._made, **options)
+    def _val_batch(self, asked: list[tuple[int, str]]) -> TreeBatch:
+        """Make a batch of the validation trees that are not too long."""
+        made = [(tree, info) for tree, info in map(self.val_tree, asked) if tree is not None]
+        return self.collate([tree for tree, _ in made], info=[info for _, info in made])
 
-    def _requests(self) -> DataLoader:
-        """Return the loader of the scheduler's requests, which are made in this process, where the scheduler is."""
-        if self.begin_ranking is None:
-            raise DataError("trainer.callbacks: ranking needs RankingWriter among them, which takes the answers")
-        data = self.prediction
-        scores = [e for e in gather(data.queries, data.candidates, ()) if e.candidates]
-        scheduler, keep = self.begin_ranking(scores, self._cost)
-        stream = RequestStream(
-            scheduler,
-            self.request_tree,
-            self._collate,
-            keep,
-            lambda request: len(data.candidates[request.key]),
-            self.batch_size,
-            lambda request: self._about(request.key),
-            self.options.max_seq_len,
-        )
-        return DataLoader(stream, batch_size=None)
-
-    def _about(self, key: PairKey) -> dict[str, Any]:
-        return {"dataset": dataset_key(key, self.test_time_scope)} if self.test_time_scope else {}
-
-    def _cost(self, request: ScoringRequest) -> int:
-        tree = self.request_tree(request)
-        return 0 if tree is None else TreeShape.of(tree).n_tokens
-
-    def _made(self, asked: list[Asked]) -> TreeBatch:
-        """Make the trees that were asked for, and a batch of those that are not too long."""
-        made = [(tree, info) for tree, info in (make(item) for make, item in asked) if tree is not None]
-        return self._collate([tree for tree, _ in made], info=[info for _, info in made])
-
-    def _collate(self, trees: Sequence[TokenTree], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
+    def collate(self, trees: Sequence[TokenTree], info: Sequence[dict[str, Any]] = (), **options: Any) -> TreeBatch:
+        """Make a batch of token trees, see `TreeBatch.collate`."""
         prompt_encoder = self.prompt_encoder
         ids = prompt_encoder.yes_id, prompt_encoder.no_id, prompt_encoder.choice_ids
         limit = self.max_tokens_per_batch or default_max_tokens(options.get("training", False))

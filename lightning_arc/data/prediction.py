@@ -136,9 +136,30 @@ def request_tree(
     return fit_demonstrations(encoder, shown, prompt, max_seq_len, drop=True)
 
 
+@dataclass(frozen=True)
+class GenerationRequest:
+    """What is written of a query under one view.
+
+    Args:
+        key: the pair that the query is.
+        view: number of the view.
+        n_demonstrations: that the pair has, shown or not.
+        end_id: token id that ends an answer.
+        max_new_tokens: most tokens of an answer.
+        seed: of sampling.
+    """
+
+    key: PairKey
+    view: int
+    n_demonstrations: int
+    end_id: int
+    max_new_tokens: int
+    seed: int
+
+
 def generation_tree(
     encoder: PromptEncoder, query: Episode, number: int, max_seq_len: int, seed: int
-) -> tuple[TokenTree | None, dict[str, Any]]:
+) -> tuple[GenerationRequest, TokenTree] | None:
     """Make the token tree that an output is generated behind.
 
     Args:
@@ -149,15 +170,13 @@ def generation_tree(
         seed: of the views, and of sampling.
 
     Returns:
-        The tree, ``None`` if it is too long; and what the model needs to know about it.
+        What is generated and the tree, ``None`` if it is too long.
     """
-    view = common_views(number + 1, len(query.demonstrations), seed, query.key)[number]
+    n_demonstrations = len(query.demonstrations)
+    view = common_views(number + 1, n_demonstrations, seed, query.key)[number]
     tree = opening_tree(encoder, view.apply(query), max_seq_len)
-    return tree, {
-        "key": query.key,
-        "view": number,
-        "end_id": encoder.end_id,
-        "room": max_seq_len - tree.longest if tree else 0,
-        "seed": int(np.random.SeedSequence([seed, key_seed(query.key), number]).generate_state(1)[0]),
-        "n_demonstrations": len(query.demonstrations),
-    }
+    if tree is None:
+        return None
+    drawn = int(np.random.SeedSequence([seed, key_seed(query.key), number]).generate_state(1)[0])
+    room = max_seq_len - tree.longest
+    return GenerationRequest(query.key, number, n_demonstrations, encoder.end_id, room, drawn), tree

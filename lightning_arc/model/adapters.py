@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
@@ -31,12 +30,10 @@ class Adapters:
 
     def add(self, name: str, config: LoraConfig) -> dict[str, Parameter]:
         """Add an adapter that changes nothing yet; return its weights, in float32 where they are narrower."""
-        # In inference mode, which Lightning predicts in, weights would be made that can never be trained.
-        with torch.inference_mode(False):
-            if self.peft is None:
-                self.peft = PeftModel(self.model, config, name)
-            else:
-                self.peft.add_adapter(name, config)
+        if self.peft is None:
+            self.peft = PeftModel(self.model, config, name)
+        else:
+            self.peft.add_adapter(name, config)
         use_fast_lora(self.model)
         self._added.append(name)
         self.use(self.own)
@@ -49,14 +46,13 @@ class Adapters:
             DataError: if the folder has none for this model.
         """
         check_adapter(folder)
-        with torch.inference_mode(False):
-            try:
-                if self.peft is None:
-                    self.peft = PeftModel.from_pretrained(self.model, folder, name)
-                else:
-                    self.peft.load_adapter(folder, name)
-            except Exception as error:  # settings that do not fit the model make peft fail in many ways
-                raise DataError(f"{folder}: no adapter could be loaded: {first_line(error)}") from error
+        try:
+            if self.peft is None:
+                self.peft = PeftModel.from_pretrained(self.model, folder, name)
+            else:
+                self.peft.load_adapter(folder, name)
+        except Exception as error:  # settings that do not fit the model make peft fail in many ways
+            raise DataError(f"{folder}: no adapter could be loaded: {first_line(error)}") from error
         check_complete(self.peft, name, folder)
         use_fast_lora(self.model)
         self._added.append(name)

@@ -1,7 +1,5 @@
 """The Lightning module: one causal language model that writes outputs and judges them."""
 
-import time
-from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,14 +14,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
-from lightning_arc.arc import PairKey
 from lightning_arc.augment.weights import shares
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.data.checks import check_prediction
-from lightning_arc.data.ttt import WHOLE_SET
 from lightning_arc.errors import DataError
-from lightning_arc.model.adapters import Adapters
-from lightning_arc.model.answers import answer, write_answers
 from lightning_arc.model.attention.proof import check_positions, proved
 from lightning_arc.model.attention.tree import AttentionBackend, use_tree_attention
 from lightning_arc.model.batch_loss import batch_loss
@@ -31,22 +25,18 @@ from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding
 from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
-from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
 from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_model
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
-from lightning_arc.model.ttt import TestTimeResult, TestTimeTrainer, TestTimeTrainingConfig
+from lightning_arc.model.ttt import TestTimeTrainingConfig
 from lightning_arc.model.validation_metrics import ValidationMetrics
 from lightning_arc.model.vocabulary import trim
-from lightning_arc.prompt.grammar import Grammar
-from lightning_arc.prompt.positions import GridRows
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import PromptKind
 from lightning_arc.ranking.rankers import Ensemble, Ranker, Verifier
 from lightning_arc.ranking.rankers.fitted import Fitted, warn_of_other_model
-from lightning_arc.ranking.records import ViewScores
 from lightning_arc.ranking.stopping import StoppingConfig
 
 
@@ -129,15 +119,12 @@ class ArcModel(L.LightningModule):
         self.register_buffer("kind_weights", weights, persistent=False)
         self.decoding = decoding or Decoding()
         self.ranker, self.stopping = ranker or Verifier(), stopping
-        self.grammar: Grammar | None = None
-        self.grid_rows: GridRows | None = None
         self.model: torch.nn.Module | None = None
         self.base_fingerprint: str | None = None
         self._built: str | None = None
         self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
         self._models: ModelEnsemble | None = None
-        self._ahead: dict[int, TestTimeResult | None] = {}
         self.strict_loading = not self.uses_lora
         self.configure_metrics()
 
@@ -293,10 +280,14 @@ class ArcModel(L.LightningModule):
         """Begin with empty metrics."""
         self.metrics.reset()
 
+    def forward(self, batch: TreeBatch) -> BranchScores:
+        """Return the scores of a batch's branches."""
+        return score_batch(self.causal_lm, batch, self.attention)
+
     def validation_step(self, batch: TreeBatch, batch_idx: int) -> list[dict[str, Any]]:
         """Update the metrics; return ``{"episode", "log_odds", "answers"}`` per judged tree for pictures."""
         outputs = []
-        scores = score_batch(self.causal_lm, batch, self.attention)
+        scores = self(batch)
         for i, (shape, info) in enumerate(zip(batch.shapes, batch.info, strict=True)):
             own = scores.select(batch.rows(i))
             self.metrics.update(shape, own, info)
@@ -311,63 +302,6 @@ class ArcModel(L.LightningModule):
         if not found:
             rank_zero_warn("data.max_seq_len: no validation episode is that short, so that there are no metrics")
         self.log_dict(found)
-
-    def predict_step(self, batch: TreeBatch, batch_idx: int) -> list[ViewScores] | list[dict[str, Any]]:
-        """Return, per tree, the answer to the request about candidates that it asks, or answers to a query.
-
-        Returns:
-            A list of `ViewScores`, whose ``seconds`` are the batch's by tokens. Where answers are to be written, a
-            list of dicts with ``key``, ``view``, ``written`` (see `GeneratedAnswer`), ``n_demonstrations``, ``tokens``,
-            ``seconds`` and ``diverged`` (as of `ViewScores`).
-        """
-        if not batch.info:
-            return []
-        number, dataset, about = _common(batch.info)
-        result = None if dataset is None else self._adapt(number, dataset)
-        start = time.perf_counter()
-        diverged = result is not None and result.diverged
-        with self.models.activate(number, adapted=result is not None and not diverged) as model:
-            if "room" in about[0]:
-                found = write_answers(model, batch, self.decoding, self.grammar, self.grid_rows)
-                return [answers | {"diverged": diverged} for answers in found]
-            scores = score_batch(model, batch, self.attention)
-        scores = BranchScores(*(getattr(scores, f.name).cpu() for f in fields(scores)))
-        seconds_a_token = (time.perf_counter() - start) / max(sum(batch.n_tokens), 1)
-        said = []
-        for i, (shape, info) in enumerate(zip(batch.shapes, about, strict=True)):
-            own, seconds = scores.select(batch.rows(i)), seconds_a_token * shape.n_tokens
-            with finite_answers([(info["request"].key, info["request"].view)]):
-                said.append(answer(**info, shape=shape, scores=own, seconds=seconds))
-        said = [replace(record, diverged=diverged) for record in said]
-        cost = result or TestTimeResult(0)
-        return [replace(said[0], lesson_tokens=cost.tokens, seconds=said[0].seconds + cost.seconds), *said[1:]]
-
-    def on_predict_start(self) -> None:
-        """Train on a whole set in the first process; the others read the result."""
-        if self.test_time is not None and self.test_time.scope == "set":
-            if self.trainer.is_global_zero:
-                with self.trainer.precision_plugin.predict_step_context():
-                    self._ahead = {number: self._adapt(number, WHOLE_SET) for number in range(len(self.models.members))}
-            self.trainer.strategy.barrier()
-
-    def _adapt(self, number: int, key: PairKey) -> TestTimeResult | None:
-        """Train a member on the dataset of this key; return what this took, ``None`` if there is none."""
-        data, settings = self.trainer.datamodule, self.test_time
-        dataset = data.test_time_dataset(key)
-        if dataset is None or not settings.steps:
-            return None
-        folder = Path(self.trainer.default_root_dir) / "adapters"
-
-        def new_trainer(adapters: Adapters) -> TestTimeTrainer:
-            signature = f"{data.signature}-{self.signature}"
-            return TestTimeTrainer(adapters, settings, self._test_time_loss, folder, signature)
-
-        self.models.add_trainers(new_trainer)
-        result = self.models.adapt(number, dataset)
-        return self._ahead.pop(number, result)
-
-    def _test_time_loss(self, model: PreTrainedModel, batch: TreeBatch, trained: list[torch.nn.Parameter]) -> Tensor:
-        return batch_loss(model, batch, trained, self.kind_weights, self.attention)[0]
 
     def setup(self, stage: str) -> None:
         """Undo what an interrupted prediction changed, and refuse settings that contradict each other."""
@@ -400,10 +334,3 @@ class ArcModel(L.LightningModule):
         trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
         base = self.base_fingerprint if self.uses_lora else None
         check_checkpoint(checkpoint, self.model_path, base, kept, trained, self.state_dict())
-
-
-def _common(info: list[dict[str, Any]]) -> tuple[int, PairKey | None, list[dict[str, Any]]]:
-    """Return the member and the test-time dataset that all trees of a batch share, and the rest of each tree's info."""
-    dataset = info[0].get("dataset")
-    member = info[0]["request"].member if "request" in info[0] else 0
-    return member, dataset, [{name: value for name, value in told.items() if name != "dataset"} for told in info]

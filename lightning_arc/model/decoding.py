@@ -94,14 +94,14 @@ class Opening(NamedTuple):
     Args:
         prompt: ``(P,)`` token ids.
         end_id: token that ends an answer.
-        room: most tokens of an answer, end included.
+        max_new_tokens: most tokens of an answer, end included.
         seed: of sampling.
         positions: ``(P, 3)`` grid positions of the prompt, for a model that has such.
     """
 
     prompt: Tensor
     end_id: int
-    room: int
+    max_new_tokens: int
     seed: int
     positions: Tensor | None = None
 
@@ -142,7 +142,7 @@ class _Job:
 
 
 @torch.no_grad()
-def write(
+def generate(
     model: PreTrainedModel,
     openings: Sequence[Opening],
     decoding: Decoding,
@@ -168,7 +168,7 @@ def write(
     written: list[list[GeneratedAnswer]] = [[] for _ in openings]
     n_tokens, prompts, jobs = [0] * len(openings), {}, []
     for number, opening in enumerate(openings):
-        if grammar is not None and not grammar.start(1, opening.room).any():
+        if grammar is not None and not grammar.start(1, opening.max_new_tokens).any():
             continue
         prompts[number], ids = PromptKeys(), opening.prompt[None]
         placed = {} if opening.positions is None else {"position_ids": position_ids(opening.positions[None])}
@@ -176,7 +176,7 @@ def write(
         n_tokens[number] = len(opening.prompt)
         jobs += _jobs(number, opening, head.logits(hidden[0, -1:]), decoding, grammar)
     for group in _rounds(jobs, decoding.max_tokens):
-        room = max(openings[job.number].room for job in group)
+        room = max(openings[job.number].max_new_tokens for job in group)
         cache = Cache(layers=[WrittenLayer(room) for _ in prompts[group[0].number].layers])
         for place in range(room):
             first, parents, active = 0, [], []
@@ -203,7 +203,7 @@ def write(
 
 def _jobs(number: int, opening: Opening, logits: Tensor, decoding: Decoding, grammar: Grammar | None) -> Iterator[_Job]:
     """Yield what is to be done behind an opening, in parts that each keep to `Decoding.max_tokens` if it can."""
-    length, room = len(opening.prompt), opening.room
+    length, room = len(opening.prompt), opening.max_new_tokens
     most = max(1, (decoding.max_tokens - length) // room)
     parts = [(min(most, decoding.n_samples - done), done) for done in range(0, decoding.n_samples, most)]
     parts += [(0, 0)] if decoding.min_probability is not None else []
@@ -250,7 +250,7 @@ def _add_token(
     shapes = None if rows.shapes is None else rows.shapes[kept]
     job.rows = _Rows(rows.tokens[kept], rows.log_likelihood[kept], rows.counts[kept], shapes)
     job.parents = parents[kept]
-    return len(kept) > 0 and place < opening.room - 1
+    return len(kept) > 0 and place < opening.max_new_tokens - 1
 
 
 def _last_hidden(

@@ -65,10 +65,8 @@ class ModelEnsemble:
         first = fingerprint(model)
         own = Adapters(model)
         both = [(path, None if is_gguf(path) else _read(path)) for path in others]
-        # Before adapters are on the model, which whole ones are copied from. In inference mode, which Lightning
-        # predicts in, weights would be made that nothing can be learned through.
-        with torch.inference_mode(False):
-            whole = {path: _whole(path, found, own, load) for path, found in both if _is_whole(path, found)}
+        # Before adapters are on the model, which whole ones are copied from.
+        whole = {path: _whole(path, found, own, load) for path, found in both if _is_whole(path, found)}
         self.members = [Member(own, own.own, first)]
         for number, (path, found) in enumerate(both, 1):
             if path in whole:

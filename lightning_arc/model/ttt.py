@@ -170,9 +170,8 @@ class TestTimeTrainer:
             self._trained.finish()
             self._present = name
             return TestTimeResult(0)
-        # Lightning predicts in inference mode, whose tensors have no gradients; casts of weights are kept from there.
-        torch.clear_autocast_cache()
-        with torch.inference_mode(False), torch.enable_grad():
+        torch.clear_autocast_cache()  # casts of weights that were made without gradients have none
+        with torch.enable_grad():
             self._trained.reset(dataset.seed)
             result = self._train(dataset, beneath, path.with_suffix(".training"))
         torch.clear_autocast_cache()

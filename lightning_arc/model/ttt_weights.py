@@ -88,10 +88,8 @@ class CopiedWeights:
         self._model = adapters.model
         if getattr(self._model, "is_quantized", False):
             raise DataError("model.test_time.weights is all, but the model's are quantized: train an adapter")
-        # In inference mode, which Lightning predicts in, weights would be made that can never be trained.
-        with torch.inference_mode(False):
-            self._copy = copy.deepcopy(self._model)
-            self._copy.requires_grad_(True)
+        self._copy = copy.deepcopy(self._model)
+        self._copy.requires_grad_(True)
         self.weights = dict(self._copy.named_parameters())
         ends = (self._copy.get_input_embeddings(), self._copy.get_output_embeddings())
         self.embeddings = [layer.weight for layer in ends]
@@ -105,9 +103,8 @@ class CopiedWeights:
 
     def finish(self) -> None:
         """Be ready to be asked, as wide as the model is."""
-        with torch.inference_mode(False):
-            for name, p in self._model.named_parameters():
-                self.weights[name].data = self.weights[name].data.to(p.dtype)
+        for name, p in self._model.named_parameters():
+            self.weights[name].data = self.weights[name].data.to(p.dtype)
 
     @contextmanager
     def in_use(self, beneath: Sequence[str]) -> Iterator[PreTrainedModel]:

@@ -13,7 +13,7 @@ from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.arc import read_tasks
 from lightning_arc.data.queries import opening_tree, read_queries
 from lightning_arc.model.attention.tree import use_tree_attention
-from lightning_arc.model.decoding import Decoding, Opening, write
+from lightning_arc.model.decoding import Decoding, Opening, generate
 from lightning_arc.model.load import load_base
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.tokenizer import load_tokenizer
@@ -41,7 +41,7 @@ def test_sampling_against_the_librarys_generation():
     def ours(decoding: Decoding) -> list[float]:
         use_tree_attention(model)  # without which the library's own is measured
         openings = [Opening(prompt, prompt_encoder.end_id, ROOM, i) for i, prompt in enumerate(prompts)]
-        found = write(model, openings, decoding, grammar)
+        found = generate(model, openings, decoding, grammar)
         return [float(len(w.tokens)) for written, _ in found for w in written for _ in range(w.count)]
 
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_arc.model.batch_loss import batch_loss
 from lightning_arc.model.load import Scratch, new_model
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
@@ -66,6 +67,11 @@ def placed(tree: TokenTree, seed: int) -> TokenTree:
 
     branches = tuple(replace(branch, positions=drawn(len(branch.tokens))) for branch in tree.branches)
     return replace(tree, positions=drawn(len(tree.prefix)), branches=branches)
+
+
+def loss(model, batch, trained):
+    """The loss of test-time training, all kinds of prompts alike."""
+    return batch_loss(model, batch, trained, torch.ones(len(PromptKind)))[0]
 
 
 @pytest.fixture

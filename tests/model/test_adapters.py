@@ -63,12 +63,6 @@ def test_removing_gives_back_layers_names_and_what_is_trained(trained):
         assert after == before[:2] and torch.equal(logits(trained), before[2])
 
 
-def test_weights_that_are_added_while_predicting_can_be_trained(trained):
-    with torch.inference_mode():
-        weights = Adapters(trained).add("one", config())
-    assert not any(p.is_inference() for p in weights.values())
-
-
 def test_linear_layers_are_named_once_with_or_without_adapters_and_without_the_head(trained):
     adapters = Adapters(trained)
     expected = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

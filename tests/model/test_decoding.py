@@ -16,7 +16,7 @@ from lightning_arc.data.batch import TreeBatch
 from lightning_arc.errors import DataError
 from lightning_arc.model.attention.shared_prefix import PrefixedAttention, PromptKeys, WrittenLayer
 from lightning_arc.model.attention.tree import use_tree_attention
-from lightning_arc.model.decoding import Decoding, NotFiniteError, Opening, write
+from lightning_arc.model.decoding import Decoding, NotFiniteError, Opening, generate
 from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.prompt.compact import compact_tokenizer
@@ -59,7 +59,7 @@ def likelihoods(model, prompt_encoder, grids):
 
 def written_for(model, prompt_encoder, decoding, grammar=None, room=200, seed=0):
     prompt = torch.from_numpy(prompt_encoder.opening(EPISODE).astype(np.int64))
-    return write(prepared(model), [Opening(prompt, prompt_encoder.end_id, room, seed)], decoding, grammar)[0]
+    return generate(prepared(model), [Opening(prompt, prompt_encoder.end_id, room, seed)], decoding, grammar)[0]
 
 
 def decoded(prompt_encoder, written):
@@ -110,7 +110,7 @@ def test_the_search_finds_exactly_what_is_likely_enough(tiny, least):
     prompt, end_id = torch.arange(7), int(sharp(input_ids=torch.arange(7)[None]).logits[0, -1].topk(3).indices[2])
     expected = all_likely(sharp, prompt, end_id, 4, least)
     decoding = Decoding(0, min_probability=least, constrained=False)
-    written, _ = write(prepared(sharp), [Opening(prompt, end_id, 4, 0)], decoding, None)[0]
+    written, _ = generate(prepared(sharp), [Opening(prompt, end_id, 4, 0)], decoding, None)[0]
     assert len(expected) > 2
     assert {tuple(w.tokens.tolist()): w.log_likelihood for w in written} == pytest.approx(expected, abs=1e-9)
     assert len(written) == len(expected)
@@ -122,7 +122,7 @@ def test_samples_come_as_often_as_their_probability_says(tiny):
         probabilities = torch.softmax(tiny(input_ids=prompt[None]).logits[0, -1] / 0.5, -1).numpy()
     end_id = int(probabilities.argmax())
     decoding = Decoding(n, temperature=0.5, constrained=False)
-    written, _ = write(tiny, [Opening(prompt, end_id, 2, 0)], decoding, None)[0]
+    written, _ = generate(tiny, [Opening(prompt, end_id, 2, 0)], decoding, None)[0]
     ended_at_once = sum(w.count for w in written if len(w.tokens) == 0)
     p = probabilities[end_id]
     assert abs(ended_at_once - n * p) < 5 * math.sqrt(n * p * (1 - p))
@@ -143,13 +143,17 @@ def test_only_the_likeliest_tokens_are_sampled_from_with_top_p(tiny):
     with torch.no_grad():
         probabilities = torch.softmax(tiny(input_ids=prompt[None]).logits[0, -1], -1).sort(descending=True)
     nucleus = probabilities.indices[: int((probabilities.values.cumsum(0) < 0.3).sum()) + 1].tolist()
-    seen = set()
+    seen, narrow = set(), Decoding(2000, top_p=0.3, constrained=False)
     for end_id in nucleus:
-        written, _ = write(tiny, [Opening(prompt, end_id, 1, 0)], Decoding(2000, top_p=0.3, constrained=False), None)[0]
+        written, _ = generate(
+            tiny, [Opening(prompt, end_id, 1, 0)], Decoding(2000, top_p=0.3, constrained=False), None
+        )[0]
         assert sum(w.count for w in written) > 0
         seen.add(end_id)
     outside = int(probabilities.indices[len(nucleus)])
-    [(written, _)] = write(tiny, [Opening(prompt, outside, 1, 0)], Decoding(2000, top_p=0.3, constrained=False), None)
+    [(written, _)] = generate(
+        tiny, [Opening(prompt, outside, 1, 0)], Decoding(2000, top_p=0.3, constrained=False), None
+    )
     assert written == []
     assert seen == set(nucleus)
 
@@ -217,10 +221,10 @@ def test_prompts_that_are_answered_together_have_the_answers_of_each_alone(tiny,
         prompt = torch.from_numpy(prompt_encoder.opening(EPISODE).astype(np.int64))[seed:]
         openings.append(Opening(prompt, prompt_encoder.end_id, room, seed))
     decoding = Decoding(6, min_probability=0.001)
-    together = write(tiny, openings, decoding, grammar)
+    together = generate(tiny, openings, decoding, grammar)
     assert together[1] == ([], 0)  # no grid is that short
     for opening, (written, n_tokens) in zip(openings, together, strict=True):
-        [(alone, n_alone)] = write(tiny, [opening], decoding, grammar)
+        [(alone, n_alone)] = generate(tiny, [opening], decoding, grammar)
         assert n_tokens == n_alone and len(written) == len(alone)
         for found, expected in zip(written, alone, strict=True):
             assert found.tokens.tolist() == expected.tokens.tolist() and found.count == expected.count
@@ -235,7 +239,7 @@ def test_what_is_not_finite_is_said_of_its_prompt(tiny, prompt_encoder):
     model.set_input_embeddings(embedding)
     openings = [Opening(torch.tensor(ids), prompt_encoder.end_id, 20, 0) for ids in ([1, 2], [1, 79])]
     with pytest.raises(NotFiniteError) as error:
-        write(model, openings, Decoding(2, constrained=False), None)
+        generate(model, openings, Decoding(2, constrained=False), None)
     assert error.value.number == 1
 
 

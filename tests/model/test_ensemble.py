@@ -12,6 +12,7 @@ from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.load import Lora, fingerprint
 from lightning_arc.model.ttt import TestTimeTrainer, TestTimeTrainingConfig
 
+from .conftest import loss
 from .test_adapters import disturb, logits
 from .test_ttt import Trees
 
@@ -85,14 +86,12 @@ def test_whole_models_that_are_loaded_while_predicting_can_learn(base, tmp_path,
     torch.save({"state_dict": other.state_dict()}, tmp_path / "other.ckpt")
     other.model.save_pretrained(tmp_path / "other")
     module = built(base, ensemble=[str(tmp_path / ("other.ckpt" if kind == "checkpoint" else "other"))])
-    with torch.inference_mode():
+    with torch.no_grad():
         models = module.models
         assert models.members[1].fingerprint == fingerprint(other.model)
 
         def make(adapters: Adapters) -> TestTimeTrainer:
-            return TestTimeTrainer(
-                adapters, TestTimeTrainingConfig(steps=1, r=4), module._test_time_loss, tmp_path / "adapters", "s"
-            )
+            return TestTimeTrainer(adapters, TestTimeTrainingConfig(steps=1, r=4), loss, tmp_path / "adapters", "s")
 
         models.add_trainers(make)
         assert models.adapt(1, Trees(1)).tokens > 0

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,6 +14,7 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.hyper_parameters import saved_settings, settings_to_save
 from lightning_arc.model.load import Lora
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.vocabulary import prompt_vocabulary
 

@@ -17,7 +17,7 @@ from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.attention.proof import check_positions, proved
 from lightning_arc.model.attention.tree import use_tree_attention
-from lightning_arc.model.decoding import Decoding, Opening, write
+from lightning_arc.model.decoding import Decoding, Opening, generate
 from lightning_arc.model.load import Scratch, load_base, new_model
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.prompt.compact import compact_tokenizer
@@ -124,7 +124,7 @@ def test_written_answers_have_the_likelihood_that_candidates_are_scored_with(gri
     decoding, grammar = Decoding(n_samples=12, constrained=constrained), Grammar(prompt_encoder)
     use_tree_attention(grid_model)
     openings = [Opening(prompt, prompt_encoder.end_id, 60, 0, positions)]
-    [(written, _)] = write(grid_model, openings, decoding, grammar if constrained else None, prompt_encoder.rows)
+    [(written, _)] = generate(grid_model, openings, decoding, grammar if constrained else None, prompt_encoder.rows)
     if not constrained:  # what is no grid has the positions that its tokens have as a grid's
         plain = copy.deepcopy(grid_model)
         for answer in written[:4]:

@@ -10,7 +10,7 @@ from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.attention.proof import LOW_PRECISION, check_positions, difference, proved
 from lightning_arc.model.attention.tree import use_tree_attention
-from lightning_arc.model.decoding import Decoding, Opening, write
+from lightning_arc.model.decoding import Decoding, Opening, generate
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.prompt.tree import IGNORE
 
@@ -58,7 +58,7 @@ def test_written_answers_have_the_likelihood_of_the_models_own_forward_pass(kind
     plain = tiny(kind)
     prompt = torch.from_numpy(random_tree(0).prefix).long()
     decoding = Decoding(n_samples=6, temperature=2)
-    [(answers, _)] = write(prepared(copy.deepcopy(plain)), [Opening(prompt, 2, 60, 0)], decoding, None)
+    [(answers, _)] = generate(prepared(copy.deepcopy(plain)), [Opening(prompt, 2, 60, 0)], decoding, None)
     assert answers
     for answer in answers:
         ids = torch.cat([prompt, torch.from_numpy(answer.tokens), torch.tensor([2])])

@@ -9,13 +9,12 @@ from torch import nn
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
-from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.load import Lora, add_lora, fingerprint
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.ttt import TestTimeTrainer, TestTimeTrainingConfig
 
-from .conftest import NO, YES, random_tree
+from .conftest import NO, YES, loss, random_tree
 
 SETTINGS = TestTimeTrainingConfig(steps=6, trees=2, learning_rate=1e-2, r=4)
 
@@ -58,7 +57,7 @@ def settings(case):
 def trainer(
     model: nn.Module, folder, signature: str = "s", settings: TestTimeTrainingConfig = SETTINGS
 ) -> TestTimeTrainer:
-    return TestTimeTrainer(Adapters(model), settings, ArcModel()._test_time_loss, folder, signature)
+    return TestTimeTrainer(Adapters(model), settings, loss, folder, signature)
 
 
 def scores(one: TestTimeTrainer, adapted: bool) -> torch.Tensor:
@@ -72,13 +71,13 @@ def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, setti
     before, weights = fingerprint(trained), {name: p.clone() for name, p in trained.named_parameters()}
     one, dataset = trainer(trained, tmp_path, settings=settings), Trees(1)
     plain, batches = scores(one, adapted=False), [dataset.batch(number, 2) for number in range(6)]
-    with torch.inference_mode():  # as Lightning predicts
+    with torch.no_grad():  # as in prediction
         assert one.adapt("task", dataset, one.adapters.own).tokens == sum(sum(batch.n_tokens) for batch in batches)
     batch = batches[0]
     with one.adapted(one.adapters.own) as model:
-        taught_loss = ArcModel()._test_time_loss(model, batch, [])
+        taught_loss = loss(model, batch, [])
     with one.adapters.in_use(one.adapters.own) as model:
-        plain_loss = ArcModel()._test_time_loss(model, batch, [])
+        plain_loss = loss(model, batch, [])
     assert taught_loss < 0.95 * plain_loss
     assert torch.equal(scores(one, adapted=False), plain) and not torch.allclose(scores(one, adapted=True), plain)
     one.adapters.remove()
@@ -151,7 +150,7 @@ def test_layers_are_run_again_in_the_backward_pass_where_that_is_wanted(trained,
         decoder, modules = model.get_decoder(), [*model.modules()]
     hook = decoder.layers[0].mlp.register_forward_pre_hook(lambda *_: runs.append(1))
     modes = [module.training for module in modules]
-    with torch.inference_mode():
+    with torch.no_grad():
         one.adapt("task", Trees(1), one.adapters.own)
     hook.remove()
     assert len(runs) == 2 * SETTINGS.steps

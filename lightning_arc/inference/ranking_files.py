@@ -1,105 +1,29 @@
-"""Writes what a ranking gives: the submission, every candidate's evidence, the accuracies, and a report to look at."""
+"""The files of a ranking: the submission, every candidate with its scores, the accuracies, and a report to look at."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 from rich.console import Console
 
 from lightning_arc.arc import Episode, Grid, PairKey, Task
 from lightning_arc.arc.io.candidate_files import dump_line
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.arc.io.submission import count_placeholders, write_submission
-from lightning_arc.inference.resuming import ResumingWriter
 from lightning_arc.ranking.coverage import count_coverage, coverage, explain, explain_placeholders
 from lightning_arc.ranking.divergence import diverged_tasks, told_of_divergence
 from lightning_arc.ranking.means import paired_means
 from lightning_arc.ranking.metrics import asked_views, score_methods
 from lightning_arc.ranking.rankers import RANKERS, Ranker, Ranking
-from lightning_arc.ranking.records import ScoringRequest, ViewScores, decode_scores, encode_scores
-from lightning_arc.ranking.scheduler import RankingScheduler
-from lightning_arc.ranking.scores import CandidateScores, counted, gather
+from lightning_arc.ranking.scores import CandidateScores, counted
 from lightning_arc.ranking.stopping import StoppingConfig
 from lightning_arc.reporting.report import write_report
 from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
 
 
-class RankingWriter(ResumingWriter):
-    """Writes ``submission.json``, ``ranking.jsonl``, ``metrics.json`` and ``report.html`` in ``default_root_dir``.
-
-    The engine that asks about the candidates is made here, and told each answer. The evidence stays beside the files in
-    ``evidence-RANK.jsonl``, see `ResumingWriter`; whatever ranker or stopping asked for it, all others go on from it.
-    """
-
-    name = "evidence"
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Let the data module have its requests from an engine of the model's ranker and stopping."""
-        super().setup(trainer, pl_module, stage)
-        if stage == "predict":
-            self._engine: RankingScheduler | None = None
-            trainer.predict_loop.return_predictions = False  # the journal has them
-            trainer.datamodule.begin_ranking = lambda evidence, cost: self._begin(trainer, pl_module, evidence, cost)
-
-    def n_views(self, trainer: L.Trainer, pl_module: L.LightningModule) -> int:
-        """Return the most views that a test input is asked about under."""
-        return _stopping(trainer, pl_module).max_views
-
-    def record(self, output: ViewScores) -> ViewScores:
-        """Return the evidence of a view, and let the engine know it."""
-        self._engine.take(output)
-        return output
-
-    def encode(self, record: ViewScores) -> dict[str, Any]:
-        """Return evidence as JSON holds it."""
-        return encode_scores(record)
-
-    def decode(self, value: Any) -> ViewScores | None:
-        """Return the evidence of a JSON value, ``None`` if it holds none."""
-        return decode_scores(value)
-
-    def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewScores]) -> None:
-        """Rank and write the four files."""
-        data = trainer.datamodule
-        evidence = gather(data.prediction.queries, data.prediction.candidates, records)
-        write_ranking(
-            Path(trainer.default_root_dir),
-            data.prediction.tasks,
-            data.prediction.queries,
-            evidence,
-            pl_module.ranker,
-            _stopping(trainer, pl_module),
-            data.prediction.passed_over,
-        )
-
-    def _begin(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        evidence: list[CandidateScores],
-        cost: Callable[[ScoringRequest], int],
-    ) -> tuple[RankingScheduler, Callable[[ViewScores], None]]:
-        stopping = _stopping(trainer, pl_module)
-        self._engine = RankingScheduler(
-            evidence,
-            pl_module.ranker,
-            stopping,
-            trainer.global_rank,
-            trainer.world_size,
-            cost=None if stopping.max_tokens is None else cost,
-            done=self._open(trainer),
-        )
-        return self._engine, lambda record: self._journal.append(self.record(record))
-
-
-def _stopping(trainer: L.Trainer, pl_module: L.LightningModule) -> StoppingConfig:
-    """Return when requests end; without a setting after all views of the data module."""
-    return pl_module.stopping or _all_views(trainer.datamodule.n_views)
-
-
-def _all_views(n: int) -> StoppingConfig:
+def all_views(n: int) -> StoppingConfig:
+    """Return a stopping that asks about every candidate under ``n`` views."""
     return StoppingConfig(min_views=n, max_views=n, confidence=1.0)
 
 
@@ -123,7 +47,7 @@ def write_ranking(
         stopping: when requests end; ``None`` if all were to be asked under as many views as any was.
         passed_over: test inputs of tasks that could not be asked about, by id.
     """
-    stopping = stopping or _all_views(max(asked_views(evidence, ranker.kinds), 1))
+    stopping = stopping or all_views(max(asked_views(evidence, ranker.kinds), 1))
     covered = [coverage(e, ranker, stopping) for e in evidence]
     metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
     metrics["not_judged"] = count_coverage(covered, evidence) if ranker.kinds else None

@@ -1,18 +1,18 @@
-"""Writes what a generation gives: candidates with their votes and likelihoods."""
+"""Generation: outputs are written under every view; equal ones are one candidate, with votes and a likelihood."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import lightning as L
 from rich.console import Console
 from rich.table import Table
 
 from lightning_arc.arc import Candidate, CandidatePool, PairKey, as_grid, same_grid, write_candidates, write_pool
 from lightning_arc.augment.views import common_views
-from lightning_arc.inference.resuming import ResumingWriter
-from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.inference.predictor import GenerationBatch
+from lightning_arc.inference.work import PredictionWork
+from lightning_arc.model.answers import GeneratedView
 from lightning_arc.prompt.grid_encoders import DecodeError
 from lightning_arc.ranking.divergence import diverged_tasks, told_of_divergence
 
@@ -40,37 +40,47 @@ class ViewAnswers:
     diverged: bool = False
 
 
-class GenerationWriter(ResumingWriter):
-    """Writes ``candidates.json`` (of test inputs) and ``candidates.parquet`` (of all pairs) in ``default_root_dir``.
+class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
+    """Writes ``candidates.json`` (of test inputs) and ``candidates.parquet`` (of all pairs).
 
     Equal grids of all views are one candidate: it has a vote for each sample, and one for each view in which the search
-    found it; its log-likelihood is the greatest of all views. What each view gave stays in ``generated-RANK.jsonl``,
-    see `ResumingWriter`.
+    found it; its log-likelihood is the greatest of all views. What each view gave stays in ``generated-RANK.jsonl``.
     """
 
     name = "generated"
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Give the model the grammar of grids, where it is to keep to it, and the positions of what it writes."""
-        super().on_predict_start(trainer, pl_module)
-        self._data = trainer.datamodule
-        pl_module.grammar = Grammar(self._data.prompt_encoder) if pl_module.decoding.constrained else None
-        pl_module.grid_rows = self._data.prompt_encoder.rows
+    def batches(self) -> Iterator[GenerationBatch]:
+        """Yield each view of each query that is not finished; those of different datasets go apart."""
+        data, trainer = self.data, self.trainer
+        finished = {(record.key, record.view) for record in self.done}
+        wanted = [(key, view) for key in data.prediction.queries for view in range(data.n_views)]
+        wanted = [item for item in wanted if item not in finished]
+        for dataset, items in _by_dataset(wanted, data).items():
+            parts = [items[start : start + data.batch_size] for start in range(0, len(items), data.batch_size)]
+            for part in parts[trainer.global_rank :: trainer.world_size]:
+                made = [found for key, view in part if (found := data.generation_tree(key, view)) is not None]
+                if made:
+                    requests, trees = zip(*made, strict=True)
+                    yield GenerationBatch(data.collate(trees), requests, dataset)
 
-    def record(self, output: dict[str, Any]) -> ViewAnswers:
-        """Return the grids that were written in a view."""
-        key, number, prompt_encoder = output["key"], output["view"], self._data.prompt_encoder
-        view = common_views(number + 1, output["n_demonstrations"], self._data.seed, key)[number]
+    def step(self, batch: GenerationBatch) -> list[ViewAnswers]:
+        """Return the grids that are written for a batch, the views undone."""
+        return [self._undone(found) for found in self.predictor.generate(batch)]
+
+    def _undone(self, found: GeneratedView) -> ViewAnswers:
+        request, encoder = found.request, self.data.prompt_encoder
+        view = common_views(request.view + 1, request.n_demonstrations, self.data.seed, request.key)[request.view]
         answers, malformed = [], 0
-        for written in output["written"]:
+        for written in found.answers:
+            votes = max(written.count, 1)
             try:
-                grid = prompt_encoder.read(written.tokens)
+                grid = encoder.read(written.tokens)
             except DecodeError:
-                malformed += max(written.count, 1)
+                malformed += votes
                 continue
-            answers.append((view.invert_grid(grid).tolist(), max(written.count, 1), written.log_likelihood))
-        costs = output["tokens"], output["seconds"]
-        return ViewAnswers(key, number, answers, malformed, *costs, output["diverged"])
+            answers.append((view.invert_grid(grid).tolist(), votes, written.log_likelihood))
+        costs = found.tokens, found.seconds
+        return ViewAnswers(request.key, request.view, answers, malformed, *costs, found.diverged)
 
     def encode(self, record: ViewAnswers) -> dict[str, Any]:
         """Return the answers of a view as JSON holds them."""
@@ -87,11 +97,11 @@ class GenerationWriter(ResumingWriter):
         except (ValueError, KeyError, TypeError, OverflowError):
             return None
 
-    def write(self, trainer: L.Trainer, pl_module: L.LightningModule, records: list[ViewAnswers]) -> None:
+    def write(self, records: list[ViewAnswers]) -> None:
         """Write both files and print what is in them."""
-        data, folder = trainer.datamodule, Path(trainer.default_root_dir)
+        data, folder = self.data, self.folder
         by_view = {(record.key, record.view): record for record in records}
-        pool = gather_answers(data.prediction.queries, list(by_view.values()), pl_module.name_of_model)
+        pool = gather_answers(data.prediction.queries, list(by_view.values()), self.model.name_of_model)
         write_candidates(pool, data.prediction.tasks, folder / "candidates.json")
         write_pool(pool, folder / "candidates.parquet", data.prediction.tasks)
         rights = {key: episode.output for key, episode in data.prediction.queries.items() if episode.output is not None}
@@ -111,6 +121,16 @@ class GenerationWriter(ResumingWriter):
         Console().print(table)
         if said := told_of_divergence(diverged_tasks(by_view.values())):
             Console().print(said)
+
+
+def _by_dataset(
+    wanted: Sequence[tuple[PairKey, int]], data: ArcDataModule
+) -> dict[PairKey | None, list[tuple[PairKey, int]]]:
+    """Return what is wanted by the dataset that the model is trained on before."""
+    found: dict[PairKey | None, list[tuple[PairKey, int]]] = {}
+    for key, view in wanted:
+        found.setdefault(data.test_time_key(key), []).append((key, view))
+    return found
 
 
 def gather_answers(queries: Collection[PairKey], records: list[ViewAnswers], source: str) -> CandidatePool:

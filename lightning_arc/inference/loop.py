@@ -1,0 +1,68 @@
+"""Prediction as one loop: the work says what is next, the model answers, the journal keeps it, the work takes it."""
+
+import math
+
+import torch
+from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.loops.prediction_loop import _PredictionLoop
+from lightning.pytorch.trainer import call
+
+from lightning_arc.errors import Stopped
+from lightning_arc.inference.generation import Generation
+from lightning_arc.inference.ranking import CandidateRanking
+from lightning_arc.inference.work import PredictionWork
+
+
+class PredictionLoop(_PredictionLoop):
+    """Lightning's prediction without a loader, which would fetch the next batch before the last one is answered.
+
+    Callbacks hear of each batch as they do in Lightning. Nothing is computed in inference mode, whose tensors could not
+    be trained with at test time. ``trainer.limit_predict_batches`` holds where it is a number of batches.
+    """
+
+    def run(self) -> None:
+        """Do all that is left to be done, and write. At a signal what there is so far is written."""
+        trainer = self.trainer
+        self.max_batches = [math.inf]
+        with torch.no_grad():
+            self._on_predict_model_eval()
+            self._on_predict_start()
+            self._on_predict_epoch_start()
+            kind = Generation if trainer.datamodule.generate else CandidateRanking
+            work = kind(trainer, trainer.lightning_module, trainer.datamodule)
+            try:
+                self._do(work)
+            except Stopped:
+                work.close()
+                work.finish()
+                raise
+            except BaseException:
+                work.close()
+                raise
+            work.close()
+            trainer.strategy.barrier()
+            work.finish()
+            self.return_predictions = False  # the journal has them
+            self._on_predict_epoch_end()
+            self._on_predict_end()
+            self._on_predict_model_train()
+
+    def _do(self, work: PredictionWork) -> None:
+        trainer, limit = self.trainer, self.trainer.limit_predict_batches
+        most = limit if isinstance(limit, int) else math.inf
+        for number, batch in enumerate(work.batches()):
+            if number >= most:
+                break
+            self._hear("on_predict_batch_start", batch, number)
+            with trainer.precision_plugin.predict_step_context():
+                records = work.step(batch)
+            for record in records:
+                work.keep(record)
+            self._hear("on_predict_batch_end", records, batch, number)
+
+    def _hear(self, hook: str, *given: object) -> None:
+        """Call a hook of the callbacks; progress bars would need to know how many batches there are."""
+        for callback in self.trainer.callbacks:
+            if not isinstance(callback, ProgressBar):
+                getattr(callback, hook)(self.trainer, self.trainer.lightning_module, *given)
+        call._call_lightning_module_hook(self.trainer, hook, *given)

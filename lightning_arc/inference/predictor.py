@@ -1,0 +1,143 @@
+"""The model in prediction: the members of its ensemble, trained at test time where that is wanted, score and write."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import Parameter
+from transformers import PreTrainedModel
+
+from lightning_arc.arc import PairKey
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.prediction import GenerationRequest
+from lightning_arc.data.ttt import WHOLE_SET
+from lightning_arc.model.adapters import Adapters
+from lightning_arc.model.answers import GeneratedView, generate_answers, view_scores
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.batch_loss import batch_loss
+from lightning_arc.model.finite import finite_answers
+from lightning_arc.model.scoring import BranchScores, score_batch
+from lightning_arc.model.ttt import TestTimeResult, TestTimeTrainer
+from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.ranking.records import ScoringRequest, ViewScores
+
+
+@dataclass(frozen=True)
+class ScoringBatch:
+    """Requests about candidates that one member answers in one pass.
+
+    Args:
+        trees: one of each request.
+        requests: what is asked.
+        n_candidates: of each request's test input, asked about or not.
+        member: which model of the ensemble is asked.
+        dataset: names what it is trained on before, ``None`` for nothing.
+    """
+
+    trees: TreeBatch
+    requests: tuple[ScoringRequest, ...]
+    n_candidates: tuple[int, ...]
+    member: int = 0
+    dataset: PairKey | None = None
+
+
+@dataclass(frozen=True)
+class GenerationBatch:
+    """Prompts that outputs are written behind.
+
+    Args:
+        trees: one, with a single branch, of each request.
+        requests: what is written.
+        dataset: names what the model is trained on before, ``None`` for nothing.
+    """
+
+    trees: TreeBatch
+    requests: tuple[GenerationRequest, ...]
+    dataset: PairKey | None = None
+
+
+class Predictor:
+    """Answers batches, each by the member that is asked, after its test-time training.
+
+    Args:
+        model: with its weights; its settings say how it is trained and how it writes.
+        data: has the prompts and the datasets of test-time training.
+        folder: where the results of that training are kept.
+    """
+
+    def __init__(self, model: ArcModel, data: ArcDataModule, folder: Path) -> None:
+        self.model, self.data, self.folder = model, data, folder
+        encoder = data.prompt_encoder
+        self._grammar = Grammar(encoder) if data.generate and model.decoding.constrained else None
+        self._grid_rows = encoder.rows if data.generate else None
+        self._unpaid: dict[int, TestTimeResult] = {}
+
+    def adapt_to_set(self) -> None:
+        """Train each member on the demonstrations of all tasks; the next answer of each bears the cost."""
+        for number in range(len(self.model.models.members)):
+            result = self._adapt(number, WHOLE_SET)
+            if result is not None:
+                self._unpaid[number] = result
+
+    def score(self, batch: ScoringBatch) -> list[ViewScores]:
+        """Return the answer to each request; ``seconds`` are the batch's by tokens.
+
+        Raises:
+            DataError: if the model gives what is not a finite number.
+        """
+        trees = batch.trees.to(self.model.device)
+        with self._member(batch.member, batch.dataset) as (model, result):
+            start = time.perf_counter()
+            scores = score_batch(model, trees, self.model.attention)
+            scores = BranchScores(*(getattr(scores, f.name).cpu() for f in fields(scores)))
+            seconds_a_token = (time.perf_counter() - start) / max(sum(trees.n_tokens), 1)
+        answers = []
+        for i, (request, n) in enumerate(zip(batch.requests, batch.n_candidates, strict=True)):
+            shape = trees.shapes[i]
+            with finite_answers([(request.key, request.view)]):
+                found = view_scores(request, n, shape, scores.select(trees.rows(i)), seconds_a_token * shape.n_tokens)
+            answers.append(replace(found, diverged=result.diverged))
+        first = answers[0]
+        answers[0] = replace(first, lesson_tokens=result.tokens, seconds=first.seconds + result.seconds)
+        return answers
+
+    def generate(self, batch: GenerationBatch) -> list[GeneratedView]:
+        """Return what is written behind each prompt.
+
+        Raises:
+            DataError: if the model gives what is not a finite number.
+        """
+        trees = batch.trees.to(self.model.device)
+        with self._member(0, batch.dataset) as (model, result):
+            found = generate_answers(model, trees, batch.requests, self.model.decoding, self._grammar, self._grid_rows)
+        return [replace(answers, diverged=result.diverged) for answers in found]
+
+    @contextmanager
+    def _member(self, number: int, dataset: PairKey | None) -> Iterator[tuple[PreTrainedModel, TestTimeResult]]:
+        """Yield a member, trained on a dataset if there is one to train on, and what the training took."""
+        result = None if dataset is None else self._adapt(number, dataset)
+        trained = result is not None and not result.diverged
+        with self.model.models.activate(number, adapted=trained) as model:
+            yield model, result or TestTimeResult(0)
+
+    def _adapt(self, number: int, key: PairKey) -> TestTimeResult | None:
+        """Train a member on the dataset of this key; return what this took, ``None`` if there is none."""
+        settings, models = self.model.test_time, self.model.models
+        dataset = self.data.test_time_dataset(key)
+        if dataset is None or not settings.steps:
+            return None
+
+        def new_trainer(adapters: Adapters) -> TestTimeTrainer:
+            signature = f"{self.data.signature}-{self.model.signature}"
+            return TestTimeTrainer(adapters, settings, self._loss, self.folder, signature)
+
+        models.add_trainers(new_trainer)
+        result = models.adapt(number, dataset)
+        return self._unpaid.pop(number, result)
+
+    def _loss(self, model: PreTrainedModel, batch: TreeBatch, trained: Sequence[Parameter]) -> Tensor:
+        return batch_loss(model, batch, list(trained), self.model.kind_weights, self.model.attention)[0]

