@@ -39,6 +39,11 @@ class ViewAnswers:
     seconds: float
     diverged: bool = False
 
+    @property
+    def n_answers(self) -> int:
+        """Answers, with those that were no grid."""
+        return sum(votes for _, votes, _ in self.answers) + self.malformed
+
 
 class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
     """Writes ``candidates.json`` (of test inputs) and ``candidates.parquet`` (of all pairs).
@@ -47,7 +52,19 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
     found it; its log-likelihood is the greatest of all views. What each view gave stays in ``generated-RANK.jsonl``.
     """
 
-    name = "generated"
+    name, title, unit = "generated", "Generating", "answers"
+    n_finished = 0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Views that are done, and all of them, of this process."""
+        n = self.trainer.world_size
+        done = len({(record.key, record.view) for record in self.done}) // n
+        return done + self.n_finished, -(-len(self.data.prediction.queries) * self.data.n_views // n)
+
+    def note(self) -> str:
+        """Return nothing: what is written is counted at the end."""
+        return ""
 
     def batches(self) -> Iterator[GenerationBatch]:
         """Yield each view of each query that is not finished; those of different datasets go apart."""
@@ -58,6 +75,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         for dataset, items in _by_dataset(wanted, data).items():
             parts = [items[start : start + data.batch_size] for start in range(0, len(items), data.batch_size)]
             for part in parts[trainer.global_rank :: trainer.world_size]:
+                self.n_finished += len(part)
                 made = [found for key, view in part if (found := data.generation_tree(key, view)) is not None]
                 if made:
                     requests, trees = zip(*made, strict=True)

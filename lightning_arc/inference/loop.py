@@ -9,6 +9,7 @@ from lightning.pytorch.trainer import call
 
 from lightning_arc.errors import Stopped
 from lightning_arc.inference.generation import Generation
+from lightning_arc.inference.progress import PredictionProgress
 from lightning_arc.inference.ranking import CandidateRanking
 from lightning_arc.inference.work import PredictionWork
 
@@ -31,7 +32,8 @@ class PredictionLoop(_PredictionLoop):
             kind = Generation if trainer.datamodule.generate else CandidateRanking
             work = kind(trainer, trainer.lightning_module, trainer.datamodule)
             try:
-                self._do(work)
+                with PredictionProgress(work, shown=self._shows_progress) as progress:
+                    self._do(work, progress)
             except Stopped:
                 work.close()
                 work.finish()
@@ -47,7 +49,11 @@ class PredictionLoop(_PredictionLoop):
             self._on_predict_end()
             self._on_predict_model_train()
 
-    def _do(self, work: PredictionWork) -> None:
+    @property
+    def _shows_progress(self) -> bool:
+        return self.trainer.is_global_zero and self.trainer.progress_bar_callback is not None
+
+    def _do(self, work: PredictionWork, progress: PredictionProgress) -> None:
         trainer, limit = self.trainer, self.trainer.limit_predict_batches
         most = limit if isinstance(limit, int) else math.inf
         for number, batch in enumerate(work.batches()):
@@ -58,10 +64,11 @@ class PredictionLoop(_PredictionLoop):
                 records = work.step(batch)
             for record in records:
                 work.keep(record)
+            progress.update(records)
             self._hear("on_predict_batch_end", records, batch, number)
 
     def _hear(self, hook: str, *given: object) -> None:
-        """Call a hook of the callbacks; progress bars would need to know how many batches there are."""
+        """Call a hook of the callbacks, but for progress bars, which would need to know how many batches there are."""
         for callback in self.trainer.callbacks:
             if not isinstance(callback, ProgressBar):
                 getattr(callback, hook)(self.trainer, self.trainer.lightning_module, *given)

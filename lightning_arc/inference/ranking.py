@@ -22,7 +22,7 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
     from them.
     """
 
-    name = "evidence"
+    name, title, unit = "evidence", "Ranking", "candidates"
 
     def __init__(self, trainer: L.Trainer, model: ArcModel, data: ArcDataModule) -> None:
         self.stopping = model.stopping or all_views(data.n_views)
@@ -71,6 +71,19 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
         """Keep scores, and let the scheduler go on from them."""
         super().keep(record)
         self.scheduler.take(record)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Views of this process's test inputs that are done, and all of them."""
+        return self.scheduler.progress
+
+    def note(self) -> str:
+        """Return the accuracy so far, where outputs are known."""
+        known = [e for e in self.scheduler.answered() if e.records and e.correct is not None and any(e.correct)]
+        if not known:
+            return ""
+        hits = sum(any(e.correct[i] for i in self.model.ranker.rank(e).order[:2]) for e in known)
+        return f"top-2 so far {hits / len(known):.1%} of {len(known)}"
 
     def write(self, records: list[ViewScores]) -> None:
         """Rank and write the four files."""

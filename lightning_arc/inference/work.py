@@ -33,6 +33,12 @@ class PredictionWork(ABC, Generic[Batch, Record]):
     name: str
     """What the journals' names begin with."""
 
+    title: str
+    """What is done, as a person reads it."""
+
+    unit: str
+    """What an answer is called."""
+
     def __init__(self, trainer: L.Trainer, model: ArcModel, data: ArcDataModule) -> None:
         self.trainer, self.model, self.data = trainer, model, data
         self.folder = Path(trainer.default_root_dir)
@@ -53,6 +59,15 @@ class PredictionWork(ABC, Generic[Batch, Record]):
     def n_views(self) -> int:
         """Number of views that is written of; more may have been asked by an earlier run."""
         return self.data.n_views
+
+    @property
+    @abstractmethod
+    def progress(self) -> tuple[int, int]:
+        """Views that are done, and all of them, of this process."""
+
+    @abstractmethod
+    def note(self) -> str:
+        """Return what else is known so far, for a person who waits."""
 
     @abstractmethod
     def batches(self) -> Iterator[Batch]:

@@ -106,6 +106,11 @@ class ViewScores:
         return self.prefix_tokens + self.branch_tokens
 
     @property
+    def n_answers(self) -> int:
+        """Candidates that have a value, and selections."""
+        return sum(not math.isnan(value) for value in self.log_likelihood) + len(self.selections)
+
+    @property
     def complete(self) -> bool:
         """Whether all that was asked has a value; what has none was too long."""
         if self.selections:

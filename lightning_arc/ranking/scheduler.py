@@ -118,6 +118,14 @@ class RankingScheduler:
         """Whether each test input's places are settled by the answers that have been heard."""
         return [state.settled for state in self._states]
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Views that need not be asked about any more, and all that there may be, of all test inputs."""
+        most = self.stopping.max_views
+        asked = [i in self._open or bool(self._pending[i]) for i in range(len(self._states))]
+        done = sum(min(s.views, most) if a else most for s, a in zip(self._states, asked, strict=True))
+        return done, most * len(self._states)
+
     def _keep(self, record: ViewScores) -> None:
         known = self._said.get(record.id)
         self._said[record.id] = record if known is None else merge_records(known, record)

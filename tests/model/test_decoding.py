@@ -145,15 +145,11 @@ def test_only_the_likeliest_tokens_are_sampled_from_with_top_p(tiny):
     nucleus = probabilities.indices[: int((probabilities.values.cumsum(0) < 0.3).sum()) + 1].tolist()
     seen, narrow = set(), Decoding(2000, top_p=0.3, constrained=False)
     for end_id in nucleus:
-        written, _ = generate(
-            tiny, [Opening(prompt, end_id, 1, 0)], Decoding(2000, top_p=0.3, constrained=False), None
-        )[0]
+        written, _ = generate(tiny, [Opening(prompt, end_id, 1, 0)], narrow, None)[0]
         assert sum(w.count for w in written) > 0
         seen.add(end_id)
     outside = int(probabilities.indices[len(nucleus)])
-    [(written, _)] = generate(
-        tiny, [Opening(prompt, outside, 1, 0)], Decoding(2000, top_p=0.3, constrained=False), None
-    )
+    [(written, _)] = generate(tiny, [Opening(prompt, outside, 1, 0)], narrow, None)
     assert written == []
     assert seen == set(nucleus)
 

@@ -1,0 +1,98 @@
+"""How far a prediction is: a bar in a terminal, elsewhere a line every half minute."""
+
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+LINE_SECONDS = 30.0
+"""Between two lines where there is no terminal."""
+
+NOTE_SECONDS = 5.0
+"""Between two looks at what costs time to know."""
+
+
+class Tracked(Protocol):
+    """What is shown of a prediction."""
+
+    title: str
+    unit: str
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Views that are done, and all of them."""
+
+    def note(self) -> str:
+        """Return what else is known so far."""
+
+
+class PredictionProgress:
+    """Shows the progress of this process's part of a prediction.
+
+    Args:
+        work: what is done.
+        shown: whether anything is shown.
+        console: where; standard error if not given.
+        clock: seconds from any point on.
+    """
+
+    def __init__(
+        self,
+        work: Tracked,
+        shown: bool = True,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._work, self._clock = work, clock
+        self._console = console or Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("views"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[speed]}"),
+            console=self._console,
+            transient=True,
+            disable=not shown,
+        )
+        self._lines = shown and not self._console.is_terminal
+        self._began = self._said = self._looked = clock()
+        self._first, total = work.progress
+        self._task = self._bar.add_task(work.title, completed=self._first, total=total, speed="")
+        self._tokens = self._answers = 0
+        self._note = ""
+
+    def __enter__(self) -> "PredictionProgress":
+        if not self._lines:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, records: Sequence[Any]) -> None:
+        """Count the records of a step: their ``tokens``, and their ``n_answers``."""
+        self._tokens += sum(record.tokens for record in records)
+        self._answers += sum(record.n_answers for record in records)
+        now = self._clock()
+        if now - self._looked >= NOTE_SECONDS:
+            self._looked, self._note = now, self._work.note()
+        done, total = self._work.progress
+        seconds = max(now - self._began, 1e-9)
+        speed = f"{self._tokens / seconds:,.0f} tokens/s, {self._answers / seconds:,.1f} {self._work.unit}/s"
+        speed += f", {self._note}" if self._note else ""
+        self._bar.update(self._task, completed=done, total=total, speed=speed)
+        if self._lines and now - self._said >= LINE_SECONDS:
+            self._said = now
+            left = seconds / (done - self._first) * (total - done) if done > self._first else float("inf")
+            rest = f"about {left:,.0f} s left, " if left < float("inf") else ""
+            line = f"{self._work.title}: {done:,} of {total:,} views, {seconds:,.0f} s, {rest}{speed}"
+            self._console.print(line, highlight=False, soft_wrap=True)
