@@ -76,7 +76,8 @@ class PredictionProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        if not self._lines:
+            self._bar.stop()
 
     def update(self, records: Sequence[Any]) -> None:
         """Count the records of a step: their ``tokens``, and their ``n_answers``."""
