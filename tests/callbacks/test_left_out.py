@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lightning_arc.arc import Candidate, CandidatePool, Pair, Task, as_grid, leave_one_out, read_submission
-from lightning_arc.inference.ranking_writer import write_ranking
+from lightning_arc.inference.ranking_files import write_ranking
 from lightning_arc.ranking.rankers import MajorityVote
 from lightning_arc.ranking.scores import gather
 from lightning_arc.reporting.drawing import grid_svg
