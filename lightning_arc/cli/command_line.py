@@ -13,6 +13,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.io.outputs import check_folder
+from lightning_arc.cli.callback_groups import GROUPS, add_groups, further_callbacks, saving_callbacks, use_typed
 from lightning_arc.cli.checkpoint_path import (
     choose_checkpoint,
     newest_checkpoint,
@@ -87,6 +88,14 @@ class ArcCLI(LightningCLI):
         lightnings = LightningCLI.subcommands()
         return {name: lightnings[name] for name in ("fit", "validate", "predict")} | {"export": {"model", "datamodule"}}
 
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the model's and the data's options, and those of callbacks, before the trainer's."""
+        parser.add_lightning_class_args(self._model_class, "model")
+        parser.add_lightning_class_args(self._datamodule_class, "data")
+        add_groups(parser)
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let the data follow the model's path and the seed."""
         parser.link_arguments("model.model_path", "data.model_path")
@@ -102,9 +111,10 @@ class ArcCLI(LightningCLI):
         """
         self.chosen, self.version = None, None
         given = sys.argv[1:] if args is None else args
+        words = [str(word) for word in given] if isinstance(given, list) else []
         first = given
-        if isinstance(given, list):  # settings are printed in the second round
-            first = [word for word in given if not str(word).startswith("--print_config")]
+        if words:  # settings are printed in the second round
+            first = [word for word in words if not word.startswith("--print_config")]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they come again
             super().parse_arguments(parser, first)
@@ -112,6 +122,7 @@ class ArcCLI(LightningCLI):
         if command is None:
             return
         settings, saved = self.config[command], {}
+        use_typed(settings, words)
         root, folders = settings.trainer.default_root_dir, _dirpaths(settings)
         asked = settings.get("ckpt_path")
         self.chosen = choose_checkpoint(asked, root, command, folders)
@@ -122,6 +133,7 @@ class ArcCLI(LightningCLI):
         self._subcommand_parsers[command].set_defaults({f"model.{name}": value for name, value in saved.items()})
         super().parse_arguments(parser, args)
         settings = self.config[command]
+        use_typed(settings, words)
         if "ckpt_path" in settings:
             settings.ckpt_path = None if self.chosen is None else self.chosen.path
         if self.chosen is not None:
@@ -143,7 +155,7 @@ class ArcCLI(LightningCLI):
         if settings.trainer.logger in (None, True):
             self.version = version_to_continue(self.chosen, settings.trainer.default_root_dir)
         if self.version is not None:
-            for saving in _checkpoint_callbacks(settings):
+            for saving in saving_callbacks(settings):
                 saving.enable_version_counter = False  # checkpoints take the place of those of the same name
 
     def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer:
@@ -151,6 +163,11 @@ class ArcCLI(LightningCLI):
         if self.version is not None:
             root = self.config.fit.trainer.default_root_dir or "."
             kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=self.chosen.step + 1)
+        settings = self.config_init[self.subcommand]
+        given = settings.trainer.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        groups = {name: settings[name] for name in GROUPS}
+        kwargs["callbacks"] = further_callbacks(self.subcommand, given, groups, self.config[self.subcommand])
         trainer = super().instantiate_trainer(**kwargs)
         trainer.interruption.listen()
         return trainer
@@ -169,7 +186,7 @@ class ArcCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Remove what killed runs left in the folder of a run that continues."""
-        saving = _checkpoint_callbacks(self.config.fit)
+        saving = saving_callbacks(self.config.fit)
         one_file = [each.save_top_k == 1 and each.monitor is None and each.dirpath is None for each in saving]
         if self.version is not None and one_file == [True] and self.trainer.is_global_zero:
             remove_forgotten(self.chosen)
@@ -191,12 +208,5 @@ def _scope(test_time: Namespace | TestTimeTrainingConfig | dict[str, Any] | None
     return settings.get("scope", TestTimeTrainingConfig().scope)
 
 
-def _checkpoint_callbacks(settings: Namespace) -> list[Namespace]:
-    """Return the settings of the callbacks that save checkpoints."""
-    callbacks = settings.trainer.callbacks or []
-    given = [each.get("init_args") for each in (callbacks if isinstance(callbacks, list) else [callbacks])]
-    return [each for each in given if each is not None and "save_top_k" in each]
-
-
 def _dirpaths(settings: Namespace) -> list[str]:
-    return [str(each.dirpath) for each in _checkpoint_callbacks(settings) if each.dirpath is not None]
+    return [str(each.dirpath) for each in saving_callbacks(settings) if each.dirpath is not None]

@@ -40,7 +40,6 @@ class RankingWriter(ResumingWriter):
         super().setup(trainer, pl_module, stage)
         if stage == "predict":
             self._engine: RankingScheduler | None = None
-            trainer.predict_loop.return_predictions = False  # the journal has them
             trainer.datamodule.begin_ranking = lambda evidence, cost: self._begin(trainer, pl_module, evidence, cost)
 
     def n_views(self, trainer: L.Trainer, pl_module: L.LightningModule) -> int:

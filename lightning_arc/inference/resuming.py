@@ -49,6 +49,7 @@ class ResumingWriter(L.Callback, ABC):
         """Let the data module pass over what earlier runs of the same command have finished."""
         if stage == "predict":
             self._journal = self._signature = None
+            trainer.predict_loop.return_predictions = False  # the journal has them
             # Called when the loader is made, which is after the weights, and so their fingerprint, are there.
             trainer.datamodule.find_finished = lambda: {(r.key, r.view) for r in self._done(trainer)}
 
