@@ -51,8 +51,8 @@ def overview() -> str:
     """Return what ``--help`` prints."""
     commands = LIGHTNING | {name: about for name, (_, _, about) in FUNCTIONS.items()}
     lines = [f"  {name:<11} {about}" for name, about in commands.items()]
-    usage = f"usage: {_program()} COMMAND [--config FILE.yaml] [OPTIONS]"
-    return "\n".join([usage, "", *lines, "", f"{_program()} COMMAND --help lists the options of a command."])
+    usage = f"usage: {program()} COMMAND [--config FILE.yaml] [OPTIONS]"
+    return "\n".join([usage, "", *lines, "", f"{program()} COMMAND --help lists the options of a command."])
 
 
 def unknown(name: str) -> str:
@@ -70,8 +70,9 @@ def _run(name: str, words: list[str]) -> None:
     if name == "show" and len(words) > 1 and words[1].isdigit():
         words[1:2] = ["--test", words[1]]
     what = found if len(found) > 1 else found[0]
-    auto_cli(what, args=words, as_positional=name == "show", prog=f"{_program()} {name}", exit_on_error=False)
+    auto_cli(what, args=words, as_positional=name == "show", prog=f"{program()} {name}", exit_on_error=False)
 
 
-def _program() -> str:
+def program() -> str:
+    """Return what the command line is called here."""
     return "lightning-arc" if sys.argv[0].endswith("lightning-arc") else "cli.py"

@@ -22,6 +22,7 @@ class CallbackGroup:
     """A callback whose arguments are a group of options.
 
     Args:
+        title: what stands above its options in a command's help.
         callback: its class.
         commands: those that have it. All commands take its options, so that each reads a config of another.
         replaced_by: a callback of this class among ``trainer.callbacks`` takes its place.
@@ -29,6 +30,7 @@ class CallbackGroup:
         skip: arguments that are no options.
     """
 
+    title: str
     callback: type[Callback]
     commands: Set[str]
     replaced_by: type[Callback]
@@ -38,12 +40,20 @@ class CallbackGroup:
 
 GROUPS = {
     "checkpoint": CallbackGroup(
-        ModelCheckpoint, {"fit"}, ModelCheckpoint, {"every_n_train_steps": 200, "save_last": True}
+        "checkpoints",
+        ModelCheckpoint,
+        {"fit"},
+        ModelCheckpoint,
+        {"every_n_train_steps": 200, "save_last": True},
     ),
-    "saved_model": CallbackGroup(ExportModel, {"fit"}, ExportModel),
-    "pictures": CallbackGroup(EpisodePictures, {"fit", "validate"}, EpisodePictures),
+    "saved_model": CallbackGroup("the model that is saved when training ends", ExportModel, {"fit"}, ExportModel),
+    "pictures": CallbackGroup("pictures in TensorBoard", EpisodePictures, {"fit", "validate"}, EpisodePictures),
     "progress": CallbackGroup(
-        RichProgressBar, {"fit", "validate", "predict"}, ProgressBar, skip={"theme", "console_kwargs"}
+        "progress bar",
+        RichProgressBar,
+        {"fit", "validate", "predict"},
+        ProgressBar,
+        skip={"theme", "console_kwargs"},
     ),
 }
 """The groups by the names that their options begin with."""

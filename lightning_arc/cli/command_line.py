@@ -13,6 +13,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.io.outputs import check_folder
+from lightning_arc.cli import LIGHTNING, program
 from lightning_arc.cli.callback_groups import GROUPS, add_groups, further_callbacks, saving_callbacks, use_typed
 from lightning_arc.cli.checkpoint_path import (
     choose_checkpoint,
@@ -20,6 +21,7 @@ from lightning_arc.cli.checkpoint_path import (
     remove_forgotten,
     version_to_continue,
 )
+from lightning_arc.cli.help_page import arrange
 from lightning_arc.cli.trainer import SafeTrainer
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.model.arc_model import ArcModel
@@ -103,6 +105,14 @@ class ArcCLI(LightningCLI):
         parser.link_arguments("model.test_time", "data.test_time_scope", compute_fn=_scope)
         parser.link_arguments("model.scratch", "data.positions", compute_fn=_positions)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Make a command's parser, whose help says what the command does and shows what it uses."""
+        parser = super()._prepare_subcommand_parser(
+            klass, subcommand, **kwargs | {"description": LIGHTNING[subcommand]}
+        )
+        arrange(parser, subcommand, program())
+        return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse twice: to know which checkpoint is used, and again with its settings as the model's defaults.
