@@ -65,12 +65,16 @@ def unknown(name: str) -> str:
 def _run(name: str, words: list[str]) -> None:
     from jsonargparse import auto_cli
 
+    from lightning_arc.arc.io.bundled import find_configs
+
     module, functions, _ = FUNCTIONS[name]
     found = [getattr(import_module(f"lightning_arc.{module}"), function) for function in functions]
     if name == "show" and len(words) > 1 and words[1].isdigit():
         words[1:2] = ["--test", words[1]]
     what = found if len(found) > 1 else found[0]
-    auto_cli(what, args=words, as_positional=name == "show", prog=f"{program()} {name}", exit_on_error=False)
+    auto_cli(
+        what, args=find_configs(words), as_positional=name == "show", prog=f"{program()} {name}", exit_on_error=False
+    )
 
 
 def program() -> str:

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
+from lightning_arc.arc.io.bundled import find_configs
 from lightning_arc.arc.io.outputs import check_folder
 from lightning_arc.cli import LIGHTNING, program
 from lightning_arc.cli.callback_groups import GROUPS, add_groups, further_callbacks, saving_callbacks, use_typed
@@ -121,13 +122,10 @@ class ArcCLI(LightningCLI):
         """
         self.chosen, self.version = None, None
         given = sys.argv[1:] if args is None else args
-        words = [str(word) for word in given] if isinstance(given, list) else []
-        first = given
-        if words:  # settings are printed in the second round
-            first = [word for word in words if not word.startswith("--print_config")]
+        words = find_configs([str(word) for word in given]) if isinstance(given, list) else []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they come again
-            super().parse_arguments(parser, first)
+            warnings.simplefilter("ignore")  # they come again, and settings are printed in the second round
+            self._parse(parser, [word for word in words if not word.startswith("--print_config")] or given)
         command = self.config.get("subcommand")
         if command is None:
             return
@@ -141,7 +139,7 @@ class ArcCLI(LightningCLI):
         elif command in ("validate", "predict"):
             saved = {"model_path": "bundled"}
         self._subcommand_parsers[command].set_defaults({f"model.{name}": value for name, value in saved.items()})
-        super().parse_arguments(parser, args)
+        self._parse(parser, words or given)
         settings = self.config[command]
         use_typed(settings, words)
         if "ckpt_path" in settings:
@@ -156,6 +154,12 @@ class ArcCLI(LightningCLI):
                 rank_zero_warn(
                     f"{earlier}: of an earlier run; this run is new, --ckpt_path last would continue that one"
                 )
+
+    def _parse(self, parser: LightningArgumentParser, given: list[str] | dict[str, Any] | Namespace) -> None:
+        if isinstance(given, list):
+            self.config = parser.parse_args(given)
+        else:
+            self.config = parser.parse_object(given)
 
     def _parse_ckpt_path(self) -> None:
         """Leave the settings as they are; Lightning would let the checkpoint's win over what was typed."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning_arc.arc.candidates import Candidate, CandidatePool
 from lightning_arc.arc.io.attempts import Attempts, is_benchmark
+from lightning_arc.arc.io.bundled import find_candidates
 from lightning_arc.arc.io.files import dump_line as dump_line
 from lightning_arc.arc.io.files import entries, expand, no_cycle_search, read_json, sub_folders, write_json
 from lightning_arc.arc.io.merged_pool import MergedPool, Pool
@@ -30,7 +31,8 @@ def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str
         paths: JSON files ``{task_id: [{"attempt_1": grid, …} or [grid, …] per test input]}``, where an object with the
             grid as its ``answer`` may stand for a grid; lists with an entry a test input, named after their task, as
             arc-agi-benchmarking writes them; verifier files (``{task_id: {"n_train": n, "train": [{…, "attempt_1":
-            grid}]}}``); Parquet pools; or folders of such, or of folders of such. Empty grids and ``null`` are skipped.
+            grid}]}}``); Parquet pools; ``bundled:NAME`` of this package; or folders of such, or of folders of such.
+            Empty grids and ``null`` are skipped.
         tasks: the tasks that are asked for.
 
     Returns:
@@ -66,6 +68,7 @@ def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task
     pools: list[Pool] = []
     told, others, with_others, attempts = CandidatePool(), set(), [], Attempts()
     for path in map(expand, [paths] if isinstance(paths, str | Path) else paths):
+        path = find_candidates(path)
         pool, n_asked, passed_over = CandidatePool(), 0, set()
         for file in _files(path):
             if file.suffix.lower() == ".parquet":
