@@ -80,7 +80,8 @@ def use_typed(settings: Namespace, words: Sequence[str]) -> None:
     """
     for name, group in GROUPS.items():
         prefix = f"--{name}."
-        typed = {word.removeprefix(prefix).partition("=")[0] for word in words if word.startswith(prefix)}
+        names = [word.removeprefix(prefix).partition("=")[0] for word in words if word.startswith(prefix)]
+        typed = {key for key in vars(settings[name]) if key.startswith(tuple(names))}  # a name may be typed in short
         for arguments in [*_listed(settings, group.callback), settings[name]]:
             for key in typed:
                 arguments[key] = settings[name][key]

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from argparse import ArgumentError
 from typing import Any, Literal
 
 import torch
@@ -12,7 +13,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
-from lightning_arc.arc.io.bundled import find_configs
 from lightning_arc.arc.io.outputs import check_folder
 from lightning_arc.cli import LIGHTNING, program
 from lightning_arc.cli.callback_groups import GROUPS, add_groups, further_callbacks, saving_callbacks, use_typed
@@ -23,8 +23,10 @@ from lightning_arc.cli.checkpoint_path import (
     version_to_continue,
 )
 from lightning_arc.cli.help_page import arrange
+from lightning_arc.cli.suggestions import explain
 from lightning_arc.cli.trainer import SafeTrainer
 from lightning_arc.data.module import ArcDataModule
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.finite import check_finite
@@ -32,6 +34,7 @@ from lightning_arc.model.hyper_parameters import check_unchanged
 from lightning_arc.model.load import Scratch
 from lightning_arc.model.machine import fastest_precision
 from lightning_arc.model.ttt import TestTimeTrainingConfig
+from lightning_arc.package_files import find_configs
 
 
 class ArcTrainer(SafeTrainer):
@@ -156,10 +159,14 @@ class ArcCLI(LightningCLI):
                 )
 
     def _parse(self, parser: LightningArgumentParser, given: list[str] | dict[str, Any] | Namespace) -> None:
-        if isinstance(given, list):
-            self.config = parser.parse_args(given)
-        else:
-            self.config = parser.parse_object(given)
+        try:
+            if isinstance(given, list):
+                self.config = parser.parse_args(given)
+            else:
+                self.config = parser.parse_object(given)
+        except ArgumentError as error:
+            command = given[0] if isinstance(given, list) and given else None
+            raise DataError(explain(error, _types(self._subcommand_parsers.get(command)))) from error
 
     def _parse_ckpt_path(self) -> None:
         """Leave the settings as they are; Lightning would let the checkpoint's win over what was typed."""
@@ -204,6 +211,17 @@ class ArcCLI(LightningCLI):
         one_file = [each.save_top_k == 1 and each.monitor is None and each.dirpath is None for each in saving]
         if self.version is not None and one_file == [True] and self.trainer.is_global_zero:
             remove_forgotten(self.chosen)
+
+
+def _types(parser: LightningArgumentParser | None) -> dict[str, Any]:
+    """Return the types of a command's options by their names."""
+    actions = [] if parser is None else parser._actions
+    return {
+        word.removeprefix("--"): getattr(action, "_typehint", None)
+        for action in actions
+        for word in action.option_strings
+        if word.startswith("--")
+    }
 
 
 def _positions(scratch: Namespace | Scratch | dict[str, Any] | None) -> str:

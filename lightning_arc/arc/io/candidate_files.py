@@ -7,13 +7,13 @@ from typing import Any
 
 from lightning_arc.arc.candidates import Candidate, CandidatePool
 from lightning_arc.arc.io.attempts import Attempts, is_benchmark
-from lightning_arc.arc.io.bundled import find_candidates
 from lightning_arc.arc.io.files import dump_line as dump_line
 from lightning_arc.arc.io.files import entries, expand, no_cycle_search, read_json, sub_folders, write_json
 from lightning_arc.arc.io.merged_pool import MergedPool, Pool
 from lightning_arc.arc.io.pool_file import PoolFile
 from lightning_arc.arc.task import PairKey, Task
 from lightning_arc.errors import DataError, OversizedLineError, shortened
+from lightning_arc.package_files import find_candidates
 
 
 class CandidateWarning(UserWarning):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lightning_arc.errors import DataError
 
-PACKAGE = Path(__file__).parents[2]
+PACKAGE = Path(__file__).parent
 CANDIDATES = PACKAGE / "bundled" / "candidates"
 CONFIGS = PACKAGE / "configs"
 
