@@ -143,10 +143,8 @@ def test_an_experiment_runs_what_is_not_there_and_reports_what_is(
 ) -> None:
     experiment(**small)
     out = capsys.readouterr().out
-    assert [line.split(" ")[3:5] for line in out.splitlines()[:3]] == [
-        [str(running.PROGRAM), "fit"],
-        [str(running.PROGRAM), "predict"],
-        [str(running.PROGRAM), "predict"],
+    assert [line.split(" ")[3:7] for line in out.splitlines()[:3]] == [
+        [*running.PROGRAM, command] for command in ("fit", "predict", "predict")
     ]
     found = json.loads((tmp_path / "results" / "views.json").read_text())
     assert (found["seeds"], found["pairs"], found["tasks"]) == ([1], 3, 3)

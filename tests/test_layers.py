@@ -7,6 +7,7 @@ from pathlib import Path
 
 LAYERS = (
     ("errors", "environment"),
+    ("package_files",),
     ("arc",),
     ("augment",),
     ("prompt",),

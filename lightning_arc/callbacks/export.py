@@ -13,16 +13,16 @@ class ExportModel(L.Callback):
     """Saves weights (or the adapter) as safetensors with the tokenizer when training ends.
 
     Args:
-        folder: name of the folder in ``default_root_dir``.
+        folder: name of the folder in ``default_root_dir``; ``null`` saves none.
         merge: whether an adapter is added to its base's weights, and the whole model saved.
     """
 
-    def __init__(self, folder: str = "model", merge: bool = False) -> None:
+    def __init__(self, folder: str | None = "model", merge: bool = False) -> None:
         self.folder, self.merge = folder, merge
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save them, in the first process. A model that another run saved is kept under another name."""
-        if not trainer.is_global_zero:
+        if self.folder is None or not trainer.is_global_zero:
             return
         root = Path(trainer.default_root_dir)
         path = root / self.folder

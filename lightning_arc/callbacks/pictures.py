@@ -14,7 +14,7 @@ class EpisodePictures(L.Callback):
     """Logs pictures of the first validation episodes after every validation.
 
     Args:
-        n: how many.
+        n: how many; 0 for none.
     """
 
     def __init__(self, n: int = 4) -> None:

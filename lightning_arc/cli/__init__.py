@@ -1,9 +1,11 @@
 """The command line: which commands there are, and what each of them runs."""
 
 import sys
+from argparse import ArgumentError
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from typing import get_type_hints
 
 from lightning_arc.cli.one_line import one_line_errors
 from lightning_arc.errors import DataError
@@ -33,16 +35,14 @@ def main(words: Sequence[str] | None = None) -> None:
     Args:
         words: of the command line, without the program's name; ``None`` for those of this process.
     """
-    given, words = words, list(sys.argv[1:] if words is None else words)
+    words = list(sys.argv[1:] if words is None else words)
     with one_line_errors():
         if not words or words[0] in ("-h", "--help"):
             print(overview())
         elif words[0] in FUNCTIONS:
             _run(words[0], words[1:])
         elif words[0] in LIGHTNING or words[0].startswith("-"):
-            from lightning_arc.cli.command_line import ArcCLI
-
-            ArcCLI(args=None if given is None else words)
+            _start(words)
         else:
             raise DataError(unknown(words[0]))
 
@@ -51,8 +51,8 @@ def overview() -> str:
     """Return what ``--help`` prints."""
     commands = LIGHTNING | {name: about for name, (_, _, about) in FUNCTIONS.items()}
     lines = [f"  {name:<11} {about}" for name, about in commands.items()]
-    usage = f"usage: {_program()} COMMAND [--config FILE.yaml] [OPTIONS]"
-    return "\n".join([usage, "", *lines, "", f"{_program()} COMMAND --help lists the options of a command."])
+    usage = f"usage: {program()} COMMAND [--config FILE.yaml] [OPTIONS]"
+    return "\n".join([usage, "", *lines, "", f"{program()} COMMAND --help lists the options of a command."])
 
 
 def unknown(name: str) -> str:
@@ -62,16 +62,43 @@ def unknown(name: str) -> str:
     return f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}")
 
 
+def _start(words: list[str]) -> None:
+    from lightning_arc.cli.help_cache import show_help
+    from lightning_arc.cli.option_names import check_names
+    from lightning_arc.package_files import find_configs
+
+    def run() -> None:
+        from lightning_arc.cli.command_line import ArcCLI
+
+        ArcCLI(args=words)
+
+    if len(words) == 2 and words[1] in ("-h", "--help"):
+        show_help(f"{program()}-{words[0]}", run)
+    else:
+        check_names(find_configs(words))
+        run()
+
+
 def _run(name: str, words: list[str]) -> None:
     from jsonargparse import auto_cli
+
+    from lightning_arc.cli.suggestions import explain
+    from lightning_arc.package_files import find_configs
 
     module, functions, _ = FUNCTIONS[name]
     found = [getattr(import_module(f"lightning_arc.{module}"), function) for function in functions]
     if name == "show" and len(words) > 1 and words[1].isdigit():
         words[1:2] = ["--test", words[1]]
     what = found if len(found) > 1 else found[0]
-    auto_cli(what, args=words, as_positional=name == "show", prog=f"{_program()} {name}", exit_on_error=False)
+    how = {"as_positional": name == "show", "prog": f"{program()} {name}", "exit_on_error": False}
+    try:
+        auto_cli(what, args=find_configs(words), **how)
+    except ArgumentError as error:
+        asked = [each for each in found if words and each.__name__ == words[0]] or found
+        options = {option: hint for each in asked for option, hint in get_type_hints(each).items()}
+        raise DataError(explain(error, options)) from error
 
 
-def _program() -> str:
+def program() -> str:
+    """Return what the command line is called here."""
     return "lightning-arc" if sys.argv[0].endswith("lightning-arc") else "cli.py"

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from argparse import ArgumentError
 from typing import Any, Literal
 
 import torch
@@ -13,14 +14,19 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.io.outputs import check_folder
+from lightning_arc.cli import LIGHTNING, program
+from lightning_arc.cli.callback_groups import GROUPS, add_groups, further_callbacks, saving_callbacks, use_typed
 from lightning_arc.cli.checkpoint_path import (
     choose_checkpoint,
     newest_checkpoint,
     remove_forgotten,
     version_to_continue,
 )
+from lightning_arc.cli.help_page import arrange
+from lightning_arc.cli.suggestions import explain
 from lightning_arc.cli.trainer import SafeTrainer
 from lightning_arc.data.module import ArcDataModule
+from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.finite import check_finite
@@ -28,6 +34,7 @@ from lightning_arc.model.hyper_parameters import check_unchanged
 from lightning_arc.model.load import Scratch
 from lightning_arc.model.machine import fastest_precision
 from lightning_arc.model.ttt import TestTimeTrainingConfig
+from lightning_arc.package_files import find_configs
 
 
 class ArcTrainer(SafeTrainer):
@@ -87,6 +94,14 @@ class ArcCLI(LightningCLI):
         lightnings = LightningCLI.subcommands()
         return {name: lightnings[name] for name in ("fit", "validate", "predict")} | {"export": {"model", "datamodule"}}
 
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the model's and the data's options, and those of callbacks, before the trainer's."""
+        parser.add_lightning_class_args(self._model_class, "model")
+        parser.add_lightning_class_args(self._datamodule_class, "data")
+        add_groups(parser)
+        parser.add_lightning_class_args(self.trainer_class, "trainer")
+        parser.set_defaults({f"trainer.{name}": value for name, value in self.trainer_defaults.items()})
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Let the data follow the model's path and the seed."""
         parser.link_arguments("model.model_path", "data.model_path")
@@ -95,6 +110,14 @@ class ArcCLI(LightningCLI):
         parser.link_arguments("model.scratch", "data.positions", compute_fn=_positions)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        """Make a command's parser, whose help says what the command does and shows what it uses."""
+        parser = super()._prepare_subcommand_parser(
+            klass, subcommand, **kwargs | {"description": LIGHTNING[subcommand]}
+        )
+        arrange(parser, subcommand, program())
+        return parser
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse twice: to know which checkpoint is used, and again with its settings as the model's defaults.
 
@@ -102,16 +125,15 @@ class ArcCLI(LightningCLI):
         """
         self.chosen, self.version = None, None
         given = sys.argv[1:] if args is None else args
-        first = given
-        if isinstance(given, list):  # settings are printed in the second round
-            first = [word for word in given if not str(word).startswith("--print_config")]
+        words = find_configs([str(word) for word in given]) if isinstance(given, list) else []
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they come again
-            super().parse_arguments(parser, first)
+            warnings.simplefilter("ignore")  # they come again, and settings are printed in the second round
+            self._parse(parser, [word for word in words if not word.startswith("--print_config")] or given)
         command = self.config.get("subcommand")
         if command is None:
             return
         settings, saved = self.config[command], {}
+        use_typed(settings, words)
         root, folders = settings.trainer.default_root_dir, _dirpaths(settings)
         asked = settings.get("ckpt_path")
         self.chosen = choose_checkpoint(asked, root, command, folders)
@@ -120,8 +142,9 @@ class ArcCLI(LightningCLI):
         elif command in ("validate", "predict"):
             saved = {"model_path": "bundled"}
         self._subcommand_parsers[command].set_defaults({f"model.{name}": value for name, value in saved.items()})
-        super().parse_arguments(parser, args)
+        self._parse(parser, words or given)
         settings = self.config[command]
+        use_typed(settings, words)
         if "ckpt_path" in settings:
             settings.ckpt_path = None if self.chosen is None else self.chosen.path
         if self.chosen is not None:
@@ -135,6 +158,16 @@ class ArcCLI(LightningCLI):
                     f"{earlier}: of an earlier run; this run is new, --ckpt_path last would continue that one"
                 )
 
+    def _parse(self, parser: LightningArgumentParser, given: list[str] | dict[str, Any] | Namespace) -> None:
+        try:
+            if isinstance(given, list):
+                self.config = parser.parse_args(given)
+            else:
+                self.config = parser.parse_object(given)
+        except ArgumentError as error:
+            command = given[0] if isinstance(given, list) and given else None
+            raise DataError(explain(error, _types(self._subcommand_parsers.get(command)))) from error
+
     def _parse_ckpt_path(self) -> None:
         """Leave the settings as they are; Lightning would let the checkpoint's win over what was typed."""
 
@@ -143,7 +176,7 @@ class ArcCLI(LightningCLI):
         if settings.trainer.logger in (None, True):
             self.version = version_to_continue(self.chosen, settings.trainer.default_root_dir)
         if self.version is not None:
-            for saving in _checkpoint_callbacks(settings):
+            for saving in saving_callbacks(settings):
                 saving.enable_version_counter = False  # checkpoints take the place of those of the same name
 
     def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer:
@@ -151,6 +184,11 @@ class ArcCLI(LightningCLI):
         if self.version is not None:
             root = self.config.fit.trainer.default_root_dir or "."
             kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=self.chosen.step + 1)
+        settings = self.config_init[self.subcommand]
+        given = settings.trainer.callbacks or []
+        given = given if isinstance(given, list) else [given]
+        groups = {name: settings[name] for name in GROUPS}
+        kwargs["callbacks"] = further_callbacks(self.subcommand, given, groups, self.config[self.subcommand])
         trainer = super().instantiate_trainer(**kwargs)
         trainer.interruption.listen()
         return trainer
@@ -169,10 +207,21 @@ class ArcCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Remove what killed runs left in the folder of a run that continues."""
-        saving = _checkpoint_callbacks(self.config.fit)
+        saving = saving_callbacks(self.config.fit)
         one_file = [each.save_top_k == 1 and each.monitor is None and each.dirpath is None for each in saving]
         if self.version is not None and one_file == [True] and self.trainer.is_global_zero:
             remove_forgotten(self.chosen)
+
+
+def _types(parser: LightningArgumentParser | None) -> dict[str, Any]:
+    """Return the types of a command's options by their names."""
+    actions = [] if parser is None else parser._actions
+    return {
+        word.removeprefix("--"): getattr(action, "_typehint", None)
+        for action in actions
+        for word in action.option_strings
+        if word.startswith("--")
+    }
 
 
 def _positions(scratch: Namespace | Scratch | dict[str, Any] | None) -> str:
@@ -191,12 +240,5 @@ def _scope(test_time: Namespace | TestTimeTrainingConfig | dict[str, Any] | None
     return settings.get("scope", TestTimeTrainingConfig().scope)
 
 
-def _checkpoint_callbacks(settings: Namespace) -> list[Namespace]:
-    """Return the settings of the callbacks that save checkpoints."""
-    callbacks = settings.trainer.callbacks or []
-    given = [each.get("init_args") for each in (callbacks if isinstance(callbacks, list) else [callbacks])]
-    return [each for each in given if each is not None and "save_top_k" in each]
-
-
 def _dirpaths(settings: Namespace) -> list[str]:
-    return [str(each.dirpath) for each in _checkpoint_callbacks(settings) if each.dirpath is not None]
+    return [str(each.dirpath) for each in saving_callbacks(settings) if each.dirpath is not None]

@@ -20,12 +20,6 @@ NOISE = (
     ".*`IterableDataset` has `__len__` defined.*",  # ours counts only its own share
 )
 
-RENAMED_RANKERS = {"Votes": "MajorityVote", "Combined": "LogLinearRanker", "Selection": "ComparativeRanker"}
-"""New names of rankers by their old ones."""
-
-RENAMED_OPTIONS = {"data.lesson_prompts": "data.test_time_prompts"}
-"""New names of options by their old ones."""
-
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
@@ -65,12 +59,6 @@ def _message(error: BaseException) -> str | None:
         cause = cause.__cause__ or cause.__context__
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    for old, new in RENAMED_RANKERS.items():
-        if f"Expected a path but {old} either" in str(error):
-            return f"there is no ranker {old}; it is now called {new}"
-    for old, new in RENAMED_OPTIONS.items():
-        if isinstance(error, ArgumentError) and old in str(error):
-            return f"there is no option {old}; it is now called {new}"
     misconfigured = type(error).__name__ == "MisconfigurationException"  # Lightning's, which need not be loaded
     return _one_line(error) if misconfigured or isinstance(error, ArgumentError) else None
 

@@ -32,8 +32,9 @@ from lightning_arc.arc.io.outputs import check_file
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import key_seed
 from lightning_arc.errors import DataError, OversizedLineError
+from lightning_arc.package_files import CONFIGS
 
-CONFIG = Path(__file__).parents[1] / "configs" / "generate.yaml"
+CONFIG = CONFIGS / "generate.yaml"
 """What a generator is asked with."""
 
 DISTRACTORS = "distractors"

@@ -15,9 +15,10 @@ import yaml
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.errors import DataError
 from lightning_arc.experiments.report import Ranked, write_report
+from lightning_arc.package_files import find_config
 
-PROGRAM = Path(__file__).parent.parent.parent / "cli.py"
-"""The command line of the repository."""
+PROGRAM = (sys.executable, "-m", "lightning_arc.cli")
+"""The command line."""
 
 
 @dataclass
@@ -69,15 +70,13 @@ def experiment(
         DataError: names what is not as it must be, or the arm whose run failed, with what it said.
     """
     check(arms, seeds)
-    settings = _merged([yaml.safe_load(Path(path).read_text()) or {} for path in predict])
+    settings = _merged([yaml.safe_load(_read(path)) or {} for path in predict])
     data = settings.get("data") or {}
     for needed in ("tasks", "candidates"):
         if not data.get(needed):
             raise DataError(f"predict: no data.{needed} in {', '.join(predict) or 'any config'}")
     root, start = Path(folder) / name, time.monotonic()
     if not report_only:
-        if not PROGRAM.is_file():
-            raise DataError(f"{PROGRAM}: no such file; experiments are run in a clone of the repository")
         for seed in seeds:  # all arms of a seed first, so that an early end leaves arms that can be compared
             for arm_name, arm in arms.items():
                 if max_seconds is not None and time.monotonic() - start > max_seconds:
@@ -150,11 +149,11 @@ def _start(
     path = folder / f"{command}.yaml"
     with whole_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(dict(settings), sort_keys=False) if settings else "{}\n")
-    words = [sys.executable, str(PROGRAM), command]
+    words = [*PROGRAM, command]
     for config in (*configs, str(path)):
         words += ["--config", config]
     words += ["--trainer.default_root_dir", str(folder), *more]
-    print(f"{about}: {shlex.join(words[1:])}", flush=True)
+    print(f"{about}: {shlex.join(words)}", flush=True)
     with (folder / "log.txt").open("a") as log:
         process = subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT)
         try:
@@ -170,11 +169,15 @@ def _start(
 
 def _check_same(path: Path, configs: Sequence[str], settings: Mapping[str, Any]) -> None:
     """Write what a run is asked with beside it; refuse to go on with one that was asked with anything else."""
-    asked = {"configs": {config: Path(config).read_text() for config in configs}, "settings": settings}
+    asked = {"configs": {config: _read(config) for config in configs}, "settings": settings}
     if not path.is_file():
         write_json(path, asked)
     elif json.loads(path.read_text()) != json.loads(json.dumps(asked)):
         raise DataError(f"{path.parent}: was begun with other settings; remove it or set another folder")
+
+
+def _read(config: str) -> str:
+    return Path(find_config(config)).read_text()
 
 
 def _merged(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

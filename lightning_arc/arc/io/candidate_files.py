@@ -13,6 +13,7 @@ from lightning_arc.arc.io.merged_pool import MergedPool, Pool
 from lightning_arc.arc.io.pool_file import PoolFile
 from lightning_arc.arc.task import PairKey, Task
 from lightning_arc.errors import DataError, OversizedLineError, shortened
+from lightning_arc.package_files import find_candidates
 
 
 class CandidateWarning(UserWarning):
@@ -30,7 +31,8 @@ def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str
         paths: JSON files ``{task_id: [{"attempt_1": grid, …} or [grid, …] per test input]}``, where an object with the
             grid as its ``answer`` may stand for a grid; lists with an entry a test input, named after their task, as
             arc-agi-benchmarking writes them; verifier files (``{task_id: {"n_train": n, "train": [{…, "attempt_1":
-            grid}]}}``); Parquet pools; or folders of such, or of folders of such. Empty grids and ``null`` are skipped.
+            grid}]}}``); Parquet pools; ``bundled:NAME`` of this package; or folders of such, or of folders of such.
+            Empty grids and ``null`` are skipped.
         tasks: the tasks that are asked for.
 
     Returns:
@@ -66,6 +68,7 @@ def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task
     pools: list[Pool] = []
     told, others, with_others, attempts = CandidatePool(), set(), [], Attempts()
     for path in map(expand, [paths] if isinstance(paths, str | Path) else paths):
+        path = find_candidates(path)
         pool, n_asked, passed_over = CandidatePool(), 0, set()
         for file in _files(path):
             if file.suffix.lower() == ".parquet":

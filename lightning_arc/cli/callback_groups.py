@@ -1,0 +1,149 @@
+"""Callbacks that a command has by itself: their options, and what a person's own callbacks replace."""
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser
+
+from lightning_arc.callbacks.export import ExportModel
+from lightning_arc.callbacks.pictures import EpisodePictures
+
+
+@dataclass(frozen=True)
+class CallbackGroup:
+    """A callback whose arguments are a group of options.
+
+    Args:
+        title: what stands above its options in a command's help.
+        callback: its class.
+        commands: those that have it. All commands take its options, so that each reads a config of another.
+        replaced_by: a callback of this class among ``trainer.callbacks`` takes its place.
+        defaults: where they differ from the class's.
+        skip: arguments that are no options.
+    """
+
+    title: str
+    callback: type[Callback]
+    commands: Set[str]
+    replaced_by: type[Callback]
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    skip: Set[str] = frozenset()
+
+
+GROUPS = {
+    "checkpoint": CallbackGroup(
+        "checkpoints",
+        ModelCheckpoint,
+        {"fit"},
+        ModelCheckpoint,
+        {"every_n_train_steps": 200, "save_last": True},
+    ),
+    "saved_model": CallbackGroup("the model that is saved when training ends", ExportModel, {"fit"}, ExportModel),
+    "pictures": CallbackGroup("pictures in TensorBoard", EpisodePictures, {"fit", "validate"}, EpisodePictures),
+    "progress": CallbackGroup(
+        "progress bar",
+        RichProgressBar,
+        {"fit", "validate", "predict"},
+        ProgressBar,
+        skip={"theme", "console_kwargs"},
+    ),
+}
+"""The groups by the names that their options begin with."""
+
+TRIGGERS = ("every_n_train_steps", "train_time_interval", "every_n_epochs")
+"""Arguments of `ModelCheckpoint` of which at most one may be set."""
+
+
+def add_groups(parser: LightningArgumentParser) -> None:
+    """Add the options of all groups."""
+    for name, group in GROUPS.items():
+        parser.add_class_arguments(group.callback, name, fail_untyped=False, skip=set(group.skip), sub_configs=True)
+        parser.set_defaults({f"{name}.{key}": value for key, value in group.defaults.items()})
+
+
+def use_typed(settings: Namespace, words: Sequence[str]) -> None:
+    """Let options of groups that are typed win over the same callback's arguments in ``trainer.callbacks``.
+
+    Configs that earlier versions saved have these callbacks there.
+
+    Args:
+        settings: of a command, changed in place.
+        words: of the command line.
+    """
+    for name, group in GROUPS.items():
+        prefix = f"--{name}."
+        names = [word.removeprefix(prefix).partition("=")[0] for word in words if word.startswith(prefix)]
+        typed = {key for key in vars(settings[name]) if key.startswith(tuple(names))}  # a name may be typed in short
+        for arguments in [*_listed(settings, group.callback), settings[name]]:
+            for key in typed:
+                arguments[key] = settings[name][key]
+            if name == "checkpoint":
+                _keep_one_trigger(arguments, typed)
+
+
+def saving_callbacks(settings: Namespace) -> list[Namespace]:
+    """Return the arguments of the callbacks that save checkpoints."""
+    return _listed(settings, ModelCheckpoint) or [settings.checkpoint]
+
+
+def further_callbacks(
+    command: str, given: Sequence[Callback], groups: Mapping[str, Callback], settings: Namespace
+) -> list[Callback]:
+    """Return all callbacks of a command's trainer.
+
+    Args:
+        command: its name.
+        given: those of ``trainer.callbacks``.
+        groups: those of the groups, by name.
+        settings: of the command.
+
+    Returns:
+        `given`, and before them what the command has by itself and `given` does not replace.
+    """
+    trainer = settings.trainer
+    wanted = {
+        "checkpoint": trainer.enable_checkpointing is not False and not trainer.barebones,
+        "saved_model": settings.saved_model.folder is not None,
+        "pictures": settings.pictures.n > 0,
+        "progress": trainer.enable_progress_bar is not False and not trainer.barebones,
+    }
+    added = [
+        groups[name]
+        for name, group in GROUPS.items()
+        if command in group.commands and wanted[name] and not _has(given, group.replaced_by)
+    ]
+    logs = trainer.logger not in (False, []) and not trainer.barebones
+    if command == "fit" and logs and not _has(given, LearningRateMonitor):
+        added.append(LearningRateMonitor())
+    return [*added, *given]
+
+
+def _has(callbacks: Sequence[Callback], kind: type[Callback]) -> bool:
+    return any(isinstance(each, kind) for each in callbacks)
+
+
+def _listed(settings: Namespace, kind: type[Callback]) -> list[Namespace]:
+    """Return the arguments of the callbacks in ``trainer.callbacks`` that are of a class."""
+    callbacks = settings.trainer.callbacks or []
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    return [each.init_args for each in callbacks if "init_args" in each and issubclass(_class(each.class_path), kind)]
+
+
+def _class(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _keep_one_trigger(saving: Namespace, typed: Set[str]) -> None:
+    """Set aside the triggers that another one takes the place of: typed ones win, and all win over the default."""
+    given = [key for key in TRIGGERS if saving[key] is not None]
+    defaults = GROUPS["checkpoint"].defaults
+    kept = [key for key in given if key in typed] or [key for key in given if saving[key] != defaults.get(key)]
+    for key in given if kept else ():
+        if key not in kept:
+            saving[key] = None

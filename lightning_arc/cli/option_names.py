@@ -1,0 +1,76 @@
+"""Names of options, read from source files: a mistyped one is told in an instant, before torch is loaded."""
+
+import ast
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import yaml
+
+from lightning_arc.cli.suggestions import check_renamed, no_such_option
+from lightning_arc.errors import DataError
+from lightning_arc.package_files import PACKAGE
+
+
+def check_names(words: Sequence[str]) -> None:
+    """Refuse words, and keys of config files, that name no option of the model, the data or the trainer.
+
+    What else can be wrong with a command line is left to its parser.
+
+    Args:
+        words: of a command line whose configs have been found.
+
+    Raises:
+        DataError: names the option, and one like it.
+    """
+    names: list[str] = []
+    for name, place in (*_typed(words), *_in_configs(words)):
+        group, *inside = name.split(".")
+        if group not in _classes() or not inside or inside[0] == "help":
+            continue
+        check_renamed(name)
+        known = _arguments(group)
+        if not any(argument.startswith(inside[0]) for argument in known):  # a name may be typed in short
+            names = names or [f"{each}.{argument}" for each in _classes() for argument in _arguments(each)]
+            raise DataError(place + no_such_option(name, names))
+
+
+def _typed(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for word in words:
+        if word.startswith("--"):
+            yield word.removeprefix("--").partition("=")[0].removesuffix("+"), ""
+
+
+def _in_configs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    for before, word in zip(("", *words), words, strict=False):
+        path = word.removeprefix("--config=") if word.startswith("--config=") else word
+        if before not in ("--config", "-c") and path == word:
+            continue
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+        for group, settings in content.items() if isinstance(content, dict) else ():
+            for key in settings if isinstance(settings, dict) else ():
+                yield f"{group}.{key}".removesuffix("+"), f"{path}: "
+
+
+def _classes() -> dict[str, tuple[Path, str]]:
+    """Return the file and the class whose arguments are a group of options, by the group's name."""
+    lightning = Path(find_spec("lightning").origin).parent
+    return {
+        "model": (PACKAGE / "model" / "arc_model.py", "ArcModel"),
+        "data": (PACKAGE / "data" / "module.py", "ArcDataModule"),
+        "trainer": (lightning / "pytorch" / "trainer" / "trainer.py", "Trainer"),
+    }
+
+
+def _arguments(group: str) -> list[str]:
+    path, name = _classes()[group]
+    (of_class,) = [
+        node
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.ClassDef) and node.name == name
+    ]
+    (init,) = [node for node in of_class.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    return [argument.arg for argument in (*init.args.args[1:], *init.args.kwonlyargs)]

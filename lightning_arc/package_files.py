@@ -1,0 +1,77 @@
+"""Files that ride in the package, which a command finds from any folder."""
+
+from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from lightning_arc.errors import DataError
+
+PACKAGE = Path(__file__).parent
+CANDIDATES = PACKAGE / "bundled" / "candidates"
+CONFIGS = PACKAGE / "configs"
+
+BUNDLED = "bundled:"
+"""What the name of a bundled file of candidates begins with."""
+
+IN_A_CLONE = ("lightning_arc", "bundled", "candidates")
+"""The folder of these files as configs of earlier versions name it."""
+
+
+def find_candidates(path: Path) -> Path:
+    """Return where a file of candidates lies.
+
+    Args:
+        path: ``bundled:NAME``, or a path; one into this repository leads into the package from any folder.
+
+    Raises:
+        DataError: if there is no such bundled file.
+    """
+    if str(path).startswith(BUNDLED):
+        name = str(path).removeprefix(BUNDLED)
+        names = sorted(each.name for each in CANDIDATES.glob("*.json"))
+        if name not in names:
+            raise DataError(f"{path}: no such bundled candidates, there are {', '.join(BUNDLED + n for n in names)}")
+        return CANDIDATES / name
+    inside = path.parts[:3] == IN_A_CLONE and not path.exists()
+    return CANDIDATES.joinpath(*path.parts[3:]) if inside else path
+
+
+def find_config(name: str) -> str:
+    """Return the path of a config: a file here, else one of the package (``rank.yaml`` or ``configs/rank.yaml``).
+
+    What does not look like the name of a YAML file is returned as it is.
+
+    Raises:
+        DataError: if there is neither.
+    """
+    path = Path(name)
+    if path.suffix not in (".yaml", ".yml") or "://" in name or "\n" in name or path.exists():
+        return name
+    inside = path.parts[1:] if path.parts[0] == CONFIGS.name else path.parts
+    if not path.is_absolute() and CONFIGS.joinpath(*inside).is_file():
+        return str(CONFIGS.joinpath(*inside))
+    names = sorted(str(each.relative_to(CONFIGS)) for each in CONFIGS.rglob("*.yaml"))
+    near = get_close_matches(str(Path(*inside)), names, 1, cutoff=0.7)
+    raise DataError(f"{name}: no such config" + (f"; did you mean {CONFIGS.name}/{near[0]}?" if near else ""))
+
+
+def find_configs(words: Sequence[str]) -> list[str]:
+    """Return the words of a command line with the paths of configs that are found as `find_config` finds them.
+
+    Raises:
+        DataError: like `find_config`.
+    """
+    return list(_found(words))
+
+
+def _found(words: Sequence[str]) -> Iterator[str]:
+    before = ""
+    for word in words:
+        option, equals, value = word.partition("=")
+        if before in ("--config", "-c"):
+            yield find_config(word)
+        elif equals and option == "--config":
+            yield f"{option}={find_config(value)}"
+        else:
+            yield word
+        before = word
