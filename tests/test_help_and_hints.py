@@ -1,6 +1,5 @@
 """What a command's help shows, and what is told about names that are mistyped."""
 
-import os
 import subprocess
 import sys
 
@@ -61,15 +60,6 @@ def test_every_option_that_a_page_hides_or_shows_is_there(parsers):
     named = {name for names in (*USED_BY.values(), EXPORTED) for name in names.split()}
     there = {action.dest for parser in parsers.values() for action in parser._actions}
     assert named - there == set()
-
-
-def test_a_page_is_made_once_and_loads_no_torch_then(repo_root, tmp_path):
-    code = "import sys; from lightning_arc.cli import main; main(['predict', '--help']); print('torch' in sys.modules)"
-    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path), "COLUMNS": "100"}
-    how = {"cwd": repo_root, "env": environment, "check": True, "capture_output": True, "text": True}
-    first, second = (subprocess.run([sys.executable, "-c", code], **how).stdout for _ in range(2))
-    assert first.endswith("True\n") and second == first.removesuffix("True\n") + "False\n"
-    assert "--data.candidates" in first and len([*(tmp_path / "lightning-arc").iterdir()]) == 1
 
 
 @pytest.mark.parametrize(

@@ -63,20 +63,13 @@ def unknown(name: str) -> str:
 
 
 def _start(words: list[str]) -> None:
-    from lightning_arc.cli.help_cache import show_help
     from lightning_arc.cli.option_names import check_names
     from lightning_arc.package_files import find_configs
 
-    def run() -> None:
-        from lightning_arc.cli.command_line import ArcCLI
+    check_names(find_configs(words))
+    from lightning_arc.cli.command_line import ArcCLI
 
-        ArcCLI(args=words)
-
-    if len(words) == 2 and words[1] in ("-h", "--help"):
-        show_help(f"{program()}-{words[0]}", run)
-    else:
-        check_names(find_configs(words))
-        run()
+    ArcCLI(args=words)
 
 
 def _run(name: str, words: list[str]) -> None:
