@@ -98,8 +98,8 @@ def source_line(path: str, source: Source, n_tasks: int, n_held_out: int, droppe
         dropped: how many are left out because they leak, by reason.
     """
     reasons = ", ".join(f"{n} for {reason}" for reason, n in dropped.most_common())
-    told = f" ({reasons})" if reasons else ""
+    why = f" ({reasons})" if reasons else ""
     return (
         f"{path}: {len(source.tasks):,} of {n_tasks:,} tasks; {n_held_out:,} held out, "
-        f"{dropped.total():,} dropped as leaks{told}"
+        f"{dropped.total():,} dropped as leaks{why}"
     )

@@ -172,8 +172,8 @@ class Sampler:
             "no_code": "tasks without the code that the prompt needs",
             "no_demonstration": "tasks of a single pair, which leaves no demonstration",
         }
-        told = ", ".join(f"{skipped[reason]} {reasons[reason]}" for reason in SKIPS if skipped[reason])
-        raise DataError(f"data.train_datasets: none of {n_draws} draws gives a sample: {told}")
+        counts = ", ".join(f"{skipped[reason]} {reasons[reason]}" for reason in SKIPS if skipped[reason])
+        raise DataError(f"data.train_datasets: none of {n_draws} draws gives a sample: {counts}")
 
     def choice(self, index: int, draw: int = 0) -> tuple[Source, str]:
         """Return the source and the prompt of a number's ``draw``-th try."""

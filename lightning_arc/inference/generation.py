@@ -137,8 +137,8 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         }.items():
             table.add_row(name, value)
         Console().print(table)
-        if said := told_of_divergence(diverged_tasks(by_view.values())):
-            Console().print(said)
+        if line := told_of_divergence(diverged_tasks(by_view.values())):
+            Console().print(line)
 
 
 def _by_dataset(

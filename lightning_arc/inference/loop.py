@@ -17,8 +17,8 @@ from lightning_arc.inference.work import PredictionWork
 class PredictionLoop(_PredictionLoop):
     """Lightning's prediction without a loader, which would fetch the next batch before the last one is answered.
 
-    Callbacks hear of each batch as they do in Lightning. Nothing is computed in inference mode, whose tensors could not
-    be trained with at test time. ``trainer.limit_predict_batches`` holds where it is a number of batches.
+    Callbacks are called for each batch as Lightning calls them. Nothing is computed in inference mode, whose tensors
+    could not be trained with at test time. ``trainer.limit_predict_batches`` holds where it is a number of batches.
     """
 
     def run(self) -> None:
@@ -59,15 +59,15 @@ class PredictionLoop(_PredictionLoop):
         for number, batch in enumerate(work.batches()):
             if number >= most:
                 break
-            self._hear("on_predict_batch_start", batch, number)
+            self._call("on_predict_batch_start", batch, number)
             with trainer.precision_plugin.predict_step_context():
                 records = work.step(batch)
             for record in records:
                 work.keep(record)
             progress.update(records)
-            self._hear("on_predict_batch_end", records, batch, number)
+            self._call("on_predict_batch_end", records, batch, number)
 
-    def _hear(self, hook: str, *given: object) -> None:
+    def _call(self, hook: str, *given: object) -> None:
         """Call a hook of the callbacks, but for progress bars, which would need to know how many batches there are."""
         for callback in self.trainer.callbacks:
             if not isinstance(callback, ProgressBar):

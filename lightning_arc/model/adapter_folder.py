@@ -46,8 +46,8 @@ def check_adapter(folder: str | Path) -> LoraConfig:
     config, path = adapter_config(folder), Path(folder) / WEIGHTS
     if not path.is_file():
         pickled = sorted(found.name for found in Path(folder).glob("*.bin"))
-        told = f"; {pickled[0]} is not read, as it can hold code: save the adapter as safetensors" if pickled else ""
-        raise DataError(f"{path}: there is no such file{told}")
+        reason = f"; {pickled[0]} is not read, as it can hold code: save the adapter as safetensors" if pickled else ""
+        raise DataError(f"{path}: there is no such file{reason}")
     weights_of(path)
     return config
 
@@ -67,9 +67,9 @@ def check_complete(model: PeftModel, name: str, folder: str | Path) -> None:
     found = {key for key in weights_of(path) if ".lora_" in key}
     state = get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False)
     wanted = {key for key in state if ".lora_" in key}
-    for keys, told in ((wanted - found, "lacks"), (found - wanted, "has, beside those of this model,")):
+    for keys, verb in ((wanted - found, "lacks"), (found - wanted, "has, beside those of this model,")):
         if keys:
-            raise DataError(f"{path}: {told} {len(keys)} weights, {min(keys)} among them: not an adapter of this model")
+            raise DataError(f"{path}: {verb} {len(keys)} weights, {min(keys)} among them: not an adapter of this model")
 
 
 def weights_of(path: Path) -> list[str]:

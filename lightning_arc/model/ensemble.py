@@ -169,7 +169,7 @@ def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base
             for key, p in weights.items():
                 p.copy_(saved[key.replace(f".{name}.", ".default.")])
     except DataError as error:
-        told = str(error)
-        raise DataError(told if told.endswith("(model.ensemble)") else f"{told} (model.ensemble)") from error
+        text = str(error)
+        raise DataError(text if text.endswith("(model.ensemble)") else f"{text} (model.ensemble)") from error
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"{path}: no adapter could be loaded (model.ensemble): {first_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Means of what recent steps said."""
+"""Means over recent steps."""
 
 from collections.abc import Mapping
 

@@ -110,12 +110,12 @@ class ValidationMetrics(nn.Module):
         metrics["exact_match"].update((hits == written).float())
 
     def _update_rankings(self, shape: TreeShape, episode: int, evidence: CandidateScores, scores: BranchScores) -> None:
-        said = np.full((3, len(evidence.candidates)), np.nan)
+        scored = np.full((3, len(evidence.candidates)), np.nan)
         of_branches = torch.stack([scores.log_odds, scores.log_likelihood, scores.mismatches]).float().tolist()
         for branch, answer in enumerate(shape.answers):
             if answer < len(evidence.candidates):
-                said[:, answer] = [values[branch] for values in of_branches]
-        log_odds, log_likelihood, mismatches = said.tolist()
+                scored[:, answer] = [values[branch] for values in of_branches]
+        log_odds, log_likelihood, mismatches = scored.tolist()
         known = evidence.with_records([ViewScores(evidence.key, 0, log_odds, log_likelihood, mismatches=mismatches)])
         right = torch.tensor(known.correct, device=scores.log_odds.device)
         query = torch.full_like(right, episode, dtype=torch.long)

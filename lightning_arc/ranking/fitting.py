@@ -34,8 +34,8 @@ def fit_combined(evidence: Sequence[CandidateScores], sources: Sequence[str], l2
     known = [e for e in evidence if e.correct]
     if not any(e.solvable for e in known):
         raise DataError("no right output is among the candidates, so that there is nothing to fit to")
-    said = [signals(e) for e in known]
-    features = [np.stack([one[source] for source in sources], 1) for one in said]
+    by_query = [signals(e) for e in known]
+    features = [np.stack([one[source] for source in sources], 1) for one in by_query]
     spread = np.concatenate([f - f.mean(0) for f in features]).std(0)
     used = spread > 0
     scale = np.where(used, spread, 1)

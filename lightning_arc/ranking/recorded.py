@@ -37,21 +37,21 @@ def _decoded(line: bytes) -> ViewScores | None:
 
 
 def gather_pairs(
-    tasks: Mapping[str, Task], pool: CandidatePool, said: Sequence[ViewScores], with_right_output: bool
+    tasks: Mapping[str, Task], pool: CandidatePool, records: Sequence[ViewScores], with_right_output: bool
 ) -> list[CandidateScores]:
-    """Put together what was said about every pair that the records are about and whose output is known.
+    """Put together the records of every pair that they are about and whose output is known.
 
     Raises:
         DataError: if records do not fit the candidates.
     """
-    judged = {record.key for record in said}
+    judged = {record.key for record in records}
     queries = {e.key: e for task in tasks.values() for e in leave_one_out(task) if e.key in judged}
     if with_right_output:
         add_right_outputs(pool, queries.values())
-    misfits = [r.key for r in said if r.key in queries and len(r.log_odds) != len(pool[r.key])]
+    misfits = [r.key for r in records if r.key in queries and len(r.log_odds) != len(pool[r.key])]
     if misfits:
         raise DataError(
-            f"evidence: {len(misfits)} of {len(said)} records are not about these candidates, that of {misfits[0]} for "
-            "one; the candidate files and with_right_output must be those of the ranking"
+            f"evidence: {len(misfits)} of {len(records)} records are not about these candidates, that of {misfits[0]} "
+            "for one; the candidate files and with_right_output must be those of the ranking"
         )
-    return [e for e in gather(queries, pool, said) if e.candidates and e.correct is not None]
+    return [e for e in gather(queries, pool, records) if e.candidates and e.correct is not None]

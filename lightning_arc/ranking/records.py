@@ -58,7 +58,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class ViewScores:
-    """The answer to a request: what one model said about a test input's ``n`` candidates under one view.
+    """The answer to a request: one model's scores of a test input's ``n`` candidates under one view.
 
     Args:
         key: the test input.

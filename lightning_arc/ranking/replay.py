@@ -1,4 +1,4 @@
-"""Replay: recorded evidence answers an engine's requests, to see what other settings would have asked and chosen."""
+"""Replay: recorded evidence answers a scheduler's requests, to see what other settings would have asked and chosen."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from lightning_arc.ranking.stopping import StoppingConfig
 def replay(
     recorded: Sequence[CandidateScores], ranker: Ranker, stopping: StoppingConfig, step: int = 1, ahead: int = 0
 ) -> RankingScheduler:
-    """Run an engine to its end on recorded evidence.
+    """Run a scheduler to its end on recorded evidence.
 
     Args:
         recorded: of every test input, with as many views as may be asked.
@@ -24,29 +24,29 @@ def replay(
         ahead: steps that are asked before the answers are there.
 
     Returns:
-        The engine, with all answers that it asked for.
+        The scheduler, with all answers that it asked for.
     """
     known = {e.key: e for e in recorded}
     fresh = [CandidateScores(e.key, e.candidates, e.correct) for e in recorded]
-    engine = RankingScheduler(fresh, ranker, stopping, ahead=ahead, cost=lambda q: answer(known[q.key], q).tokens)
-    run(engine, lambda request: answer(known[request.key], request), step, ahead)
-    return engine
+    scheduler = RankingScheduler(fresh, ranker, stopping, ahead=ahead, cost=lambda q: answer(known[q.key], q).tokens)
+    run(scheduler, lambda request: answer(known[request.key], request), step, ahead)
+    return scheduler
 
 
 def run(
-    engine: RankingScheduler, respond: Callable[[ScoringRequest], ViewScores], step: int = 1, ahead: int = 0
+    scheduler: RankingScheduler, respond: Callable[[ScoringRequest], ViewScores], step: int = 1, ahead: int = 0
 ) -> list[ScoringRequest]:
-    """Answer an engine's requests, ``ahead`` steps late, until it asks no more; return them as they were asked."""
+    """Answer a scheduler's requests, ``ahead`` steps late, until it asks no more; return them as they were asked."""
     asked: list[ScoringRequest] = []
     waiting: list[list[ScoringRequest]] = []
-    while (requests := engine.next(step)) is not None:
+    while (requests := scheduler.next(step)) is not None:
         asked += requests
         waiting.append(requests)
         if len(waiting) > ahead:
             for request in waiting.pop(0):
-                engine.take(respond(request))
+                scheduler.take(respond(request))
     for request in (request for requests in waiting for request in requests):
-        engine.take(respond(request))
+        scheduler.take(respond(request))
     return asked
 
 
@@ -99,9 +99,9 @@ def compare(recorded: Sequence[CandidateScores], ranker: Ranker, stopping: Stopp
     Test inputs without candidates are left out.
     """
     recorded = [e.first_views(stopping.max_views) for e in recorded if e.candidates]
-    engine = replay(recorded, ranker, stopping)
+    scheduler = replay(recorded, ranker, stopping)
     whole = [ranker.rank(e).order[: stopping.places].tolist() for e in recorded]
-    early = [ranking.order[: stopping.places].tolist() for ranking in engine.rankings()]
+    early = [ranking.order[: stopping.places].tolist() for ranking in scheduler.rankings()]
     same = [set(one) == set(other) for one, other in zip(whole, early, strict=True)]
     right = [
         any(e.correct[i] for i in one) == any(e.correct[i] for i in other)
@@ -109,10 +109,10 @@ def compare(recorded: Sequence[CandidateScores], ranker: Ranker, stopping: Stopp
         if e.correct is not None
     ]
     everything = sum(sum(e.cost(ranker.kinds)[1:]) for e in recorded)
-    views = [len({record.view for record in e.records}) for e in engine.evidence]
+    views = [len({record.view for record in e.records}) for e in scheduler.evidence]
     return Agreement(
         sum(same) / len(same),
         sum(right) / len(right) if right else math.nan,
-        engine.spent / everything,
+        scheduler.spent / everything,
         sum(views) / len(views),
     )

@@ -1,4 +1,4 @@
-"""The engine: asks about the test inputs where it decides, as long as the budget lasts."""
+"""The scheduler: says what to score next, where scores decide, as long as the budget lasts."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -55,7 +55,7 @@ class RankingScheduler:
         self._reserved: dict[RequestId, int] = {}
         self._last_cost: dict[int, int] = {}
         self.spent = 0
-        self._said: dict[RequestId, ViewScores] = {}
+        self._records: dict[RequestId, ViewScores] = {}
         for record in done:
             self._keep(record)
         self._began, self._over = clock(), False
@@ -106,16 +106,16 @@ class RankingScheduler:
         return [self.ranker.rank(evidence) for evidence in self.answered()]
 
     def answered(self) -> list[CandidateScores]:
-        """Return the evidence of each test input with all answers so far, those that are not heard yet included."""
+        """Return the evidence of each test input with all answers so far, those included that do not count yet."""
         pending: dict[int, list[ViewScores]] = {}
         for request in (request for step in self._steps[self._applied :] for request in step):
             if self._is_answered(request):
-                pending.setdefault(self._place[request.key], []).append(self._said[request.id])
+                pending.setdefault(self._place[request.key], []).append(self._records[request.id])
         return [e.with_records(pending.get(i, ())) for i, e in enumerate(self.evidence)]
 
     @property
     def settled(self) -> list[bool]:
-        """Whether each test input's places are settled by the answers that have been heard."""
+        """Whether each test input's places are settled by the answers that count."""
         return [state.settled for state in self._states]
 
     @property
@@ -127,11 +127,11 @@ class RankingScheduler:
         return done, most * len(self._states)
 
     def _keep(self, record: ViewScores) -> None:
-        known = self._said.get(record.id)
-        self._said[record.id] = record if known is None else merge_records(known, record)
+        known = self._records.get(record.id)
+        self._records[record.id] = record if known is None else merge_records(known, record)
 
     def _is_answered(self, request: ScoringRequest) -> bool:
-        record = self._said.get(request.id)
+        record = self._records.get(request.id)
         return record is not None and record.answers(request)
 
     def _apply_step(self) -> bool:
@@ -141,7 +141,7 @@ class RankingScheduler:
             return False
         self._applied += 1
         for request in step:
-            i, record = self._place[request.key], self._said[request.id]
+            i, record = self._place[request.key], self._records[request.id]
             self.evidence[i].take(record)
             self.spent += record.tokens
             self._reserved.pop(request.id)

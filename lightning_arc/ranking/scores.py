@@ -1,4 +1,4 @@
-"""Evidence: what models said about the candidates of a query, put together."""
+"""Scores: the records of all views and models about the candidates of a query, put together."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,10 +30,10 @@ class CandidateScores:
     _records: dict[RequestId, ViewScores] = field(default_factory=dict)
 
     def take(self, record: ViewScores) -> bool:
-        """Add what a record says that is not yet known; what was said first of a view and member counts.
+        """Add what a record has that is not yet known; of a view and member the first value counts.
 
         Returns:
-            Whether it told anything new. A record that is about other candidates never does.
+            Whether it had anything new. A record that is about other candidates never does.
         """
         n = len(self.candidates)
         if record.key != self.key or len(record.log_odds) != n or len(record.log_likelihood) != n:
@@ -109,11 +109,11 @@ class CandidateScores:
 
     @property
     def views(self) -> NDArray[np.int64]:
-        """``(n,)`` number of views in which a model said anything about a candidate."""
+        """``(n,)`` number of views in which a model scored a candidate."""
         seen: list[set[int]] = [set() for _ in self.candidates]
         for record in self.records:
-            said = np.isfinite(record.log_odds) | np.isfinite(record.log_likelihood)
-            for place in np.flatnonzero(said).tolist():
+            scored = np.isfinite(record.log_odds) | np.isfinite(record.log_likelihood)
+            for place in np.flatnonzero(scored).tolist():
                 seen[place].add(record.view)
         for view, _, selection in self.selections:
             for place in selection.order:
@@ -146,18 +146,18 @@ class CandidateScores:
 
 
 def gather(
-    queries: Mapping[PairKey, Episode], pool: CandidatePool, said: Iterable[ViewScores]
+    queries: Mapping[PairKey, Episode], pool: CandidatePool, records: Iterable[ViewScores]
 ) -> list[CandidateScores]:
-    """Put together what was said about every query, one `CandidateScores` for each, candidates or not.
+    """Put together the records of every query, one `CandidateScores` for each, candidates or not.
 
-    What was said first of a query, view and member counts; records that do not fit the candidates are left out.
+    The first value of a query, view and member counts; records that do not fit the candidates are left out.
     """
     gathered: dict[PairKey, CandidateScores] = {}
     for key, query in queries.items():
         candidates = pool[key]
         correct = None if query.output is None else [same_grid(c.grid, query.output) for c in candidates]
         gathered[key] = CandidateScores(key, candidates, correct)
-    for record in said:
+    for record in records:
         if record.key in gathered:
             gathered[record.key].take(record)
     return list(gathered.values())
@@ -176,5 +176,5 @@ def _fits(selection: Choice, n: int) -> bool:
 
 def _weighted_mean(row: list[tuple[float, Sequence[float]]]) -> NDArray[np.float64]:
     total = sum(weight for weight, _ in row)
-    values = sum(weight * np.array(said, float) for weight, said in row) / (total or 1.0)
+    values = sum(weight * np.array(values, float) for weight, values in row) / (total or 1.0)
     return np.where(np.isfinite(values), values, np.nan)

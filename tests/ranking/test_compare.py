@@ -160,4 +160,4 @@ def test_the_example_config_names_rankers_that_there_are(repo_root: Path, given:
     done = subprocess.run(
         [*line, "--markdown=null", "--json=null"], cwd=repo_root, capture_output=True, text=True, check=True
     )
-    assert "selection" in done.stdout and "all three" in done.stdout
+    assert "fitted without order" in done.stdout and "verifier and votes" in done.stdout

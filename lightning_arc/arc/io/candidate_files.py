@@ -66,7 +66,7 @@ def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task
         DataError: like `read_candidates`.
     """
     pools: list[Pool] = []
-    told, others, with_others, attempts = CandidatePool(), set(), [], Attempts()
+    without_votes, others, with_others, attempts = CandidatePool(), set(), [], Attempts()
     for path in map(expand, [paths] if isinstance(paths, str | Path) else paths):
         path = find_candidates(path)
         pool, n_asked, passed_over = CandidatePool(), 0, set()
@@ -76,7 +76,7 @@ def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task
                 found = _check_pairs(pools[-1], tasks)
             else:
                 with no_cycle_search():
-                    found = _read_json(file, tasks, pool, told, attempts, in_folder=file != path)
+                    found = _read_json(file, tasks, pool, without_votes, attempts, in_folder=file != path)
             n_asked += found[0]
             passed_over |= found[1]
         if not n_asked:
@@ -92,9 +92,9 @@ def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task
         message = f"{attempts.n_malformed} answers are no grids and passed over, the first: {attempts.first}"
         warnings.warn(message, CandidateWarning, stacklevel=2)
     pools = [pool for pool in pools if len(pool)]
-    if len(pools) == 1 and not len(told):
+    if len(pools) == 1 and not len(without_votes):
         return pools[0]
-    return MergedPool(pools, told) if pools else told
+    return MergedPool(pools, without_votes) if pools else without_votes
 
 
 def write_candidates(pool: CandidatePool, tasks: Mapping[str, Task], path: str | Path) -> None:
@@ -163,7 +163,7 @@ def _read_json(
     path: Path,
     tasks: Mapping[str, Task],
     pool: CandidatePool,
-    told: CandidatePool,
+    without_votes: CandidatePool,
     attempts: Attempts,
     in_folder: bool = False,
 ) -> tuple[int, set[str]]:
@@ -187,7 +187,7 @@ def _read_json(
             continue
         n_asked += 1
         if isinstance(value, dict) and "n_train" in value:
-            _add_verifier(told, task, value, where, source, attempts)
+            _add_verifier(without_votes, task, value, where, source, attempts)
             continue
         if not isinstance(value, list) or len(value) != len(task.tests):
             found = f"{len(value)} entries" if isinstance(value, list) else "no list of candidates"

@@ -21,12 +21,12 @@ class MergedPool:
 
     Args:
         pools: their votes add up.
-        told: wrong predictions of the solvers whose candidates the pools may hold; where one is there too, it has the
-            greater number of votes, not the sum.
+        without_votes: wrong predictions of the solvers whose candidates the pools may hold; where one is there too, it
+            has the greater number of votes, not the sum.
     """
 
-    def __init__(self, pools: Sequence[Pool], told: CandidatePool | None = None) -> None:
-        self.pools, self.told = tuple(pools), told or CandidatePool()
+    def __init__(self, pools: Sequence[Pool], without_votes: CandidatePool | None = None) -> None:
+        self.pools, self.without_votes = tuple(pools), without_votes or CandidatePool()
 
     def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
         """Return a pair's candidates in order of first appearance; none for an unknown pair."""
@@ -35,24 +35,24 @@ class MergedPool:
             for candidate in pool[key]:
                 merged.add(key, candidate)
         votes = {grid_key(candidate.grid): candidate.votes for candidate in merged[key]}
-        for candidate in self.told[key]:
+        for candidate in self.without_votes[key]:
             more = candidate.votes - votes.get(grid_key(candidate.grid), 0)
             merged.add(key, replace(candidate, votes=max(more, 0)))
         return merged[key]
 
     def __contains__(self, key: PairKey) -> bool:
-        return key in self.told or any(key in pool for pool in self.pools)
+        return key in self.without_votes or any(key in pool for pool in self.pools)
 
     def __iter__(self) -> Iterator[PairKey]:
         """Iterate over the pairs, in order of first appearance."""
-        return iter(dict.fromkeys(key for pool in (*self.pools, self.told) for key in pool))
+        return iter(dict.fromkeys(key for pool in (*self.pools, self.without_votes) for key in pool))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def wrong(self, key: PairKey, right: Grid) -> list[Grid]:
         """Return a pair's candidates that differ from its right output."""
-        grids = (grid for pool in (*self.pools, self.told) for grid in pool.wrong(key, right))
+        grids = (grid for pool in (*self.pools, self.without_votes) for grid in pool.wrong(key, right))
         return list({grid_key(grid): grid for grid in grids}.values())
 
     def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:

@@ -91,7 +91,7 @@ class ComparativeRanker(Ranker):
         return np.array(rows, float).reshape(len(rows), n)
 
     def rank(self, evidence: CandidateScores) -> Ranking:
-        answers = [(weight, said.order, said.log_probs) for _, weight, said in evidence.selections]
+        answers = [(weight, choice.order, choice.log_probs) for _, weight, choice in evidence.selections]
         score = self._strengths(answers, len(evidence.candidates))
         return self._ranking(evidence, score, standard_errors(self.table(evidence)))
 

@@ -125,12 +125,12 @@ class LogLinearRanker(PointwiseRanker):
         return super().ask(evidence, live, view) if self.kinds else ()
 
     def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
-        said = {
+        tables = {
             "verifier": evidence.log_odds,
             "likelihood": evidence.log_likelihood,
             "mismatches": -evidence.mismatches,
         }
-        parts = [self.weights[name] * table for name, table in said.items() if self._heard(name, table)]
+        parts = [self.weights[name] * table for name, table in tables.items() if self._counts(name, table)]
         total = sum(parts) if parts else np.full(evidence.log_odds.shape, np.nan)
         still = sum(
             self.weights.get(source, 0.0) * values
@@ -140,11 +140,11 @@ class LogLinearRanker(PointwiseRanker):
         return total + still
 
     def rank(self, evidence: CandidateScores) -> Ranking:
-        said = signals(evidence)
-        score = sum(self.weights.get(source, 0.0) * values for source, values in said.items())
+        by_source = signals(evidence)
+        score = sum(self.weights.get(source, 0.0) * values for source, values in by_source.items())
         return self._ranking(evidence, score, standard_errors(self.table(evidence)), none=self.none)
 
-    def _heard(self, source: str, table: NDArray[np.float64]) -> bool:
+    def _counts(self, source: str, table: NDArray[np.float64]) -> bool:
         return bool(self.weights.get(source)) and not np.isnan(table).all()
 
 
