@@ -18,8 +18,7 @@ from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.load import Lora, Scratch, add_lora, new_model
 from lightning_arc.prompt.compact import compact_tokenizer
 
-from .conftest import SIZE
-from .test_adapters import disturb, logits
+from .helpers import SIZE, disturb, logits
 
 
 class Payload:

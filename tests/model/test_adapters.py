@@ -1,27 +1,15 @@
 import pytest
 import torch
 from peft import LoraConfig
-from torch import nn
 
 from lightning_arc.model.adapters import Adapters, linear_names
 from lightning_arc.model.load import Lora, add_lora, fingerprint
 
-IDS = torch.arange(12)[None]
+from .helpers import disturb, logits
 
 
 def config(**changes) -> LoraConfig:
     return LoraConfig(**{"task_type": "CAUSAL_LM", "r": 4, "target_modules": ["q_proj", "down_proj"]} | changes)
-
-
-def logits(model: nn.Module) -> torch.Tensor:
-    with torch.no_grad():
-        return model(input_ids=IDS).logits
-
-
-def disturb(weights: dict[str, nn.Parameter], seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for p in weights.values():
-        p.data += 0.1 * torch.randn(p.shape, generator=generator, dtype=p.dtype)
 
 
 @pytest.fixture(params=["plain", "adapted"])

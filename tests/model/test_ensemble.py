@@ -12,9 +12,7 @@ from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.load import Lora, fingerprint
 from lightning_arc.model.ttt import TestTimeTrainer, TestTimeTrainingConfig
 
-from .conftest import loss
-from .test_adapters import disturb, logits
-from .test_ttt import Trees
+from .helpers import Trees, disturb, logits, loss
 
 
 @pytest.fixture

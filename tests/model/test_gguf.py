@@ -16,7 +16,7 @@ from lightning_arc.model.load import Lora, load_base
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
-from .test_adapters import disturb, logits
+from .helpers import disturb, logits
 
 gguf = pytest.importorskip("gguf")
 

@@ -25,8 +25,7 @@ from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
-from .conftest import SIZE, placed, separate_logits
-from .test_tree_forward import TREES, WAYS, check_hidden_states, collated, loss_of_sequences
+from .helpers import SIZE, TREES, WAYS, check_hidden_states, collated, loss_of_sequences, placed, separate_logits
 
 PLACED = [placed(tree, seed) for seed, tree in enumerate(TREES)]
 GRID = Scratch(**asdict(SIZE) | {"positions": "grid"})

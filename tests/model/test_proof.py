@@ -15,8 +15,7 @@ from lightning_arc.model.scoring import score_batch
 from lightning_arc.prompt.tree import IGNORE
 
 from .architectures import tiny
-from .conftest import NO, YES, random_tree, separate_logits
-from .test_tree_forward import TREES, collated, loss_of_sequences
+from .helpers import NO, TREES, YES, collated, loss_of_sequences, random_tree, separate_logits
 
 DENSE = ["llama", "qwen2", "qwen3", "mistral", "phi3", "granite", "cohere", "cohere2", "gemma3_text", "olmo2", "glm4"]
 WORKS = [*DENSE, "deepseek_v3", "qwen3_moe"]

@@ -8,7 +8,6 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch.nn.attention.flex_attention import create_block_mask
-from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from lightning_arc.data.batch import TreeBatch
@@ -16,40 +15,22 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.attention.tree import BLOCK, block_mask, packed_attention, use_tree_attention
 from lightning_arc.model.load import Scratch, fingerprint, new_model
 from lightning_arc.model.scoring import score_batch
-from lightning_arc.model.tree_forward import batch_hidden
 from lightning_arc.prompt.compact import compact_tokenizer
 from lightning_arc.prompt.tree import IGNORE, PromptKind
 
-from .conftest import NO, SIZE, YES, random_tree, selections, separate_logits
-
-WAYS = ("cascade", "blocks", "mask", "flex")
-TREES = [random_tree(0), random_tree(1, n=2, prefix=5), selections(2), random_tree(3, n=9, prefix=140, longest=40)]
-CHOICES = (14, 15)
-
-
-def collated(trees, max_tokens=None, training=False):
-    return TreeBatch.collate(trees, YES, NO, CHOICES, max_tokens=max_tokens, training=training)
-
-
-def check_hidden_states(model, plain, trees, max_tokens, backend):
-    """Compare the logits of packs with those of every branch behind its prefix as a sequence of its own."""
-    head, seen = model.get_output_embeddings(), set()
-    branches = [(tree, i) for tree in trees for i in range(len(tree.branches))]
-    for pack, hidden in batch_hidden(model.get_decoder(), collated(trees, max_tokens), backend):
-        logits, start = head(hidden), 0
-        for segment in pack.segments:
-            before = 0 if segment.prefix_cached else segment.prefix
-            at_prefix = logits[start : start + before]
-            start += before
-            for number, length in enumerate(segment.branches, segment.first):
-                whole = separate_logits(plain, *branches[number])
-                torch.testing.assert_close(at_prefix, whole[:before], rtol=1e-7, atol=1e-7)
-                torch.testing.assert_close(
-                    logits[start : start + length], whole[segment.prefix :], rtol=1e-7, atol=1e-7
-                )
-                start += length
-                seen.add(number)
-    assert seen == set(range(len(branches)))
+from .helpers import (
+    CHOICES,
+    NO,
+    SIZE,
+    TREES,
+    WAYS,
+    YES,
+    check_hidden_states,
+    collated,
+    loss_of_sequences,
+    random_tree,
+    separate_logits,
+)
 
 
 @pytest.mark.parametrize("backend", WAYS)
@@ -132,24 +113,6 @@ def test_blocks_are_those_of_the_whole_mask(max_tokens):
         for name in ("kv_num_blocks", "full_kv_num_blocks"):
             assert getattr(ours, name).tolist() == getattr(theirs, name).tolist()
         assert (ours.to_dense() == theirs.to_dense()).all()
-
-
-def loss_of_sequences(model, trees, weights):
-    """The plain way: every branch as a sequence of its own, and per kind the weighted mean of all targets."""
-    sums = {kind: [0.0, 0.0] for kind in PromptKind}
-    for tree in trees:
-        for i, branch in enumerate(tree.branches):
-            logits = separate_logits(model, tree, i)
-            targets = torch.from_numpy(np.concatenate([tree.prefix_targets, branch.targets]).astype(np.int64))
-            in_prefix = (tree.prefix_targets != IGNORE) * float(i == 0)
-            own = torch.from_numpy(np.concatenate([in_prefix, branch.weights]))
-            kinds = torch.from_numpy(np.concatenate([np.zeros(len(tree.prefix)), branch.kinds]))
-            losses = cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none")
-            for kind, total in sums.items():
-                weight = own * (kinds == kind) * (targets != IGNORE)
-                total[0] = total[0] + (losses * weight).sum()
-                total[1] = total[1] + weight.sum()
-    return sum(weights.get(kind.label, 1.0) * a / b for kind, (a, b) in sums.items() if b > 0)
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,26 +14,9 @@ from lightning_arc.model.load import Lora, add_lora, fingerprint
 from lightning_arc.model.scoring import score_batch
 from lightning_arc.model.ttt import TestTimeTrainer, TestTimeTrainingConfig
 
-from .conftest import NO, YES, loss, random_tree
+from .helpers import NO, YES, Trees, loss, random_tree
 
 SETTINGS = TestTimeTrainingConfig(steps=6, trees=2, learning_rate=1e-2, r=4)
-
-
-@dataclass
-class Trees:
-    """A lesson of random trees, which counts how often it is asked for a batch."""
-
-    seed: int
-    name: str = "task"
-    asked: int = 0
-    empty: bool = False
-
-    def batch(self, number: int, n_trees: int) -> TreeBatch | None:
-        self.asked += 1
-        if self.empty:
-            return None
-        trees = [random_tree(1000 * self.seed + (number * n_trees + i) % 3) for i in range(n_trees)]
-        return TreeBatch.collate(trees, YES, NO, training=True)
 
 
 @pytest.fixture(params=["adapter", "second adapter", "all", "all with Muon"])
