@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.cli import SaveConfigCallback
 from rich.console import Console
 
 from lightning_arc.arc import Episode, Grid, PairKey, Task
@@ -22,6 +23,7 @@ from lightning_arc.ranking.records import ScoringRequest, ViewScores, decode_sco
 from lightning_arc.ranking.scheduler import RankingScheduler
 from lightning_arc.ranking.scores import CandidateScores, counted, gather
 from lightning_arc.ranking.stopping import StoppingConfig
+from lightning_arc.reporting.origin import Origin, in_words
 from lightning_arc.reporting.report import write_report
 from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
 
@@ -72,6 +74,7 @@ class RankingWriter(ResumingWriter):
             pl_module.ranker,
             _stopping(trainer, pl_module),
             data.prediction.passed_over,
+            _origin(trainer, pl_module),
         )
 
     def _begin(
@@ -103,6 +106,23 @@ def _all_views(n: int) -> StoppingConfig:
     return StoppingConfig(min_views=n, max_views=n, confidence=1.0)
 
 
+def _origin(trainer: L.Trainer, pl_module: L.LightningModule) -> Origin:
+    """Return what a reader of the report is told about this run."""
+    data, stopping = trainer.datamodule, pl_module.stopping
+    members = [pl_module.adapter_path or pl_module.model_path or "from scratch", *pl_module.ensemble]
+    views = str(data.n_views) if stopping is None else f"{stopping.min_views} to {stopping.max_views}, until settled"
+    saved = [each for each in trainer.callbacks if isinstance(each, SaveConfigCallback)]
+    return Origin(
+        model=", ".join(map(str, members)),
+        checkpoint=None if trainer.ckpt_path is None else str(trainer.ckpt_path),
+        tasks=str(data.tasks),
+        candidates=tuple(map(str, data.candidates)),
+        views=views,
+        ranker=in_words(pl_module.ranker),
+        settings=saved[0].parser.dump(saved[0].config, skip_none=False) if saved else "",
+    )
+
+
 def write_ranking(
     folder: Path,
     tasks: Mapping[str, Task],
@@ -111,6 +131,7 @@ def write_ranking(
     ranker: Ranker,
     stopping: StoppingConfig | None = None,
     passed_over: Mapping[str, int] | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Rank by the chosen method and the simple ones, write the four files, and print the table of methods.
 
@@ -122,14 +143,17 @@ def write_ranking(
         ranker: the method that the submission follows, beside the `RANKERS`.
         stopping: when requests end; ``None`` if all were to be asked under as many views as any was.
         passed_over: test inputs of tasks that could not be asked about, by id.
+        origin: what made the evidence, for the report.
     """
     stopping = stopping or _all_views(max(asked_views(evidence, ranker.kinds), 1))
     covered = [coverage(e, ranker, stopping) for e in evidence]
-    metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
+    rankers = RANKERS | {ranker.name: ranker}
+    metrics = score_methods(evidence, rankers, ranker.name)
     metrics["not_judged"] = count_coverage(covered, evidence) if ranker.kinds else None
     diverged = diverged_tasks(record for e in evidence for record in e.records)
     metrics["test_time"] = {"diverged": len(diverged), "diverged_tasks": diverged}
-    rankings = [ranker.rank(e) for e in evidence]
+    by_method = {name: [rankers[name].rank(e) for e in evidence] for name in metrics["methods"]}
+    rankings = by_method[ranker.name]
     lines = [ranking_line(e, r) for e, r in zip(evidence, rankings, strict=True)]
     submitted = answers(evidence, rankings)
     metrics["submission"] = count_placeholders(submitted, tasks, passed_over)
@@ -137,7 +161,7 @@ def write_ranking(
     with whole_file(folder / "ranking.jsonl") as path:
         path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
-    write_report(folder / "report.html", queries, evidence, rankings, metrics, covered)
+    write_report(folder / "report.html", queries, evidence, by_method, metrics, covered, ranker.unit, origin)
     print_metrics(metrics, counted([e.key for e in evidence]), folder)
     if diverged:
         Console().print(told_of_divergence(diverged))
