@@ -79,6 +79,7 @@ def _reliability(p: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Char
 
 
 def _histograms(score: NDArray[np.float64], right: NDArray[np.bool_], unit: str) -> tuple[Chart, str]:
+    names = ("right", "wrong")
     low, high = np.percentile(score, SCORES_SHOWN)
     low, high = (low, high) if high > low else (low - 0.5, high + 0.5)
     edges = np.linspace(low, high, SCORE_BINS + 1)
@@ -100,11 +101,12 @@ def _histograms(score: NDArray[np.float64], right: NDArray[np.bool_], unit: str)
         for i, (a, b) in enumerate(zip(edges, edges[1:], strict=False))
     ]
     title = "Scores of right and of wrong candidates"
-    note = f"Shares of {counts[0].sum():,} right and {counts[1].sum():,} wrong candidates; the outermost bins hold all beyond."
+    totals = " and ".join(f"{count.sum():,} {name}" for count, name in zip(counts, names, strict=True))
+    note = f"Shares of {totals} candidates; the outermost bins hold all beyond."
     keys = "".join(
         f'<li><svg class="key" viewBox="0 0 30 12" aria-hidden="true"><path class="area{number}" d="M1,1h28v10h-28z"/>'
         f'<path class="line line{number} dash{number}" d="M1,11V1h28v10"/></svg>{name}</li>'
-        for number, name in enumerate(("right", "wrong"))
+        for number, name in enumerate(names)
     )
     svg = draw_chart(f"{title}; the same figures are in the table below", x, y, *parts)
-    return Chart(title, svg, ("score", "right", "wrong"), rows, note), f'<ul class="keys">{keys}</ul>'
+    return Chart(title, svg, ("score", *names), rows, note), f'<ul class="keys">{keys}</ul>'

@@ -1,4 +1,4 @@
-"""Small charts as SVG inside a page: axes that begin at zero where they can, lines and marks told apart without colour."""
+"""Small charts as SVG inside a page: axes, legends, and lines that are told apart without colour too."""
 
 import math
 from collections.abc import Callable, Sequence

@@ -34,6 +34,7 @@ def write_page(path: Path, template: str, data: Any, **values: Any) -> None:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
+    environment.policies["json.dumps_kwargs"] = {}  # keys keep their order
     environment.globals |= {"file": _file, "palettes": PALETTES, "inks": INKS}
     page = environment.get_template(template).render(data=script_json(data), **values)
     with whole_file(path) as temporary:

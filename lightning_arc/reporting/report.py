@@ -14,7 +14,7 @@ from lightning_arc.reporting.calibration_charts import calibration_charts
 from lightning_arc.reporting.curve import accuracy_charts
 from lightning_arc.reporting.origin import Origin
 from lightning_arc.reporting.page import write_page
-from lightning_arc.reporting.report_data import test_inputs
+from lightning_arc.reporting.report_data import LEAST_P, test_inputs
 from lightning_arc.reporting.tables import TITLES, figure_rows, share, told
 
 MEANING = {
@@ -67,6 +67,7 @@ def write_report(
         "chosen": chosen,
         "unit": unit,
         "attempts": ATTEMPTS,
+        "least": LEAST_P,
         "tests": test_inputs(queries, evidence, rankings, chosen, notes),
     }
     write_page(
@@ -88,7 +89,8 @@ def method_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Return the methods beside each other, without the columns in which none says anything.
 
     Returns:
-        ``titles``; ``meanings`` of those that have one; and ``rows``, each with its ``kind`` and its ``cells``.
+        ``titles``; ``meanings`` of those that have one; in how many first columns ``words`` stand; and ``rows``, each
+        with its ``kind`` and its ``cells``, which are lists of lines.
     """
     entries = dict(metrics["methods"])
     if metrics["n_solvable"] is not None:
@@ -104,6 +106,7 @@ def method_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "titles": [titles[i] for i in shown],
         "meanings": {titles[i]: MEANING[titles[i]] for i in shown if titles[i] in MEANING},
+        "words": 1,
         "rows": [
             {"kind": kind, "cells": [row[i].split("\n") for i in shown]} for kind, row in zip(kinds, rows, strict=True)
         ],

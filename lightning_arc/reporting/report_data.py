@@ -16,6 +16,9 @@ from lightning_arc.reporting.page import digits
 MOST_DIGITS = {"score": 6, "p": 4}
 """Most digits behind the point that tell neighbours apart."""
 
+LEAST_P = 0.0001
+"""Smaller probabilities are not told apart."""
+
 
 def test_inputs(
     queries: Mapping[PairKey, Episode],
@@ -102,9 +105,7 @@ def _candidates(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
     order, views = ranking.order.tolist(), evidence.views
     counts = {
         "score": digits_apart(ranking.score, 2, MOST_DIGITS["score"]),
-        "p": digits_apart(
-            np.where(ranking.p_correct < 10 ** -MOST_DIGITS["p"], 0, ranking.p_correct), 2, MOST_DIGITS["p"]
-        ),
+        "p": digits_apart(np.where(ranking.p_correct < LEAST_P, 0, ranking.p_correct), 2, MOST_DIGITS["p"]),
     }
     columns = {
         "score": (ranking.score, counts["score"]),

@@ -81,8 +81,9 @@ function drawGrid(text, { side, cell = [0, 30], numbers = false, reference = nul
   }
   const marked = reference === null ? null : differing(text, reference);
   if (marked !== null && marked.length) {
-    inside += `<path class="dark" stroke-width=".16" d="${squares(marked, 0.1)}"/>`;
-    inside += `<path class="light" stroke-width=".12" d="${squares(marked, 0.23)}"/>`;
+    const stroke = Math.min(0.2, Math.max(0.07, 1 / scale)); // one of both colours is seen on any cell
+    inside += `<path class="dark" stroke-width="${stroke}" d="${squares(marked, 0.14)}"/>`;
+    inside += `<path class="light" stroke-width="${stroke}" d="${squares(marked, 0.14 + stroke)}"/>`;
   }
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("class", "grid");

@@ -13,9 +13,9 @@ const BADGES = {
 const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
 
 function probability(test, i) {
-  const [p, digits] = [test.p[i], test.digits.p];
+  const p = test.p[i];
   if (p === null) return null;
-  return p > 0 && p < 10 ** -digits / 2 ? `<${10 ** -digits}` : p.toFixed(digits);
+  return p < page.least ? `<${page.least}` : p.toFixed(test.digits.p);
 }
 
 function score(test, i) {
@@ -100,10 +100,10 @@ function body(test) {
 function head(test) {
   const [mark, text] = BADGES[test.status];
   const ranks = test.ranks.map((rank, m) => `${page.methods[m]} ${rank}`).join(", ");
-  const count = test.grids.length ? `of ${plural(test.grids.length, "candidate")}` : "no candidates";
+  const count = test.grids.length ? plural(test.grids.length, "candidate") : "no candidates";
   return [
     make("span", { class: `badge status-${test.status}` }, `${mark} ${text}`),
-    make("span", { class: "soft" }, test.right < 0 ? count : `rank by ${ranks} ${count}`),
+    make("span", { class: "soft" }, test.right < 0 ? count : `its rank: ${ranks} · ${count}`),
     test.note ? make("span", { class: "badge status-later" }, test.note) : "",
   ];
 }
