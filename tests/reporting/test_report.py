@@ -17,6 +17,7 @@ from lightning_arc.ranking.rankers import ComparativeRanker, LogLinearRanker, Ma
 from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores, no_answer
 from lightning_arc.ranking.scores import CandidateScores
 from lightning_arc.reporting.origin import Origin, in_words
+from lightning_arc.reporting.page import TEMPLATES
 from lightning_arc.reporting.report_data import digits_apart
 
 GRIDS = [as_grid([[i, i]]) for i in range(3)]
@@ -145,6 +146,30 @@ def test_the_page_says_what_made_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert told["candidates"] == ["one.json", "two.json"] and told["command"][0] == "python"
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", told["date"][0])
     assert "seed_everything: 0" in page
+
+
+def contrast(one: str, other: str) -> float:
+    """The contrast of two colours, ``#rgb`` or ``#rrggbb`` (WCAG 2.1)."""
+    light = []
+    for colour in (one, other):
+        text = colour[1:] if len(colour) == 7 else "".join(2 * letter for letter in colour[1:])
+        channels = np.array([int(text[i : i + 2], 16) for i in (0, 2, 4)]) / 255
+        linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+        light.append(0.05 + linear @ (0.2126, 0.7152, 0.0722))
+    return max(light) / min(light)
+
+
+@pytest.mark.parametrize("theme", (0, 1), ids=("light", "dark"))
+def test_every_text_has_contrast_on_every_ground_it_stands_on(theme: int) -> None:
+    blocks = re.findall(r":root \{(.*?)\}", (TEMPLATES / "page.css").read_text(), re.DOTALL)
+    colours = dict(re.findall(r"--([a-z]+(?:-ground)?\d?): (#\w+);", blocks[theme]))
+    for ground in ("paper", "card"):
+        for text in ("ink", "soft", "accent", "right", "later", "none"):
+            assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+        for line in ("edge", *(f"series{n}" for n in range(5))):
+            assert contrast(colours[line], colours[ground]) >= 3, (line, ground)
+    for status in ("right", "later", "none"):
+        assert contrast(colours[status], colours[f"{status}-ground"]) >= 4.5, status
 
 
 def test_rankers_are_told_with_their_settings() -> None:
