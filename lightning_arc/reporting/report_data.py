@@ -13,7 +13,7 @@ from lightning_arc.ranking.rankers import Ranking
 from lightning_arc.ranking.scores import CandidateScores
 from lightning_arc.reporting.page import digits
 
-MOST_DIGITS = {"score": 6, "p": 4}
+MOST_DIGITS = 6
 """Most digits behind the point that tell neighbours apart."""
 
 LEAST_P = 0.0001
@@ -85,38 +85,42 @@ def sent(ranking: Ranking) -> set[int]:
     return set(ranking.order[:ATTEMPTS].tolist())
 
 
-def digits_apart(values: Sequence[float], least: int, most: int) -> int:
-    """Return how many digits behind the point tell neighbours in a list apart that are not equal.
+def digits_apart(values: Sequence[float], least: int, most: int, others: Sequence[float] = ()) -> list[int]:
+    """Return with how many digits behind the point each value of a list reads differently from its neighbours.
 
     Args:
-        values: in any order; those that are not finite are passed over.
+        values: in the order in which they stand; those that are not finite are no neighbours.
         least: fewest digits.
         most: most digits, where more would be needed.
+        others: values that each is told apart from too.
     """
-    known = sorted({round(value, 9) for value in values if math.isfinite(value)})
-    for count in range(least, most):
-        if len({f"{value:.{count}f}" for value in known}) == len(known):
-            return count
-    return most
+    known = [round(value, 9) for value in values]
+    counts = []
+    for i, value in enumerate(known):
+        beside = [other for other in (*known[max(i - 1, 0) : i], *known[i + 1 : i + 2], *others) if other != value]
+        apart = (n for n in range(least, most) if all(f"{value:.{n}f}" != f"{other:.{n}f}" for other in beside))
+        counts.append(next(apart, most) if math.isfinite(value) else least)
+    return counts
 
 
 def _candidates(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
     """Return the columns of the table of candidates, in rank order."""
     order, views = ranking.order.tolist(), evidence.views
-    counts = {
-        "score": digits_apart(ranking.score, 2, MOST_DIGITS["score"]),
-        "p": digits_apart(np.where(ranking.p_correct < LEAST_P, 0, ranking.p_correct), 2, MOST_DIGITS["p"]),
-    }
+    score, p = ranking.score[order], ranking.p_correct[order]
+    whole = bool((score[np.isfinite(score)] % 1 == 0).all())  # votes, for one
+    score_digits = digits_apart(score, 0 if whole else 2, MOST_DIGITS)
+    p_digits = digits_apart(np.where(p < LEAST_P, 0, p), 2, MOST_DIGITS, (0.0, 1.0))
     columns = {
-        "score": (ranking.score, counts["score"]),
-        "stderr": (ranking.stderr, counts["score"]),
-        "p": (ranking.p_correct, 6),
+        "score": (ranking.score, MOST_DIGITS),
+        "stderr": (ranking.stderr, MOST_DIGITS),
+        "p": (ranking.p_correct, MOST_DIGITS),
         "logOdds": (paired_means(evidence.log_odds), 3),
         "logLikelihood": (paired_means(evidence.log_likelihood), 3),
         "mismatches": (paired_means(evidence.mismatches), 2),
     }
     return {
-        "digits": counts,
+        "scoreDigits": score_digits,
+        "pDigits": p_digits,
         "right": -1 if not evidence.solvable else right_rank(evidence, ranking) - 1,
         "grids": [digits(evidence.candidates[i].grid) for i in order],
         "votes": [evidence.candidates[i].votes for i in order],

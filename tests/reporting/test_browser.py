@@ -224,6 +224,8 @@ def test_every_candidate_is_shown_opened_and_copied(opened: Any, report: Path) -
     assert do(browser, count) == 12  # the input, ten candidates, and the right one behind them
     do(browser, "document.querySelector('article .row + button').click()")
     assert do(browser, count) == 1 + N_CANDIDATES
+    places = "return [...document.querySelectorAll('article .cell b')].map((one) => Number(one.textContent))"
+    assert do(browser, places) == list(range(1, N_CANDIDATES + 1))
     do(browser, "document.querySelectorAll('article .cell .zoom')[1].focus()")
     press(browser, Keys.ENTER)
     title = "return document.getElementById('viewer-title').textContent"

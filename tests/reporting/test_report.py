@@ -208,10 +208,11 @@ def test_a_name_cannot_break_out_of_the_data(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_numbers_have_as_many_digits_as_tell_neighbours_apart() -> None:
-    assert digits_apart([1.0, 2.0, float("nan")], 2, 6) == 2
-    assert digits_apart([1.0, 1.001, 1.001], 2, 6) == 3
-    assert digits_apart([0.00001, 0.00002], 2, 4) == 4
-    assert digits_apart([], 2, 4) == 2
+    assert digits_apart([2.0, 1.0, float("nan")], 2, 6) == [2, 2, 2]
+    assert digits_apart([3.0, 1.001, 1.0, 1.0], 2, 6) == [2, 3, 3, 2]
+    assert digits_apart([0.00002, 0.00001], 2, 4) == [4, 4]
+    assert digits_apart([0.9995, 0.0004], 2, 6, (0.0, 1.0)) == [4, 4]
+    assert digits_apart([], 2, 4) == []
 
 
 def test_real_test_inputs_with_60_candidates_each_stay_under_15_megabytes(

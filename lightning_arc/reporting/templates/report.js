@@ -15,13 +15,14 @@ const fixed = (value, digits) => value.toFixed(digits).replace("-", "−");
 function probability(test, i) {
   const p = test.p[i];
   if (p === null) return null;
-  return p < page.least ? `<${page.least}` : p.toFixed(test.digits.p);
+  return p < page.least ? `<${page.least}` : p.toFixed(test.pDigits[i]);
 }
 
 function score(test, i) {
   if (test.score[i] === null) return "not judged";
-  const error = test.stderr[i] === null ? (test.views[i] === 1 ? " (1 view)" : "") : ` ± ${fixed(test.stderr[i], test.digits.score)}`;
-  return fixed(test.score[i], test.digits.score) + error;
+  const digits = test.scoreDigits[i];
+  const error = test.stderr[i] === null ? (test.views[i] === 1 ? " (1 view)" : "") : ` ± ${fixed(test.stderr[i], digits)}`;
+  return fixed(test.score[i], digits) + error;
 }
 
 const isSent = (test, i) => test.split === "test" && i < page.attempts;
@@ -90,9 +91,9 @@ function body(test) {
   const row = make("ul", { class: "row" }, ...cells, ...first.map((i) => candidate(test, i)));
   const hidden = test.grids.length - first.length;
   const more = make("button", { type: "button", click: () => {
-    row.append(...test.grids.map((_, i) => i).filter((i) => !first.includes(i)).map((i) => candidate(test, i)));
+    row.replaceChildren(...cells, ...test.grids.map((_, i) => candidate(test, i)));
     more.remove();
-    row.children[cells.length + first.length].querySelector("button").focus();
+    row.children[cells.length + FIRST].querySelector("button").focus();
   } }, `Show ${plural(hidden, "more candidate")}`);
   return [examples, row, hidden ? more : ""];
 }
