@@ -56,7 +56,7 @@ class Origin:
 
 def typed_command() -> str:
     """Return the command line of this process, as a shell takes it."""
-    return shlex.join(["python", *sys.argv] if sys.argv[0].endswith(".py") else sys.argv)
+    return shlex.join(sys.orig_argv)
 
 
 def in_words(value: Any) -> str:

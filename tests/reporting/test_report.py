@@ -143,7 +143,7 @@ def test_the_page_says_what_made_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     told = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page[page.index("What made this page") :]))
     told = {name: re.sub(r"<[^>]*>", " ", text).split() for name, text in told.items()}
     assert told["model"] == ["a&lt;b"] and told["checkpoint"] == ["last.ckpt"] and told["views"] == ["4"]
-    assert told["candidates"] == ["one.json", "two.json"] and told["command"][0] == "python"
+    assert told["candidates"] == ["one.json", "two.json"] and "python" in told["command"][0]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", told["date"][0])
     assert "seed_everything: 0" in page
 
