@@ -118,12 +118,14 @@ def test_make_fit_without_paths_is_the_config_alone(repo_root: Path) -> None:
 def test_what_commands_read_rides_in_the_package(repo_root: Path) -> None:
     from lightning_arc.cli.pool import CONFIG
     from lightning_arc.prompt.tokenizer import BUNDLED_MODEL
+    from lightning_arc.reporting.page import TEMPLATES
 
     settings = configparser.ConfigParser()
     settings.read(repo_root / "setup.cfg")
     patterns = settings["options.package_data"]["lightning_arc"].split()
     packed = {path for pattern in patterns for path in (repo_root / "lightning_arc").glob(pattern) if path.is_file()}
     assert {CONFIG, BUNDLED_MODEL / "model.safetensors", BUNDLED_MODEL / "ranker.yaml"} <= packed
+    assert {TEMPLATES / "report.html.jinja", TEMPLATES / "report.js"} <= packed and set(TEMPLATES.iterdir()) <= packed
 
 
 def test_the_console_script_is_the_command_line(repo_root: Path) -> None:

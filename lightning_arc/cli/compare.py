@@ -1,11 +1,11 @@
 """Comparing recorded rankings over the same test inputs: python cli.py compare."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning_arc.arc import add_right_outputs, leave_one_out, read_candidates, read_tasks
+from lightning_arc.arc import Episode, PairKey, add_right_outputs, leave_one_out, read_candidates, read_tasks
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.arc.io.outputs import check_file
 from lightning_arc.errors import DataError
@@ -14,6 +14,7 @@ from lightning_arc.ranking.metrics import asked_views, file_order, score_ranking
 from lightning_arc.ranking.rankers import RANKERS, MajorityVote, Ranker, Ranking
 from lightning_arc.ranking.recorded import read_evidence
 from lightning_arc.ranking.scores import CandidateScores, counted, gather
+from lightning_arc.reporting.comparison import Way, write_comparison
 from lightning_arc.reporting.tables import TITLES, figure_rows, markdown, print_table
 
 FILE_ORDER = "file order"
@@ -29,12 +30,21 @@ class Row:
         ranker: what orders by it.
         views: how many first views it knows, ``None`` where it goes by none.
         entry: its figures, as `score_rankings` returns them.
+        rankings: one per test input.
     """
 
     run: str | None
     ranker: str
     views: int | None
     entry: Mapping[str, Any]
+    rankings: Sequence[Ranking] = field(repr=False)
+
+    @property
+    def way(self) -> Way:
+        """What a report says of it."""
+        views = [] if self.views is None else [f"{self.views} view{'' if self.views == 1 else 's'}"]
+        name = ", ".join([*([] if self.run is None else [self.run]), self.ranker, *views])
+        return Way(name, self.run, self.entry["top2"], self.rankings)
 
     def cells(self) -> list[list[str]]:
         """Return its rows of the table; ``~`` stands before the views answered in the mean, if they are fewer."""
@@ -54,6 +64,7 @@ def compare(
     rankers: dict[str, Ranker] | None = None,
     markdown: str | None = None,
     json: str | None = None,
+    report: str | None = None,
 ) -> list[Row]:
     """Rank the same test inputs by what each run recorded, with each ranker and number of views; print a table.
 
@@ -71,6 +82,7 @@ def compare(
             questions of the kind that one asks, it is left out.
         markdown: a file that the same table is written to as Markdown.
         json: a file that all figures are written to.
+        report: an HTML file that shows which test inputs one row of the table wins and another loses.
 
     Returns:
         The rows of the table: what goes by no evidence, then each run.
@@ -78,7 +90,7 @@ def compare(
     Raises:
         DataError: names what is not as it must be.
     """
-    for option, path in (("markdown", markdown), ("json", json)):
+    for option, path in (("markdown", markdown), ("json", json), ("report", report)):
         if path is not None:
             check_file(path, option)
     if not runs:
@@ -86,7 +98,7 @@ def compare(
     for n in views or ():
         if n < 1:
             raise DataError(f"views: {n}, expected at least 1")
-    by_run, n_tasks = _gathered(tasks, candidates, runs, with_right_output)
+    queries, by_run, n_tasks = _gathered(tasks, candidates, runs, with_right_output)
     rows = compare_evidence(by_run, RANKERS | (rankers or {}), views)
     about = _about(by_run, n_tasks)
     names, cells = ("run", "ranker", *TITLES), [cells for row in rows for cells in row.cells()]
@@ -95,6 +107,9 @@ def compare(
     if json is not None:
         found = [{"run": r.run, "ranker": r.ranker, "first_views": r.views, **r.entry} for r in rows]
         write_json(json, {"about": about, "rows": found})
+    if report is not None:
+        evidence, ways = next(iter(by_run.values())), [row.way for row in rows]
+        write_comparison(Path(report), about, names, cells, queries, evidence, ways)
     print_table(about[0], names, cells, "; ".join(about[1:]))
     return rows
 
@@ -116,7 +131,7 @@ def compare_evidence(
         run: str | None, name: str, n: int | None, evidence: Sequence[CandidateScores], ranked: list[Ranking]
     ) -> Row:
         against = {"file": [file_order(e) for e in evidence]} | ({} if name == "vote" else {"vote": votes})
-        return Row(run, name, n, score_rankings(evidence, ranked, rankers.get(name), against))
+        return Row(run, name, n, score_rankings(evidence, ranked, rankers.get(name), against), ranked)
 
     rows = [row(None, FILE_ORDER, None, bare, [file_order(e) for e in bare])]
     rows += [row(None, name, None, bare, [r.rank(e) for e in bare]) for name, r in rankers.items() if not r.kinds]
@@ -133,8 +148,8 @@ def compare_evidence(
 
 def _gathered(
     tasks: str, candidates: list[str], runs: Mapping[str, str], with_right_output: bool
-) -> tuple[dict[str, list[CandidateScores]], int]:
-    """Return each run's evidence about all pairs that are compared, and of how many tasks these are."""
+) -> tuple[dict[PairKey, Episode], dict[str, list[CandidateScores]], int]:
+    """Return all pairs that are compared, each run's evidence about them, and of how many tasks they are."""
     known = read_tasks(tasks)
     pool = read_candidates(candidates, known)
     said = {name: read_evidence([path]) for name, path in runs.items()}
@@ -151,7 +166,7 @@ def _gathered(
         by_run[name] = gather(queries, pool, said[name])
         if not any(e.records for e in by_run[name]):
             raise DataError(f"{path}: what it holds is about none of these candidates (runs.{name})")
-    return by_run, len(used)
+    return queries, by_run, len(used)
 
 
 def _about(by_run: Mapping[str, Sequence[CandidateScores]], n_tasks: int) -> list[str]:

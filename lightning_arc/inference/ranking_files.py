@@ -18,6 +18,7 @@ from lightning_arc.ranking.metrics import asked_views, score_methods
 from lightning_arc.ranking.rankers import RANKERS, Ranker, Ranking
 from lightning_arc.ranking.scores import CandidateScores, counted
 from lightning_arc.ranking.stopping import StoppingConfig
+from lightning_arc.reporting.origin import Origin
 from lightning_arc.reporting.report import write_report
 from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
 
@@ -35,6 +36,7 @@ def write_ranking(
     ranker: Ranker,
     stopping: StoppingConfig | None = None,
     passed_over: Mapping[str, int] | None = None,
+    origin: Origin | None = None,
 ) -> None:
     """Rank by the chosen method and the simple ones, write the four files, and print the table of methods.
 
@@ -46,14 +48,17 @@ def write_ranking(
         ranker: the method that the submission follows, beside the `RANKERS`.
         stopping: when requests end; ``None`` if all were to be asked under as many views as any was.
         passed_over: test inputs of tasks that could not be asked about, by id.
+        origin: what made the scores, for the report.
     """
     stopping = stopping or all_views(max(asked_views(evidence, ranker.kinds), 1))
     covered = [coverage(e, ranker, stopping) for e in evidence]
-    metrics = score_methods(evidence, RANKERS | {ranker.name: ranker}, ranker.name)
+    rankers = RANKERS | {ranker.name: ranker}
+    metrics = score_methods(evidence, rankers, ranker.name)
     metrics["not_judged"] = count_coverage(covered, evidence) if ranker.kinds else None
     diverged = diverged_tasks(record for e in evidence for record in e.records)
     metrics["test_time"] = {"diverged": len(diverged), "diverged_tasks": diverged}
-    rankings = [ranker.rank(e) for e in evidence]
+    by_method = {name: [rankers[name].rank(e) for e in evidence] for name in metrics["methods"]}
+    rankings = by_method[ranker.name]
     lines = [ranking_line(e, r) for e, r in zip(evidence, rankings, strict=True)]
     submitted = answers(evidence, rankings)
     metrics["submission"] = count_placeholders(submitted, tasks, passed_over)
@@ -61,7 +66,7 @@ def write_ranking(
     with whole_file(folder / "ranking.jsonl") as path:
         path.write_text("".join(dump_line(line) for line in lines), encoding="utf-8")
     write_json(folder / "metrics.json", metrics)
-    write_report(folder / "report.html", queries, evidence, rankings, metrics, covered)
+    write_report(folder / "report.html", queries, evidence, by_method, metrics, covered, ranker.unit, origin)
     print_metrics(metrics, counted([e.key for e in evidence]), folder)
     if diverged:
         Console().print(told_of_divergence(diverged))

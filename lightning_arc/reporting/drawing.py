@@ -1,10 +1,11 @@
-"""Every picture: grids and episodes for TensorBoard, notebooks and reports.
+"""Every picture of grids: figures for TensorBoard and notebooks, and the palettes and marks that reports share.
 
 Figures are made without pyplot, so that any thread may draw and none is kept.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 
 from lightning_arc.arc import Episode, Grid, LabeledCandidate, Pair
 
@@ -29,19 +31,69 @@ COLOURS = (
 )
 """The ten colours that ARC's own pages show."""
 
+SAFE_COLOURS = (
+    "#000000",
+    "#0631ff",
+    "#b3410c",
+    "#03ffa5",
+    "#ffff00",
+    "#949494",
+    "#c936d0",
+    "#e6b641",
+    "#b1daff",
+    "#733f34",
+)
+"""Ten colours of about the same names that colour-blind people tell apart.
+
+Found by a random search for the greatest least distance (CIE 1976) between two of them, over normal sight and the three
+kinds of colour blindness as Machado, Oliveira and Fernandes (2009) simulate them: 32 instead of 10 with `COLOURS`.
+"""
+
+PaletteName = Literal["arc", "safe"]
+PALETTES: dict[PaletteName, tuple[str, ...]] = {"arc": COLOURS, "safe": SAFE_COLOURS}
+"""Palettes by the names that the functions here and the reports know them by."""
+
 RIGHT, PLAIN, INK, FAINT = "#12833f", "#555555", "#222222", "#dddddd"
-_MAP = ListedColormap(COLOURS)
+_MAPS = {name: ListedColormap(colours) for name, colours in PALETTES.items()}
 _SIDE, _GAP, _CAPTION, _BAR, _HEADING = 1.75, 0.22, 0.2, 0.07, 0.3  # in inches
 
 
-def draw_grid(axes: Axes, grid: Grid, title: str = "", frame: str = PLAIN) -> None:
-    """Draw a grid into axes, with a title and a frame, which is thick if it has another colour than the usual one."""
+def draw_grid(
+    axes: Axes,
+    grid: Grid,
+    title: str = "",
+    frame: str = PLAIN,
+    palette: PaletteName = "arc",
+    numbers: bool = False,
+    reference: Grid | None = None,
+) -> None:
+    """Draw a grid into axes.
+
+    Args:
+        axes: where it goes.
+        grid: what is drawn.
+        title: what stands above it.
+        frame: colour of the frame, which is thick if it is not the usual one.
+        palette: the colours.
+        numbers: whether each cell shows its number.
+        reference: a grid such as the right output; cells that differ from it get a mark.
+    """
     height, width = grid.shape
-    axes.imshow(grid, cmap=_MAP, vmin=0, vmax=9, interpolation="nearest")
+    axes.imshow(grid, cmap=_MAPS[palette], vmin=0, vmax=9, interpolation="nearest")
     line = 0.5 if max(height, width) <= 15 else 0.3
     axes.hlines(np.arange(1, height) - 0.5, -0.5, width - 0.5, "#777777", linewidth=line)
     axes.vlines(np.arange(1, width) - 0.5, -0.5, height - 0.5, "#777777", linewidth=line)
     axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    if numbers:
+        size = 0.5 * 72 * axes.get_window_extent().height / axes.figure.dpi / height
+        for (row, column), colour in np.ndenumerate(grid):
+            ink = digit_ink(PALETTES[palette][colour])
+            axes.text(column, row, str(colour), fontsize=size, color=ink, ha="center", va="center")
+    different = None if reference is None else differing(grid, reference)
+    for row, column in [] if different is None else np.argwhere(different):
+        for inset, colour in ((0.12, "#000000"), (0.2, "#ffffff")):  # one of both is seen on any colour
+            corner, side = (column - 0.5 + inset, row - 0.5 + inset), 1 - 2 * inset
+            axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=2 * line))
     if title:
         axes.set_title(title, fontsize=8, color=INK)
     for spine in axes.spines.values():
@@ -49,20 +101,34 @@ def draw_grid(axes: Axes, grid: Grid, title: str = "", frame: str = PLAIN) -> No
         spine.set_linewidth(0.8 if frame == PLAIN else 3)
 
 
-def draw_episode(episode: Episode, p_correct: Sequence[float] | None = None, max_answers: int = 8) -> Figure:
-    """Draw demonstrations and query, and below them the answers, the right one ticked and with a thick green frame.
+def draw_episode(
+    episode: Episode,
+    p_correct: Sequence[float] | None = None,
+    max_answers: int = 8,
+    palette: PaletteName = "arc",
+    numbers: bool = False,
+) -> Figure:
+    """Draw demonstrations and query, and below them the answers.
+
+    The right answer is ticked and has a thick green frame; cells of others that differ from it are marked.
 
     Args:
         episode: what to draw.
         p_correct: an estimated probability per answer, nan where there is none; answers are drawn in its order.
         max_answers: most answers drawn; the right one is drawn even if it comes later.
+        palette: the colours.
+        numbers: whether each cell shows its number.
     """
     pairs = [*episode.demonstrations, Pair(episode.query, episode.output)]
     order = list(range(len(episode.answers)))
     if p_correct is not None:
         order = np.argsort(-np.nan_to_num(np.asarray(p_correct, float), nan=-1), kind="stable").tolist()
     panels = [
-        _Panel(episode.answers[i].grid, *_caption(n, episode.answers[i], None if p_correct is None else p_correct[i]))
+        _Panel(
+            episode.answers[i].grid,
+            *_caption(n, episode.answers[i], None if p_correct is None else p_correct[i]),
+            reference=episode.output,
+        )
         for n, i in enumerate(order, 1)
         if n <= max_answers or episode.answers[i].correct
     ]
@@ -79,14 +145,20 @@ def draw_episode(episode: Episode, p_correct: Sequence[float] | None = None, max
     sections = [(str(episode.key), [row for row in shown if row])]
     if panels:
         sections.append((_summary(order, episode.answers, p_correct is not None), _wrapped(panels, columns)))
-    return _draw(sections, columns)
+    return _draw(sections, columns, palette, numbers)
 
 
-def draw_grids(grids: Sequence[Grid], titles: Sequence[str] = (), columns: int = 8) -> Figure:
-    """Draw grids beside each other, each with its title."""
+def draw_grids(
+    grids: Sequence[Grid],
+    titles: Sequence[str] = (),
+    columns: int = 8,
+    palette: PaletteName = "arc",
+    numbers: bool = False,
+) -> Figure:
+    """Draw grids beside each other, each with its title and size."""
     panels = [_Panel(grid, titles[i] if i < len(titles) else "") for i, grid in enumerate(grids)]
     columns = min(columns, max(len(grids), 1))
-    return _draw([("", _wrapped(panels, columns))], columns)
+    return _draw([("", _wrapped(panels, columns))], columns, palette, numbers)
 
 
 def figure_to_array(figure: Figure) -> np.ndarray:
@@ -96,23 +168,22 @@ def figure_to_array(figure: Figure) -> np.ndarray:
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def grid_svg(grid: Grid, side: int = 110) -> str:
-    """Return a grid as a small SVG picture whose longer side is ``side`` pixels.
+def digit_ink(colour: str) -> str:
+    """Return black or white, whichever has more contrast on a ``#rrggbb`` colour (WCAG 2.1's relative luminance)."""
+    channels = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.03928, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ (0.2126, 0.7152, 0.0722))
+    return "#000000" if (luminance + 0.05) / 0.05 >= 1.05 / (luminance + 0.05) else "#ffffff"
 
-    The most frequent colour is one rectangle; of the others, equal cells beside each other are one stroke.
-    """
-    height, width = grid.shape
-    scale = side / max(height, width)
-    background = int(np.bincount(grid.ravel()).argmax())
-    parts = [f'<path fill="{COLOURS[background]}" d="M0 0h{width}v{height}H0z"/>']
-    for colour in np.unique(grid):
-        if colour != background:
-            parts.append(f'<path stroke="{COLOURS[colour]}" d="{_strokes(grid == colour)}"/>')
-    lines = "".join(f"M{x} 0v{height}" for x in range(1, width)) + "".join(f"M0 {y}h{width}" for y in range(1, height))
-    if lines:
-        parts.append(f'<path stroke="#777" stroke-width="{0.5 / scale:.3f}" d="{lines}"/>')
-    size = f'width="{width * scale:.0f}" height="{height * scale:.0f}"'
-    return f'<svg {size} viewBox="0 0 {width} {height}" shape-rendering="crispEdges">{"".join(parts)}</svg>'
+
+def differing(grid: Grid, reference: Grid) -> NDArray[np.bool_] | None:
+    """Return which cells differ from those of a reference, ``None`` where the sizes do."""
+    return grid != reference if grid.shape == reference.shape else None
+
+
+def size_name(grid: Grid) -> str:
+    """Return rows times columns, such as ``3×4``."""
+    return "×".join(map(str, grid.shape))
 
 
 @dataclass(frozen=True)
@@ -123,6 +194,7 @@ class _Panel:
     caption: str
     right: bool = False
     p: float | None = None
+    reference: Grid | None = None
 
     @property
     def size(self) -> tuple[float, float]:
@@ -140,7 +212,9 @@ def _wrapped(panels: Sequence[_Panel], columns: int) -> list[Sequence[_Panel]]:
     return [panels[start : start + columns] for start in range(0, len(panels), columns)]
 
 
-def _draw(sections: Sequence[tuple[str, Sequence[Sequence[_Panel]]]], columns: int) -> Figure:
+def _draw(
+    sections: Sequence[tuple[str, Sequence[Sequence[_Panel]]]], columns: int, palette: PaletteName, numbers: bool
+) -> Figure:
     """Draw sections, each a heading and rows of panels; a row is as high as its highest panel."""
     height = _GAP / 2
     for heading, rows in sections:
@@ -157,23 +231,27 @@ def _draw(sections: Sequence[tuple[str, Sequence[Sequence[_Panel]]]], columns: i
             top -= _HEADING
         for row in rows:
             for column, panel in enumerate(row):
-                _draw_panel(figure, panel, _GAP + column * (_SIDE + _GAP), top)
+                _draw_panel(figure, panel, (_GAP + column * (_SIDE + _GAP), top), palette, numbers)
             top -= max(p.above + p.size[1] for p in row) + _GAP
     return figure
 
 
-def _draw_panel(figure: Figure, panel: _Panel, left: float, top: float) -> None:
+def _draw_panel(
+    figure: Figure, panel: _Panel, corner: tuple[float, float], palette: PaletteName, numbers: bool
+) -> None:
     """Draw a panel whose upper left corner is given in inches from the figure's lower left corner."""
-    width, height = figure.get_size_inches()
+    (left, top), (width, height) = corner, figure.get_size_inches()
     ink, weight = (RIGHT, "bold") if panel.right else (INK, "normal")
     y = (top - _CAPTION + 0.05) / height
     figure.text(left / width, y, panel.caption, fontsize=8, color=ink, weight=weight)
+    size = size_name(panel.grid)
+    figure.text((left + _SIDE) / width, y, size, fontsize=7, color=PLAIN, ha="right")
     if panel.p is not None:
         _rectangle(figure, left, top - _CAPTION - 0.03, _SIDE, 0.045, FAINT)
         _rectangle(figure, left, top - _CAPTION - 0.03, _SIDE * np.nan_to_num(panel.p), 0.045, ink)
     w, h = panel.size
     axes = figure.add_axes((left / width, (top - panel.above - h) / height, w / width, h / height))
-    draw_grid(axes, panel.grid, frame=RIGHT if panel.right else PLAIN)
+    draw_grid(axes, panel.grid, "", RIGHT if panel.right else PLAIN, palette, numbers, panel.reference)
 
 
 def _rectangle(figure: Figure, left: float, bottom: float, w: float, h: float, colour: str) -> None:
@@ -195,15 +273,3 @@ def _caption(rank: int, answer: LabeledCandidate, p: float | None) -> tuple[str,
     votes = f"{answer.votes} vote{'' if answer.votes == 1 else 's'}"
     text = f"{rank}{mark}   {votes}" if p is None else f"{rank}{mark}   p {p:.2f}   {votes}"
     return text, bool(answer.correct), p
-
-
-def _strokes(mask: np.ndarray) -> str:
-    """Return path data of strokes of width 1 that cover the true cells, one for every run in a row."""
-    padded = np.zeros((mask.shape[0], mask.shape[1] + 2), np.int8)
-    padded[:, 1:-1] = mask
-    change = np.diff(padded, axis=1)
-    parts, row, end = [], -1, 0
-    for (y, start), (_, stop) in zip(np.argwhere(change == 1), np.argwhere(change == -1), strict=True):
-        parts.append(f"M{start} {y}.5h{stop - start}" if y != row else f"m{start - end} 0h{stop - start}")
-        row, end = y, stop
-    return "".join(parts)

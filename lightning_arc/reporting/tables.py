@@ -129,12 +129,13 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def short(count: int) -> str:
-    """Return a count with three digits that count, such as 12.3M."""
+def short(count: int, trim: bool = False) -> str:
+    """Return a count with three digits that count, such as 12.3M; ``trim`` leaves out zeros behind the point."""
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= size:
             scaled = count / size
-            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}{letter}"
+            text = f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}"
+            return (text.rstrip("0").rstrip(".") if trim and "." in text else text) + letter
     return str(count)
 
 

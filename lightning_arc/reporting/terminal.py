@@ -11,10 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_arc.arc import Grid, same_grid
-from lightning_arc.reporting.drawing import COLOURS
-
-LIGHT = (3, 4, 5, 7, 8)
-"""Colours on which digits are black."""
+from lightning_arc.reporting.drawing import COLOURS, digit_ink, size_name
 
 
 @dataclass(frozen=True)
@@ -32,8 +29,7 @@ class Picture:
     def __rich__(self) -> RenderableType:
         if self.grid is None:
             return Group(Text(self.title), Text("unknown", style="dim"))
-        height, width = self.grid.shape
-        return Group(Text(self.title), Text(f"{height}×{width}", style="dim"), cells(self.grid))
+        return Group(Text(self.title), Text(size_name(self.grid), style="dim"), cells(self.grid))
 
 
 def cells(grid: Grid) -> Text:
@@ -42,8 +38,8 @@ def cells(grid: Grid) -> Text:
     for number, row in enumerate(grid.tolist()):
         text.append("\n" if number else "")
         for colour in row:
-            ink = Color.parse("#000000" if colour in LIGHT else "#ffffff")
-            text.append(f"{colour} ", Style(color=ink, bgcolor=Color.parse(COLOURS[colour])))
+            ink = digit_ink(COLOURS[colour])
+            text.append(f"{colour} ", Style(color=Color.parse(ink), bgcolor=Color.parse(COLOURS[colour])))
     return text
 
 

@@ -119,11 +119,18 @@ def test_a_checkpoint_is_validated_and_ranked_with(repo_root, fitted, tmp_path):
     out, _ = run(repo_root, *arguments)
     assert "verifier" in out
     files = ("submission.json", "ranking.jsonl", "metrics.json", "report.html")
-    first = {name: (tmp_path / "out" / name).read_text() for name in files}
+
+    def texts() -> dict[str, str]:
+        read = {name: (tmp_path / "out" / name).read_text() for name in files}
+        return {name: re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d \w+", "DATE", text) for name, text in read.items()}
+
+    first = texts()
     assert json.loads(first["submission.json"])["b"] == [{"attempt_1": [[0]], "attempt_2": [[0]]}]
     assert json.loads(first["metrics.json"])["n_solvable"] == 1
     run(repo_root, *arguments)
-    assert {name: (tmp_path / "out" / name).read_text() for name in files} == first
+    assert texts() == first
+    for words in (str(last(fitted)), "c.json", "Fitted(", "n_views: 2", "cli.py predict --config configs/rank.yaml"):
+        assert words in first["report.html"], words
 
 
 def test_a_killed_run_goes_on_with_the_next_sample(repo_root, tmp_path):

@@ -1,8 +1,10 @@
 """Comparing: every ranker and number of views over the same test inputs, and the table that is written."""
 
 import json
+import re
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from lightning_arc.errors import DataError
 from lightning_arc.ranking.metrics import bootstrap_interval
 from lightning_arc.ranking.rankers import ComparativeRanker, LogLinearRanker
 from lightning_arc.ranking.records import Choice, ViewScores, encode_scores
+from lightning_arc.reporting.comparison import Way, opponents
 
 NAN = [float("nan")] * 3
 TASKS = [f"task{i}" for i in range(12)]
@@ -107,10 +110,34 @@ def test_without_numbers_of_views_all_that_a_run_has_are_taken(given: dict[str, 
     assert [row.views for row in compare(**given) if row.run is not None] == [2, 2]
 
 
+def test_the_report_opposes_the_best_rows_of_two_runs(given: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "out" / "report.html"
+    compare(**given, rankers={"select": ComparativeRanker()}, report=str(path))
+    page = path.read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+    ways = ["file order", "vote", "good, verifier, 2 views", "good, likelihood, 2 views", "choosing, select, 1 view"]
+    assert data["ways"] == ways and len(data["tests"]) == 12
+    chosen = [unescape(name) for name in re.findall(r" selected>(.*?)</option>", page)]
+    assert chosen == ["good, verifier, 2 views", "choosing, select, 1 view"]
+    first, last = data["tests"][0], data["tests"][-1]
+    assert first["grids"] == ["3", "22", "4"] and first["right"] == 1 and first["votes"] == [2, 1, 3]
+    assert first["ranks"] == [2, 3, 1, 1, 1] and last["ranks"] == [2, 3, 3, 3, 3]
+    assert first["orders"][1] == [2, 0, 1]
+    counts = re.findall(r"<dt>(\d+)</dt>", page[page.index('id="tally"') :])
+    assert counts == ["0", "0", "10", "2", "0"]  # won by A, by B, by both, by none, absent
+
+
+def test_of_a_single_run_the_best_row_is_compared_with_what_goes_by_no_evidence() -> None:
+    ways = [Way("file", None, 0.3, []), Way("vote", None, 0.4, []), Way("a", "run", 0.5, []), Way("b", "run", 0.6, [])]
+    assert opponents(ways) == (3, 1)
+    assert opponents([*ways, Way("c", "other", None, [])]) == (3, 4)
+
+
 def test_what_a_person_got_wrong_is_named(given: dict[str, Any], tmp_path: Path) -> None:
     other = ViewScores(PairKey("another", "test", 0), 0, [1.0], [1.0])
     for changed, message in (
         ({"runs": {}}, "runs: nothing to compare"),
+        ({"report": str(tmp_path)}, r"is a folder, .*\(report\)"),
         ({"views": [4, 0]}, "views: 0, expected at least 1"),
         ({"runs": {"x": str(tmp_path / "nowhere")}}, r"nowhere: no evidence-\*.jsonl"),
         ({"runs": {"x": write_run(tmp_path / "other", [other])}}, r"other: .* about none of these .*runs.x"),

@@ -41,6 +41,7 @@ class ComparativeRanker(Ranker):
     """
 
     name = "selection"
+    unit = "log-odds between two"
     kinds = ("select",)
 
     def __init__(

@@ -20,6 +20,7 @@ class MajorityVote(Ranker):
     """Orders by votes, then input order: the baseline that asks no model. ``p_correct`` is the share of votes."""
 
     name = "vote"
+    unit = "votes"
 
     def rank(self, evidence: CandidateScores) -> Ranking:
         votes = evidence.votes.astype(float)
@@ -40,6 +41,7 @@ class Verifier(PointwiseRanker):
     """Orders by the mean log-odds of the verdicts over common views; ``p_correct`` is its logistic function."""
 
     name = "verifier"
+    unit = "log-odds"
 
     def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         return evidence.log_odds
@@ -59,6 +61,7 @@ class Likelihood(PointwiseRanker):
     """
 
     name = "likelihood"
+    unit = "nats a grid"
 
     def __init__(self, over_views: Literal["mean", "sum"] = "mean", calibration: Calibration | None = None) -> None:
         super().__init__(calibration)
@@ -79,6 +82,7 @@ class Mismatches(PointwiseRanker):
     """Orders by the fewest tokens that are not the model's likeliest one, given those before, means over views."""
 
     name = "mismatches"
+    unit = "minus tokens"
 
     def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
         return -evidence.mismatches
@@ -104,6 +108,7 @@ class LogLinearRanker(PointwiseRanker):
     """
 
     name = "combined"
+    unit = "nats, weighted sum"
     sources = ("verifier", "likelihood", "mismatches", "votes", "solver", "order")
     models = ("verifier", "likelihood", "mismatches")
 
@@ -162,7 +167,7 @@ class Ensemble(Ranker):
         if members < 1 or (weights is not None and (len(weights) != members or min(weights) < 0 or not sum(weights))):
             raise DataError(f"ranker.weights: expected {members} of 0 and more, not all 0")
         self.ranker, self.members, self.weights = ranker, members, weights or [1.0] * members
-        self.name, self.kinds = f"{ranker.name}-ensemble", ranker.kinds
+        self.name, self.kinds, self.unit = f"{ranker.name}-ensemble", ranker.kinds, ranker.unit
 
     @property
     def calibrated(self) -> bool:

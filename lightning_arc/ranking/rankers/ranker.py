@@ -48,6 +48,8 @@ class Ranker(ABC):
     """What ``metrics.json`` calls it."""
     kinds: tuple[RequestKind, ...] = ()
     """The kinds of requests that it asks."""
+    unit: str = ""
+    """What its scores are counted in, such as log-odds."""
     calibration: Calibration | None = None
 
     def __init__(self, calibration: Calibration | None = None) -> None:
