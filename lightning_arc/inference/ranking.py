@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.cli import SaveConfigCallback
 
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.inference.predictor import ScoringBatch
@@ -13,6 +14,7 @@ from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.ranking.records import ViewScores, decode_scores, encode_scores, no_answer
 from lightning_arc.ranking.scheduler import RankingScheduler
 from lightning_arc.ranking.scores import gather
+from lightning_arc.reporting.origin import Origin, in_words
 
 
 class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
@@ -87,9 +89,26 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
 
     def write(self, records: list[ViewScores]) -> None:
         """Rank and write the four files."""
-        data = self.data.prediction
-        scores = gather(data.queries, data.candidates, records)
-        write_ranking(self.folder, data.tasks, data.queries, scores, self.model.ranker, self.stopping, data.passed_over)
+        known, ranker = self.data.prediction, self.model.ranker
+        scores = gather(known.queries, known.candidates, records)
+        about = self.stopping, known.passed_over, self._origin()
+        write_ranking(self.folder, known.tasks, known.queries, scores, ranker, *about)
+
+    def _origin(self) -> Origin:
+        """Return what a reader of the report is told about this run."""
+        data, model, stopping = self.data, self.model, self.model.stopping
+        members = [model.adapter_path or model.model_path or "from scratch", *model.ensemble]
+        until = f"{self.stopping.min_views} to {self.stopping.max_views}, until settled"
+        saved = [each for each in self.trainer.callbacks if isinstance(each, SaveConfigCallback)]
+        return Origin(
+            model=", ".join(map(str, members)),
+            checkpoint=None if self.trainer.ckpt_path is None else str(self.trainer.ckpt_path),
+            tasks=str(data.tasks),
+            candidates=tuple(map(str, data.candidates)),
+            views=str(data.n_views) if stopping is None else until,
+            ranker=in_words(model.ranker),
+            settings=saved[0].parser.dump(saved[0].config, skip_none=False) if saved else "",
+        )
 
     def encode(self, record: ViewScores) -> dict[str, Any]:
         """Return scores as JSON holds them."""

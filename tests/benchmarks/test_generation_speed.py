@@ -8,7 +8,6 @@ import time
 
 import numpy as np
 import torch
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 from lightning_arc.arc import read_tasks
 from lightning_arc.data.queries import opening_tree, read_queries
@@ -16,6 +15,7 @@ from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.decoding import Decoding, Opening, generate
 from lightning_arc.model.load import load_base
 from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 QUERIES, SAMPLES, ROOM = 12, 8, 300

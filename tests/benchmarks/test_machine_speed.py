@@ -48,13 +48,12 @@ def measure(name: str, work: str, backend: str, precision: str) -> dict:
 
     ``adapt`` takes the steps of test-time training: a LoRA of rank 16, two short prompts a step.
     """
-    from lightning_arc.prompt.prompt_encoder import PromptEncoder
-
     from lightning_arc.data.batch import TreeBatch
     from lightning_arc.model.arc_model import ArcModel
     from lightning_arc.model.load import Lora, Scratch
     from lightning_arc.model.optimizers import make_optimizer
     from lightning_arc.model.scoring import score_batch
+    from lightning_arc.prompt.prompt_encoder import PromptEncoder
     from lightning_arc.prompt.tokenizer import load_tokenizer
     from lightning_arc.prompt.vocabulary import prompt_vocabulary
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.load import Lora
 from lightning_arc.model.optimizers import make_optimizer
 from lightning_arc.model.scoring import score_batch
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import TokenTree
 from lightning_arc.prompt.vocabulary import prompt_vocabulary

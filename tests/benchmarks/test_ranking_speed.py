@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 from lightning_arc.model.attention.tree import use_tree_attention
 from lightning_arc.model.load import load_base
 from lightning_arc.model.scoring import score_batch
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import load_tokenizer
 
 from .ways import (

@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 import torch
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from torch.nn import functional as F
 
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.optimizers import make_optimizer
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import BUNDLED_MODEL, load_tokenizer
 from lightning_arc.prompt.tree import IGNORE, PromptKind, TokenTree
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from torch.nn import functional as F
 
 from lightning_arc.arc import Episode, LabeledCandidate, read_candidates, read_tasks
 from lightning_arc.data.batch import TreeBatch, default_max_tokens
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 
 PROMPT = "verify-output-from-examples-v1"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 from lightning_arc.errors import DataError
 from lightning_arc.prompt.grammar import Grammar
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 
 @pytest.fixture(scope="module")

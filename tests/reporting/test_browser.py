@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lightning_arc.arc import Candidate, CandidatePool, Pair, PairKey, Task, as_grid, leave_one_out
-from lightning_arc.inference.ranking_writer import write_ranking
+from lightning_arc.inference.ranking_files import write_ranking
 from lightning_arc.ranking.calibration import Temperature
 from lightning_arc.ranking.rankers import RANKERS, Verifier
 from lightning_arc.ranking.records import ScoringRequest as Request
