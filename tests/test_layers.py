@@ -7,7 +7,7 @@ from pathlib import Path
 
 LAYERS = (
     ("errors", "environment"),
-    ("package_files",),
+    ("folders",),
     ("arc",),
     ("augment",),
     ("prompt",),

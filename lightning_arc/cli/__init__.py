@@ -64,7 +64,7 @@ def unknown(name: str) -> str:
 
 def _start(words: list[str]) -> None:
     from lightning_arc.cli.option_names import check_names
-    from lightning_arc.package_files import find_configs
+    from lightning_arc.folders import find_configs
 
     check_names(find_configs(words))
     from lightning_arc.cli.command_line import ArcCLI
@@ -76,7 +76,7 @@ def _run(name: str, words: list[str]) -> None:
     from jsonargparse import auto_cli
 
     from lightning_arc.cli.suggestions import explain
-    from lightning_arc.package_files import find_configs
+    from lightning_arc.folders import find_configs
 
     module, functions, _ = FUNCTIONS[name]
     found = [getattr(import_module(f"lightning_arc.{module}"), function) for function in functions]

@@ -12,6 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_arc.callbacks.export import ExportModel
 from lightning_arc.callbacks.pictures import EpisodePictures
+from lightning_arc.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,13 @@ def use_typed(settings: Namespace, words: Sequence[str]) -> None:
     Args:
         settings: of a command, changed in place.
         words: of the command line.
+
+    Raises:
+        DataError: if a config has something else than options for a group.
     """
     for name, group in GROUPS.items():
+        if not isinstance(settings[name], Namespace):
+            raise DataError(f"{name} is {'null' if settings[name] is None else settings[name]}, expected its options")
         prefix = f"--{name}."
         names = [word.removeprefix(prefix).partition("=")[0] for word in words if word.startswith(prefix)]
         typed = {key for key in vars(settings[name]) if key.startswith(tuple(names))}  # a name may be typed in short

@@ -22,11 +22,12 @@ from lightning_arc.cli.checkpoint_path import (
     remove_forgotten,
     version_to_continue,
 )
-from lightning_arc.cli.help_page import arrange
+from lightning_arc.cli.help_page import CommandParser
 from lightning_arc.cli.suggestions import explain
 from lightning_arc.cli.trainer import SafeTrainer
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.errors import DataError
+from lightning_arc.folders import find_configs
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
 from lightning_arc.model.finite import check_finite
@@ -34,7 +35,6 @@ from lightning_arc.model.hyper_parameters import check_unchanged
 from lightning_arc.model.load import Scratch
 from lightning_arc.model.machine import fastest_precision
 from lightning_arc.model.ttt import TestTimeTrainingConfig
-from lightning_arc.package_files import find_configs
 
 
 class ArcTrainer(SafeTrainer):
@@ -77,6 +77,7 @@ class ArcCLI(LightningCLI):
             ArcModel,
             ArcDataModule,
             trainer_class=ArcTrainer,
+            parser_class=CommandParser,
             seed_everything_default=0,
             auto_configure_optimizers=False,
             save_config_kwargs={"overwrite": True},
@@ -115,7 +116,7 @@ class ArcCLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(
             klass, subcommand, **kwargs | {"description": LIGHTNING[subcommand]}
         )
-        arrange(parser, subcommand, program())
+        parser.arrange(subcommand, program())
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

@@ -4,7 +4,7 @@ Hidden options are still accepted, so that a command reads the config of another
 """
 
 from argparse import SUPPRESS, Action
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jsonargparse._link_arguments import ActionLink
 from lightning.pytorch.cli import LightningArgumentParser
@@ -62,27 +62,41 @@ CHECKPOINT = (
 )
 
 
-def arrange(parser: LightningArgumentParser, command: str, program: str) -> None:
-    """Put a command's own options first in its help, and hide those that it does not use.
+class CommandParser(LightningArgumentParser):
+    """The parser of a command, whose help hides options. In what it prints and saves as settings they stay."""
 
-    Args:
-        parser: of the command.
-        command: its name.
-        program: what the command line is called.
-    """
-    parser.usage = f"{program} {command} [--config FILE.yaml] [OPTIONS]"
-    for action in parser._actions:
-        if action.dest == "ckpt_path":
-            action.help = CHECKPOINT
-        if not shown(action, command):
-            action.help = SUPPRESS
-    for name, title in TITLES.items():
-        parser.groups[name].title = title
-    own = [group for group in parser._action_groups if any(a.dest == "ckpt_path" for a in group._group_actions)]
-    for group in own:
-        group.title = "of this command"
-        parser._action_groups.remove(group)
-        parser._action_groups.insert(1, group)
+    _hidden: Sequence[Action] = ()
+
+    def arrange(self, command: str, program: str) -> None:
+        """Put the command's own options first in its help, and hide those that it does not use.
+
+        Args:
+            command: its name.
+            program: what the command line is called.
+        """
+        self.usage = f"{program} {command} [--config FILE.yaml] [OPTIONS]"
+        for action in self._actions:
+            if action.dest == "ckpt_path":
+                action.help = CHECKPOINT
+        self._hidden = [action for action in self._actions if not shown(action, command)]
+        for name, title in TITLES.items():
+            self.groups[name].title = title
+        own = [group for group in self._action_groups if any(a.dest == "ckpt_path" for a in group._group_actions)]
+        for group in own:
+            group.title = "of this command"
+            self._action_groups.remove(group)
+            self._action_groups.insert(1, group)
+
+    def format_help(self) -> str:
+        """Return the help without what is hidden."""
+        kept = [(action, action.help) for action in self._hidden]
+        try:
+            for action in self._hidden:  # elsewhere, suppressed help would take an option out of the settings
+                action.help = SUPPRESS
+            return super().format_help()
+        finally:
+            for action, text in kept:
+                action.help = text
 
 
 def shown(action: Action, command: str) -> bool:

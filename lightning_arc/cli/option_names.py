@@ -9,7 +9,7 @@ import yaml
 
 from lightning_arc.cli.suggestions import check_renamed, no_such_option
 from lightning_arc.errors import DataError
-from lightning_arc.package_files import PACKAGE
+from lightning_arc.folders import PACKAGE
 
 
 def check_names(words: Sequence[str]) -> None:

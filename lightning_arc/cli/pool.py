@@ -32,7 +32,7 @@ from lightning_arc.arc.io.outputs import check_file
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import key_seed
 from lightning_arc.errors import DataError, OversizedLineError
-from lightning_arc.package_files import CONFIGS
+from lightning_arc.folders import CONFIGS
 
 CONFIG = CONFIGS / "generate.yaml"
 """What a generator is asked with."""

@@ -15,6 +15,12 @@ RENAMED_RANKERS = {"Votes": "MajorityVote", "Combined": "LogLinearRanker", "Sele
 RENAMED_OPTIONS = {"data.lesson_prompts": "data.test_time_prompts"}
 """New names of options by their old ones."""
 
+RENAMED_MODULES = {
+    "lightning_arc.callbacks.ranking_writer": "lightning_arc.inference.ranking_writer",
+    "lightning_arc.callbacks.generation_writer": "lightning_arc.inference.generation_writer",
+}
+"""New names of modules, whose classes configs name, by their old ones."""
+
 UNKNOWN = re.compile(r"unrecognized arguments: --([^\s=]+)|does not accept option '([^']+)'")
 LINKED = re.compile(r"argument (\S+) --> (\S+): ")
 PROBLEM = re.compile(r"Problem with given class_path '([^']+)': (?:Option '([^']+)' is not accepted)?")
@@ -33,6 +39,9 @@ def explain(error: Exception, options: Mapping[str, Any]) -> str:
     """
     text = " ".join(str(error).split())
     key = KEY.search(text)
+    for old, new in RENAMED_MODULES.items():
+        if f"No module named '{old}'" in text:
+            return f"there is no module {old}; it is now called {new}"
     if match := UNKNOWN.search(text):
         name = match[1] or match[2]
         check_renamed(name)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from lightning_arc.arc.io.files import expand, write_json
 from lightning_arc.arc.task import Task, base_id
 from lightning_arc.data.sources import Source, only
 from lightning_arc.errors import DataError
+from lightning_arc.folders import cache_folder
 
 RULES = 2
 """Number of the rules by which leaks are found; what was kept by others is found anew."""
@@ -111,5 +111,4 @@ def _kept_at(path: Path, source: Source, judged: Sequence[Task], any_pair: bool)
         for pair in (*task.demonstrations, *task.tests):
             for grid in (pair.input, pair.output):
                 digest.update(b"-" if grid is None else bytes(grid.shape) + grid.tobytes())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder / "lightning_arc" / "leaks" / f"{digest.hexdigest()[:32]}.json"
+    return cache_folder() / "leaks" / f"{digest.hexdigest()[:32]}.json"

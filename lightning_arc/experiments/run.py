@@ -15,7 +15,7 @@ import yaml
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.errors import DataError
 from lightning_arc.experiments.report import Ranked, write_report
-from lightning_arc.package_files import find_config
+from lightning_arc.folders import find_config
 
 PROGRAM = (sys.executable, "-m", "lightning_arc.cli")
 """The command line."""

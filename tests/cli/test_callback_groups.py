@@ -123,7 +123,9 @@ def test_a_run_goes_on_with_the_config_that_it_saved(cli, tmp_path):
     command = ("fit", "--config", "configs/fit.yaml", *SMALL, "--checkpoint.every_n_train_steps=1")
     cli(*command, "--saved_model.folder=mine", "--trainer.max_steps=2", f"--trainer.default_root_dir={tmp_path}")
     config = tmp_path / "lightning_logs" / "version_0" / "config.yaml"
-    assert yaml.safe_load(config.read_text())["checkpoint"]["every_n_train_steps"] == 1
+    settings = yaml.safe_load(config.read_text())
+    assert settings["checkpoint"]["every_n_train_steps"] == 1
+    assert {"ranker", "stopping"} <= settings["model"].keys() and "n_views" in settings["data"]  # hidden in its help
     cli("fit", "--config", config, "--trainer.max_steps=4", "--ckpt_path=last")
     found = sorted(path.name for path in tmp_path.rglob("*.ckpt"))
     assert found == ["epoch=0-step=4.ckpt", "last.ckpt"] and (tmp_path / "mine" / "model.safetensors").is_file()

@@ -108,6 +108,9 @@ def test_a_mistyped_key_of_a_config_is_told_what_was_meant(cli, tmp_path):
     for text, message in {
         "data: {n_viewz: 3}": f"{path}: no option --data.n_viewz; did you mean --data.n_views?",
         "model: {lora: {rr: 3}}": "no option --model.lora.rr; did you mean --model.lora.r?",
+        "pictures: null": "pictures is null, expected its options",
+        "trainer: {callbacks: [lightning_arc.callbacks.ranking_writer.RankingWriter]}": "there is no module "
+        "lightning_arc.callbacks.ranking_writer; it is now called lightning_arc.inference.ranking_writer",
         "checkpoint: {save_lst: true}": "no option --checkpoint.save_lst; did you mean --checkpoint.save_last?",
     }.items():
         path.write_text(text)

@@ -13,7 +13,7 @@ from lightning_arc.arc.io.merged_pool import MergedPool, Pool
 from lightning_arc.arc.io.pool_file import PoolFile
 from lightning_arc.arc.task import PairKey, Task
 from lightning_arc.errors import DataError, OversizedLineError, shortened
-from lightning_arc.package_files import find_candidates
+from lightning_arc.folders import find_candidates
 
 
 class CandidateWarning(UserWarning):

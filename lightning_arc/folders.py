@@ -1,5 +1,6 @@
-"""Files that ride in the package, which a command finds from any folder."""
+"""Where files lie that are no results: those of the package, found from any folder, and the user's cache."""
 
+import os
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +16,11 @@ BUNDLED = "bundled:"
 
 IN_A_CLONE = ("lightning_arc", "bundled", "candidates")
 """The folder of these files as configs of earlier versions name it."""
+
+
+def cache_folder() -> Path:
+    """Return where files are kept that can be made again: ``~/.cache/lightning_arc``, or in ``$XDG_CACHE_HOME``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightning_arc"
 
 
 def find_candidates(path: Path) -> Path:
