@@ -40,7 +40,7 @@ def explain(error: Exception, options: Mapping[str, Any]) -> str:
     text = " ".join(str(error).split())
     key = KEY.search(text)
     for old, new in RENAMED_MODULES.items():
-        if f"No module named '{old}'" in text:
+        if f"class_path '{old}." in text:
             return f"there is no module {old}; it is now called {new}"
     if match := UNKNOWN.search(text):
         name = match[1] or match[2]
