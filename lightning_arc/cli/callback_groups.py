@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from importlib import import_module
+from inspect import isclass
 from typing import Any
 
 from jsonargparse import Namespace
@@ -86,7 +87,7 @@ def use_typed(settings: Namespace, words: Sequence[str]) -> None:
         names = [word.removeprefix(prefix).partition("=")[0] for word in words if word.startswith(prefix)]
         typed = {key for key in vars(settings[name]) if key.startswith(tuple(names))}  # a name may be typed in short
         for arguments in [*_listed(settings, group.callback), settings[name]]:
-            for key in typed:
+            for key in typed & vars(arguments).keys():
                 arguments[key] = settings[name][key]
             if name == "checkpoint":
                 _keep_one_trigger(arguments, typed)
@@ -94,7 +95,9 @@ def use_typed(settings: Namespace, words: Sequence[str]) -> None:
 
 def saving_callbacks(settings: Namespace) -> list[Namespace]:
     """Return the arguments of the callbacks that save checkpoints."""
-    return _listed(settings, ModelCheckpoint) or [settings.checkpoint]
+    if listed := _listed(settings, ModelCheckpoint):
+        return [each for each in listed if "save_top_k" in each]  # a subclass may have other arguments
+    return [] if settings.trainer.enable_checkpointing is False else [settings.checkpoint]
 
 
 def further_callbacks(
@@ -137,17 +140,18 @@ def _listed(settings: Namespace, kind: type[Callback]) -> list[Namespace]:
     """Return the arguments of the callbacks in ``trainer.callbacks`` that are of a class."""
     callbacks = settings.trainer.callbacks or []
     callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
-    return [each.init_args for each in callbacks if "init_args" in each and issubclass(_class(each.class_path), kind)]
+    return [each.init_args for each in callbacks if "init_args" in each and _is(each.class_path, kind)]
 
 
-def _class(path: str) -> type:
+def _is(path: str, kind: type[Callback]) -> bool:
     module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)
+    named = getattr(import_module(module), name)
+    return isclass(named) and issubclass(named, kind)
 
 
 def _keep_one_trigger(saving: Namespace, typed: Set[str]) -> None:
     """Set aside the triggers that another one takes the place of: typed ones win, and all win over the default."""
-    given = [key for key in TRIGGERS if saving[key] is not None]
+    given = [key for key in TRIGGERS if saving.get(key) is not None]
     defaults = GROUPS["checkpoint"].defaults
     kept = [key for key in given if key in typed] or [key for key in given if saving[key] != defaults.get(key)]
     for key in given if kept else ():

@@ -107,6 +107,15 @@ def test_a_persons_callback_stands_beside_those_of_the_command(callbacks):
     assert all(names(found)[name] == 1 for name in (*OF_TRAINING, "DeviceStatsMonitor"))
 
 
+def test_a_subclass_with_other_arguments_takes_the_place_of_the_commands(callbacks, tmp_path, monkeypatch):
+    lines = ["from lightning.pytorch.callbacks import ModelCheckpoint", "class Often(ModelCheckpoint):"]
+    lines += ["    def __init__(self, steps: int = 2):", "        super().__init__(every_n_train_steps=steps)"]
+    (tmp_path / "a_persons_callbacks.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = callbacks("fit", "--trainer.callbacks+=a_persons_callbacks.Often", "--checkpoint.every_n_train_steps=9")
+    assert names(found)["Often"] == 1 and triggers(found) == [(2, 0)]
+
+
 def test_each_callback_can_be_turned_off(callbacks):
     off = ("--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false")
     found = callbacks("fit", *off, "--pictures.n=0", "--saved_model.folder=null")
