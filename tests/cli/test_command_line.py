@@ -319,7 +319,7 @@ def test_what_is_settled_is_not_asked_about(repo_root, tmp_path):
     rank = ("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates)
     rank = (*rank, "--model.ranker=Verifier", "--trainer.accelerator=cpu")
     rank = (*rank, "--model.stopping.min_views=2", "--model.stopping.max_views=6")
-    run(repo_root, *rank, "--model.stopping.confidence=0.6", f"--trainer.default_root_dir={tmp_path / 'out'}")
+    run(repo_root, *rank, "--model.stopping.confidence=0.95", f"--trainer.default_root_dir={tmp_path / 'out'}")
     _, *records = map(json.loads, (tmp_path / "out" / "evidence-0.jsonl").read_text().splitlines())
     asked = {name: [r["candidates"] for r in records if r["key"][0] == name] for name in "ab"}
     assert asked["a"] == [[0, 1]] * 2
