@@ -38,22 +38,34 @@ def fastest_precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
     return "bf16-mixed" if fast * WORTH < slow else "32-true"
 
 
-def fastest_attention(query: Tensor, key: Tensor) -> Literal["blocks", "cascade"]:
-    """Return how a CPU attends fastest to heads like these.
+def fastest_attention(query: Tensor, key: Tensor) -> Literal["blocks", "cascade", "mask"]:
+    """Return how a CPU attends fastest to heads like these; by a ``mask`` where torch lacks what the others call.
 
     Args:
         query: ``(1, heads, S, head_dim)``.
         key: ``(1, kv_heads, K, head_dim)``.
     """
     if query.dtype not in (torch.bfloat16, torch.float16):
-        return "cascade"
+        return "mask" if _attention_milliseconds("cascade", torch.float32, 2, 1, 16, 1) == float("inf") else "cascade"
     return _fastest_attention(query.dtype, query.shape[1], key.shape[1], query.shape[3], torch.get_num_threads())
 
 
 @lru_cache
 def _fastest_attention(
     dtype: torch.dtype, heads: int, kv_heads: int, width: int, threads: int
-) -> Literal["blocks", "cascade"]:
+) -> Literal["blocks", "cascade", "mask"]:
+    about = dtype, heads, kv_heads, width, threads
+    slow, fast = _attention_milliseconds("cascade", *about), _attention_milliseconds("blocks", *about)
+    if slow == fast == float("inf"):
+        return "mask"
+    return "blocks" if fast * WORTH < slow else "cascade"
+
+
+@lru_cache
+def _attention_milliseconds(
+    backend: Literal["blocks", "cascade"], dtype: torch.dtype, heads: int, kv_heads: int, width: int, threads: int
+) -> float:
+    """Return how long a small tree takes forwards and backwards; infinity where torch has not what it calls."""
     n = sum(piece.n_tokens for piece in PIECES)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
         query, key, value = (
@@ -61,12 +73,15 @@ def _fastest_attention(
         )
         cut = blocks(PIECES, heads, dtype)
 
-        def run(attend: Callable[[], Tensor]) -> None:
-            torch.autograd.grad(attend().float().sum(), (query, key, value))
+        def run() -> None:
+            given = query, key, value
+            out = cascade(*given, PIECES, None) if backend == "cascade" else block_attention(*given, cut, None)
+            torch.autograd.grad(out.float().sum(), given)
 
-        slow = _milliseconds(lambda: run(lambda: cascade(query, key, value, PIECES, None)))
-        fast = _milliseconds(lambda: run(lambda: block_attention(query, key, value, cut, None)))
-    return "blocks" if fast * WORTH < slow else "cascade"
+        try:
+            return _milliseconds(run)
+        except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # private operators come and go
+            return float("inf")
 
 
 def _milliseconds(work: Callable[[], object], times: int = 5) -> float:

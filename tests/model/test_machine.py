@@ -4,12 +4,14 @@ import pytest
 import torch
 
 from lightning_arc.model import machine
+from lightning_arc.model.attention import blocks, cascade
 
 
 @pytest.fixture(autouse=True)
 def anew():
     """Measure anew, and again behind each test."""
-    found = machine.fastest_precision, machine._fastest_attention, machine.product_rate
+    found = machine.fastest_precision, machine._fastest_attention, machine._attention_milliseconds
+    found = *found, machine.product_rate
     for function in found:
         function.cache_clear()
     yield
@@ -42,7 +44,7 @@ def test_a_gpu_computes_in_16_bits(monkeypatch, has, chosen):
 
 @pytest.mark.parametrize(("times", "chosen"), [((3.0, 1.0), "blocks"), ((1.1, 1.0), "cascade")])
 def test_attention_in_16_bits_is_the_faster_one(monkeypatch, times, chosen):
-    given = iter(times)
+    given = iter((*times, 1.0))
     monkeypatch.setattr(machine, "_milliseconds", lambda work: (work(), next(given))[1])
     query, key = torch.zeros(1, 4, 5, 16, dtype=torch.bfloat16), torch.zeros(1, 2, 5, 16, dtype=torch.bfloat16)
     state = torch.get_rng_state()
@@ -51,6 +53,21 @@ def test_attention_in_16_bits_is_the_faster_one(monkeypatch, times, chosen):
         assert machine.fastest_attention(query, key) == chosen  # without measuring again
     assert torch.equal(torch.get_rng_state(), state)
     assert machine.fastest_attention(query.float(), key.float()) == "cascade"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU nothing is measured")
+def test_without_the_private_operators_of_torch_a_mask_serves(monkeypatch):
+    monkeypatch.setattr(cascade, "_forward", None)
+    monkeypatch.setattr(blocks, "_Work", None)
+    query, key = torch.zeros(1, 4, 5, 16), torch.zeros(1, 2, 5, 16)
+    assert machine.fastest_attention(query, key) == "mask"
+    assert machine.fastest_attention(query.bfloat16(), key.bfloat16()) == "mask"
+    monkeypatch.undo()
+    monkeypatch.setattr(cascade, "_backward", None)
+    for measured in (machine._fastest_attention, machine._attention_milliseconds):
+        measured.cache_clear()
+    assert machine.fastest_attention(query, key) == "mask"
+    assert machine.fastest_attention(query.bfloat16(), key.bfloat16()) == "blocks"
 
 
 def test_products_a_second_are_those_of_a_product():

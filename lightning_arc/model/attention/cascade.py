@@ -15,8 +15,9 @@ from torch.autograd.function import FunctionCtx
 
 from lightning_arc.data.batch import PackSegment
 
-_forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+# Private to torch: a version without them attends by a mask, see `lightning_arc.model.machine.fastest_attention`.
+_forward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
+_backward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
 
 PADDED = 1.25
 """How many times as long the longest branch of those that go together may be as the shortest."""
