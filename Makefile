@@ -8,10 +8,10 @@ comma := ,
 list = $(subst " ","$(comma) ",$(patsubst %,"%",$(strip $(1))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup rank fit bundled pool board test bench lint clean
+.PHONY: help setup rank fit bundled pool board test test-fast bench lint clean
 
 help: ## show this help
-	@grep -hE '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-7s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 setup: $(STAMP) ## build .venv with all that is needed (Python 3.11+ and pip); TORCH_INDEX=URL takes torch from there
 
@@ -44,6 +44,9 @@ board: $(STAMP) ## show losses, metrics and pictures of all runs in a browser
 
 test: $(STAMP) ## run every test; ARGS='tests/arc -x'
 	$(VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+test-fast: $(STAMP) ## run the tests that take no time, in two minutes
+	$(VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not slow' $(ARGS)
 
 bench: $(STAMP) ## measure speed; what it compares with is installed first
 	$(VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'

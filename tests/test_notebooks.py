@@ -2,6 +2,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", ["rank_and_look.ipynb"])
 def test_a_notebook_runs_from_top_to_bottom_and_draws(repo_root, name):

@@ -34,6 +34,7 @@ def write_quota(folder: Path, version: int, quota: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system has no CPU affinity")
 def test_torch_computes_on_the_cpus_of_the_affinity_and_omp_num_threads_wins():
     cpus = os.sched_getaffinity(0)

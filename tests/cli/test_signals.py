@@ -8,7 +8,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
+
+pytestmark = pytest.mark.slow
 
 FIT = (
     *("fit", "--config", "configs/fit.yaml", "--data.max_seq_len=512", "--data.batch_size=2"),

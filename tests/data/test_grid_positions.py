@@ -34,6 +34,7 @@ def trained(cli, tmp_path) -> tuple[Path, Path]:
     return root / "model", next(root.rglob("last.ckpt"))
 
 
+@pytest.mark.slow
 def test_folders_and_checkpoints_rank_generate_and_learn_with_the_positions_of_their_training(cli, tmp_path, trained):
     folder, checkpoint = trained
     assert json.loads((folder / "config.json").read_text())["rope_parameters"]["mrope_section"] == [2, 1, 1]

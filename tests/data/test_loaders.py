@@ -246,6 +246,7 @@ def losses(steps: int, **settings) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_training_without_composition_is_bit_equal_to_one_that_knows_none(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("lightning_arc.data.sampler.maybe_compose", lambda *_: pytest.fail("composed"))

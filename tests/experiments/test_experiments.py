@@ -20,6 +20,8 @@ from lightning_arc.experiments.run import Arm, check, experiment
 from lightning_arc.ranking.records import ViewScores
 from lightning_arc.ranking.scores import CandidateScores
 
+pytestmark = pytest.mark.slow
+
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
 OTHER = {"input": [[0, 2], [2, 0]], "output": [[2, 0], [0, 2]]}
 MODEL = {"hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate_size": 16}

@@ -135,6 +135,7 @@ def _measure_shares(rank, address, out):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_with_different_numbers_of_trees_measure_what_one_does(tmp_path):
     run = partial(_measure_shares, address=str(tmp_path / "meet"), out=str(tmp_path))
     multiprocessing.spawn(run, nprocs=2)

@@ -115,6 +115,7 @@ def test_a_trimmed_vocabulary_without_the_checkpoints_template_is_refused_with_t
         module(folder, trim_vocabulary=True).load_state_dict(state)
 
 
+@pytest.mark.slow
 def test_a_model_by_turns_is_trained_ranked_with_and_asked_to_write_with_the_template_of_its_training(
     folder, tmp_path, monkeypatch
 ):

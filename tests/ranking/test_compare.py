@@ -146,6 +146,7 @@ def test_what_a_person_got_wrong_is_named(given: dict[str, Any], tmp_path: Path)
             compare(**given | changed)
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
     given: dict[str, Any], tmp_path: Path, repo_root: Path
 ) -> None:
@@ -180,6 +181,7 @@ def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
     assert (failed.returncode, failed.stderr) == (2, "error: nowhere: no evidence-*.jsonl (evidence)\n")
 
 
+@pytest.mark.slow
 def test_the_example_config_names_rankers_that_there_are(repo_root: Path, given: dict[str, Any]) -> None:
     runs = f"--runs={json.dumps(given['runs'])}"
     more = [f"--tasks={given['tasks']}", f"--candidates={json.dumps(given['candidates'])}", runs]

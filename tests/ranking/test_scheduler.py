@@ -117,6 +117,7 @@ def test_it_ends_with_every_test_input_settled_and_never_asks_about_a_settled_on
     assert [len(r.order) for r in engine.rankings()] == [len(own) for own in world.own.values()]
 
 
+@pytest.mark.slow
 @given(
     world=worlds,
     ranker=rankers,
@@ -173,6 +174,7 @@ def test_the_budget_flows_to_the_least_decided_once_all_have_the_least_views() -
     assert asked[6:].count("t1") > asked[6:].count("t0")
 
 
+@pytest.mark.slow
 @given(world=worlds, ranker=rankers)
 def test_processes_share_the_test_inputs(world: World, ranker: Ranker) -> None:
     engines = [engine_of(world, ranker, rank=rank, world_size=2) for rank in range(2)]

@@ -22,6 +22,8 @@ from lightning_arc.reporting.origin import Origin
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+pytestmark = pytest.mark.slow
+
 N_CANDIDATES = 14
 
 

@@ -215,6 +215,7 @@ def test_numbers_have_as_many_digits_as_tell_neighbours_apart() -> None:
     assert digits_apart([], 2, 4) == []
 
 
+@pytest.mark.slow
 def test_real_test_inputs_with_60_candidates_each_stay_under_15_megabytes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
