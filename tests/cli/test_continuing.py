@@ -41,8 +41,9 @@ def documentation(root: Path) -> str:
 
 def recipe(root: Path, *words: str) -> list[str]:
     """The command of docs/ with some words, as a shell reads it, without the interpreter and ``cli.py``."""
-    blocks = re.findall(r"^```\n(.*?)^```", documentation(root), re.DOTALL | re.MULTILINE)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    text = re.sub(r"^~~~\n.*?^~~~\n", "", documentation(root), flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = [line for language, block in blocks if not language for line in block.replace("\\\n", " ").splitlines()]
     (line,) = [line for line in lines if all(word in line for word in words)]
     interpreter, script, *arguments = shlex.split(line, comments=True)
     assert interpreter in ("python", ".venv/bin/python") and script == "cli.py"
