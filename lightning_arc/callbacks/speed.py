@@ -1,5 +1,7 @@
-"""How fast training is: tokens and verdicts a second, and the share of what the machine's matrix products can do."""
+"""What training uses: tokens and verdicts a second, the share of what matrix products could do, and memory."""
 
+import resource
+import sys
 import time
 from typing import Any
 
@@ -13,16 +15,18 @@ from lightning_arc.model.machine import fastest_attention, product_rate
 
 
 class Speed(L.Callback):
-    """Logs the speed of training as ``speed/…`` every ``log_every_n_steps`` steps, and shows tokens a second.
+    """Logs the speed of training, and its memory, as ``usage/…`` every ``log_every_n_steps`` steps.
 
     The time between steps counts, in which batches are waited for; validations do not. The share of the peak is that of
     the products of weights and activations (`operations_a_token`) in a large product's operations a second, measured on
     this machine when training starts. Several processes have as much to do each, so that one's speed tells that of all.
+    `rate` is the tokens a second of the last steps.
     """
 
     def __init__(self) -> None:
         self._peak = self._operations = 0.0
         self._last: float | None = None
+        self.rate = 0.0
         self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -56,13 +60,13 @@ class Speed(L.Callback):
         if not self._peak or not self._seconds:
             return
         n = trainer.world_size
-        rate = n * self._tokens / self._seconds
-        pl_module.log("tokens/s", rate, prog_bar=True, logger=False, batch_size=1)
+        self.rate = rate = n * self._tokens / self._seconds
         if trainer.global_step % trainer.log_every_n_steps == 0:
             values = {"tokens_per_second": rate, "verdicts_per_second": n * self._verdicts / self._seconds}
             values["share_of_peak"] = rate * self._operations / (n * self._peak)
+            values["memory_gib"] = memory(pl_module.device)
             for logger in trainer.loggers:
-                logger.log_metrics({f"speed/{name}": value for name, value in values.items()}, trainer.global_step)
+                logger.log_metrics({f"usage/{name}": value for name, value in values.items()}, trainer.global_step)
             self._begin_anew()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -80,6 +84,13 @@ def computing_type(precision: str) -> torch.dtype:
     if precision.startswith("bf16"):
         return torch.bfloat16
     return torch.float16 if precision.startswith("16") else torch.float32
+
+
+def memory(device: torch.device) -> float:
+    """Return the most memory so far in GiB: that of a GPU that tensors took, else that of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def operations_a_token(model: nn.Module) -> float:

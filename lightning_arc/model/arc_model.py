@@ -124,6 +124,7 @@ class ArcModel(L.LightningModule):
         self._built: str | None = None
         self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
+        self.means: dict[str, float] = {}
         self._models: ModelEnsemble | None = None
         self.strict_loading = not self.uses_lora
         self.configure_metrics()
@@ -232,7 +233,8 @@ class ArcModel(L.LightningModule):
         ends = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings())]
         optimizer = make_optimizer(self.optimizer_name, self.trained, *settings, fused=fused, embeddings=ends)
         schedule = make_schedule(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        name = {"name": "train/learning_rate"}  # as which it is logged
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", **name}}
 
     def on_train_start(self) -> None:
         """Let training that continues go on with the present settings of the optimizer and its schedule."""
@@ -260,9 +262,16 @@ class ArcModel(L.LightningModule):
         for kind in batch.kinds:
             of_kind = {"loss": sums[0, kind] / totals[kind], "accuracy": sums[1, kind] / totals[kind]}
             self._recent.add({f"train/{kind.label}/{name}": value for name, value in of_kind.items()})
-        self._recent.add({f"data/{name}": value for name, value in batch.stats.items()})
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch.shapes))
+        self._recent.add({"train/loss": loss} | {f"workload/{name}": value for name, value in batch.stats.items()})
+        # Not in the progress bar, for which Lightning would wait for a GPU in every step.
+        self.log("train/loss", loss.detach(), logger=False, batch_size=len(batch.shapes))
         return loss
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Take the norm of the gradients before they are clipped, in the steps that are logged."""
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            gradients = [p.grad for p in self.trained if p.grad is not None]
+            self._recent.add({"train/gradient_norm": torch.nn.utils.get_total_norm(gradients)})
 
     def on_train_batch_end(self, outputs: Any, batch: TreeBatch, batch_idx: int) -> None:
         """Log means over the steps since the last time; a single step has few prompts of each kind."""
@@ -272,9 +281,9 @@ class ArcModel(L.LightningModule):
         """Log what is due of this step, unless it has been logged."""
         if self.global_step % self.trainer.log_every_n_steps == 0 and self.global_step != self._logged:
             self._logged = self.global_step
-            means = self._recent.means()
+            self.means = self._recent.means()
             for logger in self.loggers:
-                logger.log_metrics(means, self.global_step)
+                logger.log_metrics(self.means, self.global_step)
 
     def on_validation_epoch_start(self) -> None:
         """Begin with empty metrics."""
@@ -301,7 +310,13 @@ class ArcModel(L.LightningModule):
         found = self.metrics.compute(partial(self.trainer.strategy.reduce, reduce_op="sum"))
         if not found:
             rank_zero_warn("data.max_seq_len: no validation episode is that short, so that there are no metrics")
-        self.log_dict(found)
+        training = self.trainer.state.fn == "fit"
+        self.log_dict(found, logger=not training)
+        if training and not self.trainer.sanity_checking:
+            # Lightning counts a step less where it logs them.
+            values = {name: float(value) for name, value in found.items()}
+            for logger in self.loggers:
+                logger.log_metrics(values, self.global_step)
 
     def setup(self, stage: str) -> None:
         """Undo what an interrupted prediction changed, and refuse settings that contradict each other."""

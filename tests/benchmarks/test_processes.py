@@ -35,7 +35,7 @@ def tokens_per_second(folder: Path, processes: int, threads: int, prompts: int) 
     (events,) = folder.rglob("events.out.tfevents.*")
     log = EventAccumulator(str(events))
     log.Reload()
-    return log.Scalars("speed/tokens_per_second")[-1].value
+    return log.Scalars("usage/tokens_per_second")[-1].value
 
 
 def test_processes_against_threads(tmp_path):

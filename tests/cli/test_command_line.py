@@ -98,8 +98,8 @@ def test_fit_logs_to_tensorboard_and_leaves_a_checkpoint_and_a_model(fitted):
         "train/output-from-examples/accuracy",
         "val/verify-output-from-examples/auroc",
         "val/output-from-examples/exact_match",
-        "data/skipped_share",
-        "lr-AdamW/pg1",
+        "workload/skipped_share",
+        "train/learning_rate/pg1",
     } <= scalars
     assert log.Tags()["images"]
     assert (fitted / "model" / "model.safetensors").is_file() and last(fitted).is_file()
@@ -179,11 +179,11 @@ def test_one_run_mixes_five_prompt_kinds_from_four_sources(repo_root, shared, tm
     kinds = ("verify-output-from-examples", "output-from-examples", "select-output-from-examples")
     kinds += ("input-from-inputs", "output-from-outputs")
     wanted = {f"train/{kind}/loss" for kind in kinds} | {f"val/{kind}/loss" for kind in kinds}
-    wanted |= {"data/skipped_share", "data/right_share", "data/prefix_tokens", "data/branch_tokens"}
-    wanted |= {"data/longest_sequence", "data/composed_share", "data/composed_share/tile"}
+    wanted |= {"workload/skipped_share", "workload/right_share", "workload/prefix_tokens", "workload/branch_tokens"}
+    wanted |= {"workload/longest_sequence", "workload/composed_share", "workload/composed_share/tile"}
     assert wanted <= set(log.Tags()["scalars"])
     for what, n in (("prompt", 5), ("source", 4)):
-        shares = [log.Scalars(tag) for tag in log.Tags()["scalars"] if tag.startswith(f"data/{what}_share/")]
+        shares = [log.Scalars(tag) for tag in log.Tags()["scalars"] if tag.startswith(f"workload/{what}_share/")]
         assert len(shares) == n
         for step in range(2):
             assert sum(events[step].value for events in shares) == pytest.approx(1, abs=1e-5)

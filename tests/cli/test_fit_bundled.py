@@ -63,7 +63,7 @@ def test_what_pip_installs_is_a_mixture_that_writes_and_judges(repo_root, cli, t
     for kind in ("output-from-examples", "verify-output-from-examples"):
         assert f"train/{kind}/loss" in logged and f"val/{kind}/loss" in logged
     for what in ("source_share", "source_token_share"):
-        shares = [values for tag, values in logged.items() if tag.startswith(f"data/{what}/")]
+        shares = [values for tag, values in logged.items() if tag.startswith(f"workload/{what}/")]
         assert len(shares) == 2 and np.sum(shares, 0) == pytest.approx(1, abs=1e-5)
 
 
@@ -79,8 +79,8 @@ def test_the_whole_mixture_takes_a_folder_and_pools(repo_root, cli, told, shared
     assert sum("2 dropped as leaks (2 for the id of one that leaks)" in line for line in told()) == 1  # RE-ARC
     names = ("arcagi_training", "arcagi2_training", "re_arc.zip", "barc.zip", "concept_arc.json", "mini_arc.json")
     logged = scalars(tmp_path)
-    shares = {tag for tag in logged if tag.startswith("data/source_share/")}
-    assert shares == {f"data/source_share/{name}" for name in (*names, "arc_1d.json")}
+    shares = {tag for tag in logged if tag.startswith("workload/source_share/")}
+    assert shares == {f"workload/source_share/{name}" for name in (*names, "arc_1d.json")}
 
 
 def test_answers_that_a_model_wrote_are_wrong_predictions_of_every_pair(cli, tmp_path):
