@@ -14,6 +14,7 @@ from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.io.outputs import check_folder
+from lightning_arc.callbacks.hyper_parameters import HyperParameters
 from lightning_arc.cli import LIGHTNING, program
 from lightning_arc.cli.callback_groups import GROUPS, add_groups, further_callbacks, saving_callbacks, use_typed
 from lightning_arc.cli.checkpoint_path import (
@@ -35,6 +36,9 @@ from lightning_arc.model.hyper_parameters import check_unchanged
 from lightning_arc.model.load import Scratch
 from lightning_arc.model.machine import fastest_precision
 from lightning_arc.model.ttt import TestTimeTrainingConfig
+
+COMPARED = ("max_steps", "max_epochs", "precision", "devices", "accumulate_grad_batches", "gradient_clip_val")
+"""Settings of the trainer that trainings are compared by, beside all of the model and the data."""
 
 
 class ArcTrainer(SafeTrainer):
@@ -190,9 +194,22 @@ class ArcCLI(LightningCLI):
         given = given if isinstance(given, list) else [given]
         groups = {name: settings[name] for name in GROUPS}
         kwargs["callbacks"] = further_callbacks(self.subcommand, given, groups, self.config[self.subcommand])
+        if self.subcommand == "fit":
+            kwargs["callbacks"].append(HyperParameters(self._compared_settings()))
         trainer = super().instantiate_trainer(**kwargs)
         trainer.interruption.listen()
         return trainer
+
+    def _compared_settings(self) -> dict[str, Any]:
+        """Return the settings that trainings are compared by."""
+        settings = self.config.fit
+        trainer = {name: settings.trainer[name] for name in COMPARED}
+        return {
+            "model": settings.model.as_dict(),
+            "data": settings.data.as_dict(),
+            "trainer": trainer,
+            "seed_everything": settings.seed_everything,
+        }
 
     def before_instantiate_classes(self) -> None:
         """Refuse an output folder that cannot be written to before anything is read."""

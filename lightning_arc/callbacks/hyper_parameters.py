@@ -1,0 +1,66 @@
+"""The settings of a run in TensorBoard's HParams, beside the latest values of its main figures."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
+
+from lightning_arc.prompt.tree import PromptKind
+
+VERIFY, WRITE = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label, PromptKind.OUTPUT_FROM_EXAMPLES.label
+
+MAIN_FIGURES = (
+    "train/loss",
+    f"val/{VERIFY}/loss",
+    f"val/{VERIFY}/auroc",
+    f"val/{VERIFY}/accuracy",
+    f"val/{WRITE}/loss",
+    f"val/{WRITE}/token_accuracy",
+    f"val/{WRITE}/exact_match",
+    *(f"val/ranking/{method}_top{k}" for method in ("vote", "verifier", "likelihood") for k in (1, 2)),
+    "usage/tokens_per_second",
+)
+"""The figures that runs are compared by. TensorBoard shows those of them that a run has logged."""
+
+
+class HyperParameters(L.Callback):
+    """Lets runs be compared by their settings when training starts.
+
+    TensorBoard takes the last value of each of the `MAIN_FIGURES` by itself, so that a run that was interrupted is
+    compared too. Other loggers get the settings by their ``log_hyperparams``.
+
+    Args:
+        settings: of the run, nested.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = dict(_flat(settings))
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Let Lightning log no figure that is always -1 instead."""
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger._default_hp_metric = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Log the settings."""
+        if not trainer.is_global_zero:
+            return
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for summary in hparams(self.settings, dict.fromkeys(MAIN_FIGURES)):
+                    logger.experiment._get_file_writer().add_summary(summary)
+            else:
+                logger.log_hyperparams(self.settings)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, bool | int | float | str]]:
+    """Yield settings by names with dots; lists as text."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            number = isinstance(value, (bool, int, float))
+            yield f"{prefix}{name}", value if number else "null" if value is None else str(value)
