@@ -8,11 +8,12 @@ from typing import Any
 
 from jsonargparse import Namespace
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser
 
 from lightning_arc.callbacks.export import ExportModel
 from lightning_arc.callbacks.pictures import EpisodePictures
+from lightning_arc.callbacks.progress import TrainingProgress
 from lightning_arc.errors import DataError
 
 
@@ -48,11 +49,11 @@ GROUPS = {
     "saved_model": CallbackGroup("the model that is saved when training ends", ExportModel, {"fit"}, ExportModel),
     "pictures": CallbackGroup("pictures in TensorBoard", EpisodePictures, {"fit", "validate"}, EpisodePictures),
     "progress": CallbackGroup(
-        "progress bar",
-        RichProgressBar,
+        "progress: a bar in a terminal, elsewhere a line every half minute",
+        TrainingProgress,
         {"fit", "validate", "predict"},
         ProgressBar,
-        skip={"theme", "console_kwargs"},
+        skip={"console", "clock"},
     ),
 }
 """The groups by the names that their options begin with."""
@@ -86,7 +87,7 @@ def use_typed(settings: Namespace, words: Sequence[str]) -> None:
         prefix = f"--{name}."
         names = [word.removeprefix(prefix).partition("=")[0] for word in words if word.startswith(prefix)]
         typed = {key for key in vars(settings[name]) if key.startswith(tuple(names))}  # a name may be typed in short
-        for arguments in [*_listed(settings, group.callback), settings[name]]:
+        for arguments in [*_listed(settings, group.replaced_by), settings[name]]:
             for key in typed & vars(arguments).keys():
                 arguments[key] = settings[name][key]
             if name == "checkpoint":

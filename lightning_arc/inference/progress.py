@@ -8,8 +8,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-LINE_SECONDS = 30.0
-"""Between two lines where there is no terminal."""
+from lightning_arc.callbacks.progress import LINE_SECONDS
 
 NOTE_SECONDS = 5.0
 """Between two looks at what costs time to know."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 
 from lightning_arc.callbacks.pictures import EpisodePictures
 from lightning_arc.cli import command_line
@@ -26,7 +26,7 @@ SAVED = {  # as earlier versions saved it
         ]
     }
 }
-OF_TRAINING = ("ModelCheckpoint", "LearningRateMonitor", "EpisodePictures", "ExportModel", "RichProgressBar")
+OF_TRAINING = ("ModelCheckpoint", "LearningRateMonitor", "EpisodePictures", "ExportModel")
 SMALL = (
     "--model.scratch={hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 16}",
     *("--data.max_seq_len=400", "--data.batch_size=2", "--data.val_dataset=null", "--trainer.accelerator=cpu"),
@@ -69,7 +69,7 @@ def triggers(callbacks: list) -> list[tuple[int, int]]:
 
 def test_training_has_each_callback_once_with_defaults(callbacks):
     found = callbacks("fit", "--config", "configs/fit.yaml")
-    assert all(names(found)[name] == 1 for name in OF_TRAINING)
+    assert all(names(found)[name] == 1 for name in (*OF_TRAINING, "TrainingProgress"))
     (saving,) = [callback for callback in found if isinstance(callback, ModelCheckpoint)]
     assert triggers(found) == [(200, 0)] and saving.save_last is True
 
@@ -90,14 +90,17 @@ def test_checkpoints_are_saved_when_that_is_typed(callbacks, words, wanted):
 
 def test_a_config_that_lists_these_callbacks_has_none_of_them_twice(callbacks, saved):
     found = callbacks("fit", "--config", "configs/fit.yaml", "--config", saved)
-    assert all(names(found)[name] == 1 for name in OF_TRAINING)
-    assert triggers(found) == [(77, 0)]
+    assert all(names(found)[name] == 1 for name in (*OF_TRAINING, "RichProgressBar"))
+    assert not names(found)["TrainingProgress"] and triggers(found) == [(77, 0)]
     assert [callback.n for callback in found if isinstance(callback, EpisodePictures)] == [2]
 
 
 def test_what_is_typed_wins_over_a_listed_callback(callbacks, saved):
-    found = callbacks("fit", "--config", saved, "--checkpoint.every_n_train_steps=5", "--pictures.n=1")
+    found = callbacks(
+        "fit", "--config", saved, "--checkpoint.every_n_train_steps=5", "--pictures.n=1", "--progress.refresh_rate=3"
+    )
     assert triggers(found) == [(5, 0)]
+    assert [callback.refresh_rate for callback in found if isinstance(callback, RichProgressBar)] == [3]
     assert [callback.n for callback in found if isinstance(callback, EpisodePictures)] == [1]
     assert triggers(callbacks("fit", "--config", saved, "--checkpoint.every_n_epochs=3")) == [(0, 3)]
 
@@ -119,7 +122,7 @@ def test_a_subclass_with_other_arguments_takes_the_place_of_the_commands(callbac
 def test_each_callback_can_be_turned_off(callbacks):
     off = ("--trainer.enable_checkpointing=false", "--trainer.enable_progress_bar=false", "--trainer.logger=false")
     found = callbacks("fit", *off, "--pictures.n=0", "--saved_model.folder=null")
-    assert not any(names(found)[name] for name in OF_TRAINING)
+    assert not any(names(found)[name] for name in (*OF_TRAINING, "TrainingProgress"))
 
 
 @pytest.mark.parametrize("config", ["rank", "generate"])
