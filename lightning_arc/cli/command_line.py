@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 from lightning_arc.arc.io.outputs import check_folder
 from lightning_arc.callbacks.hyper_parameters import HyperParameters
 from lightning_arc.cli import LIGHTNING, program
+from lightning_arc.cli.afterwards import print_afterwards
 from lightning_arc.cli.callback_groups import GROUPS, add_groups, further_callbacks, saving_callbacks, use_typed
 from lightning_arc.cli.checkpoint_path import (
     choose_checkpoint,
@@ -229,6 +230,10 @@ class ArcCLI(LightningCLI):
         one_file = [each.save_top_k == 1 and each.monitor is None and each.dirpath is None for each in saving]
         if self.version is not None and one_file == [True] and self.trainer.is_global_zero:
             remove_forgotten(self.chosen)
+
+    def after_fit(self) -> None:
+        """Say what was written, and how to go on."""
+        print_afterwards(self.trainer)
 
 
 def _types(parser: LightningArgumentParser | None) -> dict[str, Any]:
