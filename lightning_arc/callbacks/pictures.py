@@ -1,12 +1,12 @@
-"""Pictures of validation episodes in TensorBoard: candidates in the verifier's order, the right one marked."""
+"""Pictures of validation episodes in any logger that takes them: candidates in the verifier's order, the right one marked."""
 
 from typing import Any
 
 import lightning as L
 import numpy as np
-from lightning.pytorch.loggers import TensorBoardLogger
 from scipy.special import expit
 
+from lightning_arc.callbacks.images import log_picture, picture_loggers
 from lightning_arc.reporting.drawing import draw_episode, figure_to_array
 
 
@@ -43,10 +43,9 @@ class EpisodePictures(L.Callback):
         """Draw and log them."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+        loggers = picture_loggers(trainer.loggers) if self._verdicts else []
         for i, p_correct in self._verdicts.items() if loggers else ():
             episode = trainer.datamodule.val_episodes[i]
             picture = figure_to_array(draw_episode(episode, p_correct))
-            name = f"episodes/{episode.key.task_id}-{episode.key.index}"
-            for logger in loggers:
-                logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
+            name = f"val_episodes/{episode.key.task_id}-{episode.key.index}"
+            log_picture(loggers, name, picture, trainer.global_step)

@@ -14,6 +14,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning_arc.callbacks.export import ExportModel
 from lightning_arc.callbacks.pictures import EpisodePictures
 from lightning_arc.callbacks.progress import TrainingProgress
+from lightning_arc.callbacks.validation_board import FirstPrompt, ValidationBoard
 from lightning_arc.errors import DataError
 
 
@@ -47,7 +48,7 @@ GROUPS = {
         {"every_n_train_steps": 200, "save_last": True},
     ),
     "saved_model": CallbackGroup("the model that is saved when training ends", ExportModel, {"fit"}, ExportModel),
-    "pictures": CallbackGroup("pictures in TensorBoard", EpisodePictures, {"fit", "validate"}, EpisodePictures),
+    "pictures": CallbackGroup("pictures of validation episodes", EpisodePictures, {"fit", "validate"}, EpisodePictures),
     "progress": CallbackGroup(
         "progress: a bar in a terminal, elsewhere a line every half minute",
         TrainingProgress,
@@ -128,8 +129,8 @@ def further_callbacks(
         if command in group.commands and wanted[name] and not _has(given, group.replaced_by)
     ]
     logs = trainer.logger not in (False, []) and not trainer.barebones
-    if command == "fit" and logs and not _has(given, LearningRateMonitor):
-        added.append(LearningRateMonitor())
+    wanted = {"fit": [LearningRateMonitor, FirstPrompt, ValidationBoard], "validate": [ValidationBoard]}
+    added += [kind() for kind in wanted.get(command, ()) if logs and not _has(given, kind)]
     return [*added, *given]
 
 

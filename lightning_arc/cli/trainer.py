@@ -11,6 +11,7 @@ from lightning_arc.callbacks.due_validation import DueValidation
 from lightning_arc.callbacks.interruption import Interruption
 from lightning_arc.callbacks.speed import Speed
 from lightning_arc.inference.loop import PredictionLoop
+from lightning_arc.reporting.validation import print_validation
 from lightning_arc.model.checkpoint_io import WholeFileCheckpointIO
 
 
@@ -29,6 +30,7 @@ class SafeTrainer(L.Trainer):
         self.callbacks[:0] = [Speed(), DueValidation(), self.divergence, self.interruption]
         self._signal_connector = _Signals(self)
         self.predict_loop = PredictionLoop(self)
+        self.validate_loop._print_results = self._print_validation
         self.last_checkpoint: str | None = None
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = WholeFileCheckpointIO()
@@ -46,6 +48,13 @@ class SafeTrainer(L.Trainer):
             logger.save()
         super().save_checkpoint(filepath, weights_only, storage_options)
         self.last_checkpoint = str(filepath)
+
+    def _print_validation(self, results: list[dict[str, Any]], stage: str) -> None:
+        """Print what ``validate`` found, in the place of Lightning's table."""
+        found = {name: float(value) for result in results for name, value in result.items()}
+        tasks = [episode.key.task_id for episode in self.datamodule.val_episodes]
+        if found:
+            print_validation(found, self.lightning_module.metrics.samples, tasks)
 
 
 class _Signals(_SignalConnector):

@@ -1,14 +1,17 @@
 """What is measured while a model trains: how well it writes, how well it judges, and how well it ranks candidates."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR
+from torchmetrics.utilities.data import dim_zero_cat
 
 from lightning_arc.data.batch import TreeShape
 from lightning_arc.model.scoring import BranchScores
@@ -19,9 +22,52 @@ from lightning_arc.ranking.scores import CandidateScores
 
 VERIFY = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label
 
+VERDICTS = "verdicts"
+"""The name of the sample of verdicts."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one or two figures are means of, over all processes.
+
+    Args:
+        values: ``(n,)`` of each prompt, verdict or test input.
+        others: ``(n,)`` whole numbers that belong to them.
+        episodes: ``(n,)`` places in ``val_episodes``.
+    """
+
+    values: NDArray[np.float64]
+    others: NDArray[np.int64]
+    episodes: NDArray[np.int64]
+
+
+class KeptSample(Metric):
+    """Keeps the rows of a `Sample`."""
+
+    full_state_update = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("preds", "target", "indexes"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, values: Tensor, others: Tensor, episode: int) -> None:
+        """Add rows of an episode."""
+        self.preds.append(values.float())
+        self.target.append(others.long())
+        self.indexes.append(torch.full_like(others, episode, dtype=torch.long))
+
+    def compute(self) -> tuple[Tensor, ...]:
+        """Return the rows of all processes."""
+        return tuple(dim_zero_cat(rows) for rows in (self.preds, self.target, self.indexes))
+
 
 class ValidationMetrics(nn.Module):
     """Adds up what trees give, over all processes.
+
+    `samples` has, after `compute`, what figures are means of: by kind the exact matches of what was written, as
+    ``verdicts`` the log-odds of candidates and whether each is right, and by ranker whether the first candidate, and
+    whether one of the first two, is right.
 
     Args:
         ranker: what the model is ranked with, measured beside the `RANKERS` if it goes by judged candidates.
@@ -48,11 +94,15 @@ class ValidationMetrics(nn.Module):
             for k in (1, 2):
                 self.rankings[f"{method}_top{k}"] = RetrievalHitRate(top_k=k, empty_target_action="skip")
             self.rankings[f"{method}_mrr"] = RetrievalMRR(empty_target_action="skip")
+        names = [*(kind.label for kind in PromptKind), VERDICTS, *self.rankers]
+        self.kept = nn.ModuleDict({name: KeptSample() for name in names})
+        self.samples: dict[str, Sample] = {}
 
     def reset(self) -> None:
         """Begin with nothing."""
-        for metric in (*self.writing, self.verdict_loss, self.verdicts, *self.rankings.values()):
+        for metric in (*self.writing, self.verdict_loss, self.verdicts, *self.rankings.values(), *self.kept.values()):
             metric.reset()
+        self.samples = {}
 
     def update(self, shape: TreeShape, scores: BranchScores, info: dict[str, Any]) -> None:
         """Add a tree.
@@ -64,13 +114,14 @@ class ValidationMetrics(nn.Module):
                 first answers; ``None`` where there is nothing to rank: an episode that is asked in several prompts is
                 ranked once.
         """
-        self._update_writing(shape, scores)
+        self._update_writing(shape, scores, info["episode"])
         if not any(correct >= 0 for correct in shape.correct):
             return
         right = torch.tensor(shape.correct, device=scores.log_odds.device) == 1
         log_odds = scores.log_odds.float()
         self.verdict_loss.update(nn.functional.softplus(torch.where(right, -log_odds, log_odds)))
         self.verdicts.update(log_odds.sigmoid(), right.long())
+        self.kept[VERDICTS].update(log_odds, right, info["episode"])
         if info["evidence"] is not None:
             self._update_rankings(shape, info["episode"], info["evidence"], scores)
 
@@ -82,8 +133,10 @@ class ValidationMetrics(nn.Module):
         """
         ranked = [torch.tensor(float(len(m.indexes)), device=m.device) for m in self.rankings.values()]
         seen = [self.verdict_loss.weight, *(metrics["loss"].weight for metrics in self.writing)]
-        verdicts, *others = add_up(torch.stack([*seen, *ranked])).tolist()
-        writing, ranked = others[: len(self.writing)], others[len(self.writing) :]
+        kept = [torch.tensor(float(len(m.indexes)), device=m.device) for m in self.kept.values()]
+        verdicts, *others = add_up(torch.stack([*seen, *ranked, *kept])).tolist()
+        writing, others = others[: len(self.writing)], others[len(self.writing) :]
+        ranked, kept = others[: len(self.rankings)], others[len(self.rankings) :]
         found: dict[str, Any] = {}
         for seen, metrics in zip(writing, self.writing, strict=True):
             found |= metrics.compute() if seen else {}
@@ -94,9 +147,21 @@ class ValidationMetrics(nn.Module):
             if n_trees:
                 _join(metric)
                 found[f"val/ranking/{name}"] = metric.compute()
+        for n_trees, (name, metric) in zip(kept, self.kept.items(), strict=True):
+            if n_trees:
+                _join(metric)
+                self.samples[name] = Sample(*(rows.numpy(force=True) for rows in metric.compute()))
+        votes = self.samples.get("vote")
+        for method in [name for name in self.rankers if name != "vote"]:
+            ranked = self.samples.get(method)
+            if ranked is None or votes is None or not np.array_equal(ranked.episodes, votes.episodes):
+                continue
+            for k in (1, 2):
+                difference = found[f"val/ranking/{method}_top{k}"] - found[f"val/ranking/vote_top{k}"]
+                found[f"val/ranking/{method}_top{k}_minus_vote"] = difference
         return found
 
-    def _update_writing(self, shape: TreeShape, scores: BranchScores) -> None:
+    def _update_writing(self, shape: TreeShape, scores: BranchScores, episode: int) -> None:
         """Add the first branch that is right to write."""
         meant = [
             i for i, (a, right) in enumerate(zip(shape.answers, shape.correct, strict=True)) if a < 0 or right == 1
@@ -107,7 +172,9 @@ class ValidationMetrics(nn.Module):
         written, hits = scores.written[meant[0]], scores.hits[meant[0]]
         metrics["loss"].update(-scores.log_likelihood[meant[0]] / written, weight=written)
         metrics["token_accuracy"].update(hits / written, weight=written)
-        metrics["exact_match"].update((hits == written).float())
+        exact = (hits == written).float()
+        metrics["exact_match"].update(exact)
+        self.kept[shape.kind.label].update(exact[None], written[None], episode)
 
     def _update_rankings(self, shape: TreeShape, episode: int, evidence: CandidateScores, scores: BranchScores) -> None:
         scored = np.full((3, len(evidence.candidates)), np.nan)
@@ -129,6 +196,9 @@ class ValidationMetrics(nn.Module):
             place[torch.from_numpy(ranking.order)] = torch.arange(len(right), 0, -1, device=right.device).float()
             for measure in ("top1", "top2", "mrr"):
                 self.rankings[f"{method}_{measure}"].update(place, right, query)
+            if right.any():
+                first, second = (right[torch.from_numpy(ranking.order[:k].copy())].any()[None] for k in (1, 2))
+                self.kept[method].update(first, second, episode)
 
 
 def _join(metric: Metric) -> None:

@@ -12,6 +12,7 @@ from lightning_arc.ranking.records import RequestKind
 from lightning_arc.ranking.scores import CandidateScores
 
 RESAMPLES = 10_000
+AUROC_RESAMPLES = 1_000
 ATTEMPTS = 2
 """Candidates of a test input that a submission holds."""
 
@@ -68,6 +69,36 @@ def bootstrap_interval(
     drawn = np.random.default_rng(seed).integers(len(sums), size=(RESAMPLES, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def bootstrap_auroc(
+    score: NDArray[np.floating], right: NDArray[np.bool_], groups: Sequence[str], level: float = 0.95, seed: int = 0
+) -> tuple[float, float] | None:
+    """Return a bootstrap interval of the area under the ROC curve, resampling whole groups.
+
+    Args:
+        score: ``(n,)`` of candidates; equal ones count half.
+        right: ``(n,)`` whether each is right.
+        groups: ``n`` task ids; the candidates of a task are drawn together.
+        level: share of the resampled areas that lies within.
+        seed: of the resampling.
+
+    Returns:
+        The interval, ``None`` where all candidates are right, or all wrong.
+    """
+    if right.all() or not right.any():
+        return None
+    _, group = np.unique(np.asarray(groups), return_inverse=True)
+    _, place = np.unique(score, return_inverse=True)
+    n, rng, areas = int(group.max()) + 1, np.random.default_rng(seed), []
+    for _ in range(AUROC_RESAMPLES):
+        weight = np.bincount(rng.integers(n, size=n), minlength=n)[group].astype(float)
+        of_right, of_wrong = (np.bincount(place, weight * each, minlength=place.max() + 1) for each in (right, ~right))
+        pairs = of_right.sum() * of_wrong.sum()
+        if pairs:
+            areas.append(float(of_right @ (of_wrong.cumsum() - of_wrong / 2) / pairs))
+    low, high = np.quantile(areas, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
