@@ -1,4 +1,4 @@
-"""Pictures of validation episodes in any logger that takes them: candidates in the verifier's order, the right one marked."""
+"""Pictures of validation episodes: candidates in the verifier's order, the right one marked."""
 
 from typing import Any
 

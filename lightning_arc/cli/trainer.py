@@ -11,8 +11,8 @@ from lightning_arc.callbacks.due_validation import DueValidation
 from lightning_arc.callbacks.interruption import Interruption
 from lightning_arc.callbacks.speed import Speed
 from lightning_arc.inference.loop import PredictionLoop
-from lightning_arc.reporting.validation import print_validation
 from lightning_arc.model.checkpoint_io import WholeFileCheckpointIO
+from lightning_arc.reporting.validation import print_validation
 
 
 class SafeTrainer(L.Trainer):
