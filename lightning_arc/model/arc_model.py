@@ -26,7 +26,7 @@ from lightning_arc.model.decoding import Decoding
 from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
-from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_model
+from lightning_arc.model.load import Lora, Scratch, add_lora, base_type, fingerprint, load_base, new_model
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
@@ -191,9 +191,8 @@ class ArcModel(L.LightningModule):
         if self.model_path is None:
             base = new_model(self.scratch or Scratch(), load_tokenizer(None))
         else:
-            # Frozen weights need no more than bfloat16 where the computation is in it; trained ones stay in float32.
-            half = precision.startswith("bf16") and (self.uses_lora or "true" in precision)
-            base = load_base(self.model_path, torch.bfloat16 if half else torch.float32, self.quantize)
+            dtype = base_type(precision, self.model_path, self.uses_lora)
+            base = load_base(self.model_path, dtype, self.quantize)
             self.base_fingerprint = fingerprint(base)
         self.prepare(base)
         self._built = fingerprint(base)
