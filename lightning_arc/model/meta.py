@@ -88,7 +88,7 @@ def few_layers(module: ArcModel, n_layers: int, precision: str) -> nn.Module:
 
 def _first_types(types: Sequence[str], n: int) -> list[str]:
     """Return the types of a few layers; full attention first, which most layers have and which keeps most."""
-    return sorted(types, key=lambda name: name != "full_attention")[:n]
+    return (sorted(types, key=lambda name: name != "full_attention") * n)[:n]
 
 
 def _of_config(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
