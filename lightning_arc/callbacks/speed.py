@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch import nn
 
 from lightning_arc.data.batch import TreeBatch
-from lightning_arc.model.machine import fastest_attention, product_rate
+from lightning_arc.model.machine import computing_type, fastest_attention, product_rate
 
 
 class Speed(L.Callback):
@@ -79,13 +79,6 @@ class Speed(L.Callback):
             self._seconds += time.perf_counter() - self._last
 
 
-def computing_type(precision: str) -> torch.dtype:
-    """Return the type of matrix products under a ``trainer.precision``."""
-    if precision.startswith("bf16"):
-        return torch.bfloat16
-    return torch.float16 if precision.startswith("16") else torch.float32
-
-
 def memory(device: torch.device) -> float:
     """Return the most memory so far in GiB: that of a GPU that tensors took, else that of this process."""
     if device.type == "cuda":
@@ -93,14 +86,18 @@ def memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
-def operations_a_token(model: nn.Module) -> float:
+def operations_a_token(model: nn.Module, recompute: bool = False) -> float:
     """Return the floating-point operations of a training step on a token, without those of attention and the head.
 
     A weight takes two in the forward pass, two for the gradient of its input, and two for its own if it is trained.
+
+    Args:
+        model: with weights, or with their shapes alone.
+        recompute: whether the forward pass counts twice, as gradient checkpointing runs it again.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     matrices = [p for p in model.parameters() if p.dim() == 2 and id(p) not in embeddings]
-    return float(sum(p.numel() * (6 if p.requires_grad else 4) for p in matrices))
+    return float(sum(p.numel() * (4 + 2 * p.requires_grad + 2 * recompute) for p in matrices))
 
 
 def _fastest(config: Any, dtype: torch.dtype) -> str:

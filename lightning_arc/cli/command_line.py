@@ -24,6 +24,7 @@ from lightning_arc.cli.checkpoint_path import (
     remove_forgotten,
     version_to_continue,
 )
+from lightning_arc.cli.dry_run import add_options, dry_run
 from lightning_arc.cli.help_page import CommandParser
 from lightning_arc.cli.suggestions import explain
 from lightning_arc.cli.trainer import SafeTrainer
@@ -121,6 +122,8 @@ class ArcCLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(
             klass, subcommand, **kwargs | {"description": LIGHTNING[subcommand]}
         )
+        if subcommand != "export":  # all read a config of fit
+            add_options(parser)
         parser.arrange(subcommand, program())
         return parser
 
@@ -157,7 +160,7 @@ class ArcCLI(LightningCLI):
             check_unchanged(saved, settings.model.as_dict(), self.chosen.path, training=command == "fit")
         if command == "fit" and self.chosen is not None:
             self._continue_version(settings)
-        elif command == "fit" and not asked:
+        elif command == "fit" and not asked and not settings.dry_run:
             earlier = newest_checkpoint(root, folders)
             if earlier is not None:
                 rank_zero_warn(
@@ -185,8 +188,25 @@ class ArcCLI(LightningCLI):
             for saving in saving_callbacks(settings):
                 saving.enable_version_counter = False  # checkpoints take the place of those of the same name
 
-    def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer:
-        """Make the trainer, and end in good order at signals from then on. A run that continues is one curve."""
+    @property
+    def is_dry(self) -> bool:
+        """Whether a training is only told about."""
+        return self.subcommand == "fit" and self.config.fit.dry_run
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        """Run the command, or tell what it takes."""
+        if not self.is_dry:
+            super()._run_subcommand(subcommand)
+            return
+        dry_run(self.model, self.datamodule, self.config.fit.trainer, self.config.fit.dry_run_steps)
+
+    def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer | None:
+        """Make the trainer, and end in good order at signals from then on. A run that continues is one curve.
+
+        A dry run has none: settings of a GPU's training are told about on any machine.
+        """
+        if self.is_dry:
+            return None
         if self.version is not None:
             root = self.config.fit.trainer.default_root_dir or "."
             kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=self.chosen.step + 1)
@@ -215,6 +235,8 @@ class ArcCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Refuse an output folder that cannot be written to before anything is read."""
         settings = self.config[self.subcommand]
+        if self.is_dry:
+            return
         if self.subcommand == "export":
             check_folder(settings["folder"], "folder")
             return

@@ -25,6 +25,7 @@ USED_BY: Mapping[str, str] = {
         trainer.accumulate_grad_batches trainer.gradient_clip_val trainer.gradient_clip_algorithm
         trainer.detect_anomaly trainer.sync_batchnorm trainer.reload_dataloaders_every_n_epochs
         trainer.enable_autolog_hparams trainer.model_registry
+        dry_run dry_run_steps
     """,
     "fit validate": "data.val_dataset trainer.limit_val_batches",
     "fit predict": "data.drop_demonstrations data.pool_demonstrations",

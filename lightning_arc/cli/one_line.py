@@ -13,7 +13,7 @@ from lightning_arc.errors import DataError, Stopped
 NOISE = (
     ".*does not have many workers.*",
     ".*Found .* module.* in eval mode.*",
-    ".*is_gradient_checkpointing.*",
+    ".*gradient_checkpointing.* is deprecated.*",
     ".*isinstance.treespec, LeafSpec.*",
     ".*callbacks used to create the checkpoint need.*",  # ranking with a checkpoint needs none of those of its training
     ".*Checkpoint directory .* exists and is not empty.*",  # where a run continues it does

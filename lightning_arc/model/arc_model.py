@@ -20,13 +20,14 @@ from lightning_arc.data.checks import check_prediction
 from lightning_arc.errors import DataError
 from lightning_arc.model.attention.proof import check_positions, proved
 from lightning_arc.model.attention.tree import AttentionBackend, use_tree_attention
+from lightning_arc.model.base_name import check_base_of_folder, name_of_base
 from lightning_arc.model.batch_loss import batch_loss
 from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding
 from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
-from lightning_arc.model.load import Lora, Scratch, add_lora, fingerprint, load_base, new_model
+from lightning_arc.model.load import Lora, Scratch, add_lora, base_type, fingerprint, load_base, new_model
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
@@ -120,7 +121,7 @@ class ArcModel(L.LightningModule):
         self.decoding = decoding or Decoding()
         self.ranker, self.stopping = ranker or Verifier(), stopping
         self.model: torch.nn.Module | None = None
-        self.base_fingerprint: str | None = None
+        self.base: dict[str, Any] | None = None
         self._built: str | None = None
         self.kept: NDArray[np.int32] | None = None
         self._recent, self._logged = Recent(), 0
@@ -145,6 +146,11 @@ class ArcModel(L.LightningModule):
         return [p for p in self.model.parameters() if p.requires_grad]
 
     @property
+    def base_fingerprint(self) -> str | None:
+        """Name of the weights that were loaded, ``None`` for a model from scratch."""
+        return None if self.base is None else self.base["fingerprint"]
+
+    @property
     def name_of_model(self) -> str:
         """What candidates name as their source."""
         return Path(self.adapter_path or self.model_path or "scratch").name
@@ -160,7 +166,7 @@ class ArcModel(L.LightningModule):
         """The members of the ensemble, until the prediction ends."""
         if self._models is None:
             is_base = self.uses_lora or fingerprint(self.model) == self._built
-            base = self.base_fingerprint if is_base else None
+            base = self.base if is_base else None
             self._models = ModelEnsemble(self.model, self.ensemble, self._load, base, self.source)
         return self._models
 
@@ -192,10 +198,11 @@ class ArcModel(L.LightningModule):
         if self.model_path is None:
             base = new_model(self.scratch or Scratch(), load_tokenizer(None))
         else:
-            # Frozen weights need no more than bfloat16 where the computation is in it; trained ones stay in float32.
-            half = precision.startswith("bf16") and (self.uses_lora or "true" in precision)
-            base = load_base(self.model_path, torch.bfloat16 if half else torch.float32, self.quantize)
-            self.base_fingerprint = fingerprint(base)
+            dtype = base_type(precision, self.model_path, self.uses_lora)
+            base = load_base(self.model_path, dtype, self.quantize)
+            self.base = name_of_base(base, self.model_path, fingerprint(base))
+            if self.adapter_path is not None:
+                check_base_of_folder(self.adapter_path, self.base)
         self.prepare(base)
         self._built = fingerprint(base)
         self.model = add_lora(base, self.lora, self.adapter_path) if self.uses_lora else base
@@ -337,7 +344,7 @@ class ArcModel(L.LightningModule):
         if self.uses_lora:
             trained = {name for name, p in self.named_parameters() if p.requires_grad}
             checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k in trained}
-            checkpoint["base"] = {"model_path": self.model_path, "fingerprint": self.base_fingerprint}
+            checkpoint["base"] = self.base
         elif self.kept is not None:
             checkpoint["kept_tokens"] = self.kept.tolist()
         adapter = self.model.peft_config["default"] if self.uses_lora else None
@@ -347,5 +354,5 @@ class ArcModel(L.LightningModule):
         """Refuse a checkpoint that belongs to another model, see `check_checkpoint`."""
         kept = None if self.kept is None else self.kept.tolist()
         trained = {name: p for name, p in self.named_parameters() if p.requires_grad}
-        base = self.base_fingerprint if self.uses_lora else None
-        check_checkpoint(checkpoint, self.model_path, base, kept, trained, self.state_dict())
+        base = self.base if self.uses_lora else None
+        check_checkpoint(checkpoint, base, kept, trained, self.state_dict())

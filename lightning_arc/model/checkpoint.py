@@ -11,6 +11,7 @@ from packaging.version import InvalidVersion, Version
 from torch import Tensor
 
 from lightning_arc.errors import DataError, first_line
+from lightning_arc.model.base_name import check_base
 
 CHUNK = 1 << 20
 """Bytes that are read at a time to verify a file."""
@@ -88,8 +89,7 @@ def check_state(checkpoint: Mapping[str, Any], path: str, training: bool) -> Non
 
 def check_checkpoint(
     checkpoint: dict[str, Any],
-    model_path: str | None,
-    base: str | None,
+    base: Mapping[str, Any] | None,
     kept: list[int] | None,
     trained: Mapping[str, Tensor],
     weights: Mapping[str, Tensor],
@@ -98,8 +98,7 @@ def check_checkpoint(
 
     Args:
         checkpoint: what was saved.
-        model_path: where the model came from.
-        base: fingerprint of the base of the model's adapter, ``None`` where all weights are trained.
+        base: names the base of the model's adapter, see `name_of_base`; ``None`` where all weights are trained.
         kept: tokens that the model keeps, ``None`` for all.
         trained: the weights that are trained, by name.
         weights: all weights, by name.
@@ -112,12 +111,7 @@ def check_checkpoint(
         kind = "an adapter" if own else "all weights"
         raise DataError(f"the checkpoint holds {kind}, the settings of the model say otherwise (model.lora)")
     if own:
-        origin = own if isinstance(own, dict) else {}
-        if origin.get("fingerprint") != base:
-            raise DataError(
-                f"model.model_path: the checkpoint belongs to {origin.get('model_path')} "
-                f"({origin.get('fingerprint')}), this is {model_path} ({base})"
-            )
+        check_base(own, base, "the checkpoint")
     if not own and checkpoint.get("kept_tokens") != kept:
         raise DataError("model.trim_vocabulary: the checkpoint was trained with other tokens than these settings keep")
     missing = {*trained} - {*saved}

@@ -1,7 +1,7 @@
 """An ensemble: the models that score in a prediction, with their adapters and their test-time training."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.adapter_folder import adapter_config
 from lightning_arc.model.adapters import Adapters
+from lightning_arc.model.base_name import check_base, check_base_of_folder
 from lightning_arc.model.checkpoint import is_archive, read_checkpoint
 from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import saved_settings
@@ -46,7 +47,7 @@ class ModelEnsemble:
         others: folders of adapters that peft saved, checkpoints of trainings from the same base, and folders of whole
             models that read the same tokens.
         load: loads a whole model from a folder, ready to be asked.
-        base: fingerprint of what adapters in checkpoints must have been trained on, ``None`` if that is no base.
+        base: names what adapters must have been trained on, see `name_of_base`; ``None`` if that is no base.
         source: where the first member's weights came from.
 
     Raises:
@@ -58,7 +59,7 @@ class ModelEnsemble:
         model: PreTrainedModel | PeftModel,
         others: Sequence[str] = (),
         load: Callable[[str], PreTrainedModel] | None = None,
-        base: str | None = None,
+        base: Mapping[str, Any] | None = None,
         source: str = "model",
     ) -> None:
         check_finite(model.named_parameters(), source)
@@ -148,12 +149,16 @@ def _whole(
     return model
 
 
-def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base: str | None) -> None:
+def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base: Mapping[str, Any] | None) -> None:
     """Add the adapter of a folder or a checkpoint."""
     try:
-        if found is not None and found["base"]["fingerprint"] != base:
+        if found is not None and base is None:
             named = found["base"]["model_path"]
             raise DataError(f"{path}: was trained on {named}, the first model has other weights (model.ensemble)")
+        if found is not None:
+            check_base(found["base"], base, path, "model.ensemble")
+        elif base is not None:
+            check_base_of_folder(path, base, "model.ensemble")
         settings = {"adapter_path": path} if found is None else saved_settings(found, path)
         lora, folder = settings.get("lora"), settings.get("adapter_path")
         config = adapter_config(folder) if folder else lora_config(Lora(**(lora or {})))

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from lightning_arc.arc.io.files import whole_folder
 from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.base_name import write_base
 from lightning_arc.model.checkpoint import read_checkpoint
 from lightning_arc.model.load import load_base
 from lightning_arc.model.vocabulary import untrim
@@ -65,6 +66,7 @@ def _write(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: Path, m
     if module.uses_lora and not merge:
         # peft would write the embedding beside the adapter if its size is not that of the base
         module.model.save_pretrained(folder, save_embedding_layers=False)
+        write_base(folder, module.base)
     elif module.uses_lora:
         with tempfile.TemporaryDirectory() as adapter:
             module.model.save_pretrained(adapter, save_embedding_layers=False)

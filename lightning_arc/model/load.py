@@ -74,6 +74,20 @@ class Scratch:
     positions: Positions = "sequence"
 
 
+def base_type(precision: str, model_path: str | None, adapts: bool) -> torch.dtype:
+    """Return the type that a base's weights have in memory.
+
+    Frozen weights need no more than bfloat16 where the computation is in it; trained ones stay in float32.
+
+    Args:
+        precision: as the trainer names it.
+        model_path: of the base, ``None`` for one from scratch.
+        adapts: whether only an adapter is trained.
+    """
+    half = model_path is not None and precision.startswith("bf16") and (adapts or "true" in precision)
+    return torch.bfloat16 if half else torch.float32
+
+
 def load_base(model_path: str, dtype: torch.dtype, quantize: Literal["4bit"] | None = None) -> PreTrainedModel:
     """Load a causal language model from safetensors, or from a GGUF file whose weights are dequantised.
 

@@ -38,6 +38,15 @@ def fastest_precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
     return "bf16-mixed" if fast * WORTH < slow else "32-true"
 
 
+def computing_type(precision: str) -> torch.dtype:
+    """Return the type of matrix products under a ``trainer.precision``."""
+    if precision.startswith("bf16"):
+        return torch.bfloat16
+    if precision.startswith("64"):
+        return torch.float64
+    return torch.float16 if precision.startswith("16") else torch.float32
+
+
 def fastest_attention(query: Tensor, key: Tensor) -> Literal["blocks", "cascade", "mask"]:
     """Return how a CPU attends fastest to heads like these; by a ``mask`` where torch lacks what the others call.
 

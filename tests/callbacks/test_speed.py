@@ -7,7 +7,8 @@ from torch import nn
 from transformers import AutoModelForCausalLM, Qwen2Config
 
 from lightning_arc.callbacks import speed
-from lightning_arc.callbacks.speed import Speed, computing_type, operations_a_token
+from lightning_arc.callbacks.speed import Speed, operations_a_token
+from lightning_arc.model.machine import computing_type
 
 
 class Shape:

@@ -258,6 +258,10 @@ def test_lora_on_qwen_trains_saves_little_and_refuses_another_base(repo_root, qw
 
     content = torch.load(checkpoint, weights_only=True)
     content["base"]["fingerprint"] = "0" * 16
+    torch.save(content, tmp_path / "release.ckpt")
+    _, err = run(repo_root, *rank, tmp_path / "release.ckpt")
+    assert "is the same model with other weights" in err
+    content["base"]["hidden_size"] = 1
     torch.save(content, tmp_path / "other.ckpt")
     _, err = run(repo_root, *rank, tmp_path / "other.ckpt", status=2)
     assert err.splitlines()[-1].startswith("error: model.model_path: the checkpoint belongs to")

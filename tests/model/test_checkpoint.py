@@ -130,7 +130,8 @@ def test_what_lightning_cannot_read_or_continue_is_refused():
 def test_weights_of_another_size_are_refused_with_the_option():
     def check(saved, base=None, own=None):
         checkpoint = {"state_dict": saved} | ({} if own is None else {"base": own})
-        check_checkpoint(checkpoint, "BASE", base, None, WEIGHTS, WEIGHTS)
+        named = None if base is None else {"model_path": "BASE", "fingerprint": base, "architecture": "A"}
+        check_checkpoint(checkpoint, named, None, WEIGHTS, WEIGHTS)
 
     check(WEIGHTS)
     with pytest.raises(

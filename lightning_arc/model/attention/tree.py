@@ -205,7 +205,11 @@ def tree_attention(
 
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None, dropout: float) -> Tensor:
-    return nn.functional.scaled_dot_product_attention(query, key, value, mask, dropout, scale=scaling, enable_gqa=True)
+    attend = nn.functional.scaled_dot_product_attention
+    if query.is_cuda:  # the kernels that keep no number for each pair of tokens and head do not share keys
+        groups = query.shape[1] // key.shape[1]
+        return attend(query, repeat_kv(key, groups), repeat_kv(value, groups), mask, dropout, scale=scaling)
+    return attend(query, key, value, mask, dropout, scale=scaling, enable_gqa=True)
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask, scaling: float | None) -> Tensor:
