@@ -276,9 +276,9 @@ class ArcModel(L.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Take the norm of the gradients before they are clipped, in the steps that are logged."""
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
-            if gradients := [p.grad for p in self.trained if p.grad is not None]:
-                self._recent.add({"train/gradient_norm": torch.nn.utils.get_total_norm(gradients)})
+        gradients = [p.grad for p in self.trained if p.grad is not None]
+        if gradients and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self._recent.add({"train/gradient_norm": torch.nn.utils.get_total_norm(gradients)})
 
     def on_train_batch_end(self, outputs: Any, batch: TreeBatch, batch_idx: int) -> None:
         """Log means over the steps since the last time; a single step has few prompts of each kind."""
