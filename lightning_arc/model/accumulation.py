@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
+LIFT = 2.0**12
+"""What losses are multiplied by, and their gradients divided by, where products are in float16.
+
+The trainer's scaler comes after these gradients; small ones would be zero by then.
+"""
+
 
 def accumulate_losses(
     losses: Sequence[Callable[[], tuple[Tensor, Tensor]]], parameters: Sequence[Tensor]
@@ -34,13 +40,15 @@ class _SumInTurn(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         total = other = None
         gradients: list[Tensor | None] = [None] * len(parameters)
+        lift = LIFT if _in_float16(parameters[0].device.type) else 1.0
         for compute in losses:
             torch.clear_autocast_cache()  # casts of weights belong to the graph that was freed
             with torch.enable_grad():
                 loss, more = compute()
-                found = torch.autograd.grad(loss, parameters, allow_unused=True)
+                found = torch.autograd.grad(loss * lift, parameters, allow_unused=True)
             for i, gradient in enumerate(found):
                 if gradient is not None:
+                    gradient = gradient if lift == 1 else gradient / lift
                     gradients[i] = gradient if gradients[i] is None else gradients[i] + gradient
             total = loss.detach() if total is None else total + loss.detach()
             other = more if other is None else other + more
@@ -53,3 +61,8 @@ class _SumInTurn(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: FunctionCtx, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         return None, *(None if gradient is None else gradient * scale for gradient in ctx.saved_tensors)
+
+
+def _in_float16(device: str) -> bool:
+    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return mixed and torch.get_autocast_dtype(device) == torch.float16

@@ -9,6 +9,8 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
+from lightning_arc.model.accumulation import LIFT
+
 LOGITS_PER_CHUNK = 64 * 2**20
 """Logits that are held at once: 256 MB in float32, of 441 positions at Qwen's 151,936 tokens."""
 
@@ -112,6 +114,7 @@ class _WeightedLoss(torch.autograd.Function):
         mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if mixed else hidden.dtype
         matrix, loss = weight.to(dtype), []
+        lift = LIFT if dtype == torch.float16 else 1.0
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         hits = torch.empty_like(targets, dtype=torch.bool)
@@ -126,7 +129,9 @@ class _WeightedLoss(torch.autograd.Function):
                 sums = logits.logsumexp(-1, keepdim=True)
                 loss.append((sums - logits.gather(1, t[:, None]))[:, 0])
                 # from here on the logits' place holds their gradients
-                logits.sub_(sums).exp_().scatter_add_(1, t[:, None], logits.new_full((len(t), 1), -1.0)).mul_(w * scale)
+                logits.sub_(sums).exp_().scatter_add_(1, t[:, None], logits.new_full((len(t), 1), -1.0)).mul_(
+                    w * (scale * lift)
+                )
                 if slope is not None:
                     logits.mul_(slope)
                 gradient = logits.to(dtype)
@@ -135,6 +140,7 @@ class _WeightedLoss(torch.autograd.Function):
                 if of_weight is not None:
                     of_weight.addmm_(gradient.T.to(of_weight.dtype), h.to(of_weight.dtype))
         losses = torch.cat(loss) if loss else _wide(hidden.new_zeros(0))
+        ctx.lift = lift
         ctx.save_for_backward(of_hidden, of_weight)
         ctx.mark_non_differentiable(losses, hits)
         return (losses * weights).sum(), losses, hits
@@ -143,7 +149,7 @@ class _WeightedLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         # in place, as the second may be the largest tensor of all; a second pass is an error of autograd's
-        of_hidden, of_weight = (None if x is None else x.mul_(gradient) for x in ctx.saved_tensors)
+        of_hidden, of_weight = (None if x is None else x.mul_(gradient / ctx.lift) for x in ctx.saved_tensors)
         return of_hidden, of_weight, None, None, None, None
 
 

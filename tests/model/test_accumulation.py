@@ -59,3 +59,14 @@ def test_mixed_precision_casts_of_one_loss_are_not_taken_for_the_next():
             value = loss()[0]
         value.backward()
     torch.testing.assert_close(ours, weight.grad, rtol=0.02, atol=0.02)
+
+
+def test_small_gradients_of_losses_in_float16_are_not_lost():
+    torch.manual_seed(0)
+    weight, inputs = torch.randn(4, 4, requires_grad=True), torch.randn(3, 5, 4)
+    losses = [lambda x=x: (torch.nn.functional.linear(x, weight).float().sum() * 1e-8, torch.zeros(1)) for x in inputs]
+    with torch.autocast("cpu", torch.float16):
+        total, _ = accumulate_losses(losses, [weight])
+    total.backward()
+    expected = 1e-8 * inputs.sum((0, 1)).expand(4, 4)
+    torch.testing.assert_close(weight.grad, expected, rtol=1e-2, atol=1e-10)

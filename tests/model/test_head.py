@@ -103,3 +103,15 @@ def test_logits_of_32_bit_weights_are_not_rounded_to_16():
         narrow = Head(head.linear.bfloat16()).logits(hidden)
     assert logits.dtype == narrow.dtype == torch.float32
     assert (logits != logits.bfloat16()).any() and torch.equal(narrow, narrow.bfloat16().float())
+
+
+def test_small_gradients_in_float16_are_not_lost():
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(8, 40, bias=False)
+    hidden, targets, weights = torch.randn(6, 8, requires_grad=True), torch.arange(6), torch.full((6,), 1e-6)
+    expected = torch.autograd.grad((cross_entropy(linear(hidden), targets, reduction="none") * weights).sum(), hidden)
+    narrow = hidden.detach().half().requires_grad_()
+    with torch.autocast("cpu", torch.float16):
+        loss, *_ = chunked_cross_entropy(Head(linear), narrow, targets, weights)
+    (found,) = torch.autograd.grad(loss * 2**12, narrow)
+    torch.testing.assert_close(found.float() / 2**12, expected[0], rtol=2e-2, atol=1e-8)
