@@ -23,10 +23,14 @@ FUNCTIONS = {
     "merge": ("cli.merge", ("candidates", "submissions"), "merge candidates, or submissions, of several solvers"),
     "fit-ranker": ("cli.fit_ranker", ("fit",), "fit the weights and the calibration of a combined ranker"),
     "compare": ("cli.compare", ("compare",), "compare recorded rankings of the same test inputs"),
+    "score": ("cli.score", ("score",), "score a finished submission as ARC does"),
     "show": ("cli.show", ("show",), "draw a task, and candidates, in the terminal"),
     "experiment": ("experiments.run", ("experiment",), "run an experiment of configs/experiments"),
 }
 """Further commands: a module of the package, and the functions in it whose arguments are the options."""
+
+POSITIONAL = ("score", "show")
+"""Those whose required arguments are given by place."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -83,7 +87,7 @@ def _run(name: str, words: list[str]) -> None:
     if name == "show" and len(words) > 1 and words[1].isdigit():
         words[1:2] = ["--test", words[1]]
     what = found if len(found) > 1 else found[0]
-    how = {"as_positional": name == "show", "prog": f"{program()} {name}", "exit_on_error": False}
+    how = {"as_positional": name in POSITIONAL, "prog": f"{program()} {name}", "exit_on_error": False}
     try:
         auto_cli(what, args=find_configs(words), **how)
     except ArgumentError as error:

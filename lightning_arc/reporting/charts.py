@@ -1,7 +1,7 @@
 """Small charts as SVG inside a page: axes, legends, and lines that are told apart without colour too."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
@@ -146,3 +146,31 @@ def legend(names: Sequence[str], level: str | None = None) -> str:
         dashes = '<path class="level" d="M1,6h28"/>'
         keys.append(f'<li><svg class="key" viewBox="0 0 30 12" aria-hidden="true">{dashes}</svg>{escape(level)}</li>')
     return f'<ul class="keys">{"".join(keys)}</ul>'
+
+
+def line_chart(
+    title: str, x: Axis, y: Axis, series: Mapping[str, Sequence[tuple[float, float]]], note: str = ""
+) -> tuple[Chart, str]:
+    """Draw series as lines.
+
+    Args:
+        title: what the chart shows.
+        x: values along the bottom.
+        y: values along the left side.
+        series: by name, points from left to right; points beyond an axis are drawn at its end.
+        note: how it is to be read.
+
+    Returns:
+        The chart and its legend, which is empty for a single series.
+    """
+
+    def place(point: tuple[float, float]) -> tuple[float, float]:
+        return x.across(min(max(point[0], x.low), x.high)), y.up(min(max(point[1], y.low), y.high))
+
+    rows = [[name, x.name(point[0]), f"{point[1]:.4g}"] for name, points in series.items() for point in points]
+    parts = [
+        line(number, [place(point) for point in points], [f"{name}, {x.name(a)}: {b:.4g}" for a, b in points])
+        for number, (name, points) in enumerate(series.items())
+    ]
+    svg = draw_chart(title, x, y, *parts)
+    return Chart(title, svg, ("series", x.title, y.title), rows, note), legend(list(series)) if len(series) > 1 else ""

@@ -69,12 +69,15 @@ def count_placeholders(
     return {"n_tests": len(found), "no_candidate": found.count(0), "one_candidate": found.count(1)}
 
 
-def read_submission(path: str | Path, tasks: Mapping[str, Task] | None = None) -> dict[str, list[tuple[Grid, Grid]]]:
+def read_submission(
+    path: str | Path, tasks: Mapping[str, Task] | None = None, complete: bool = True
+) -> dict[str, list[tuple[Grid, Grid]]]:
     """Read a submission and check its form.
 
     Args:
         path: the file.
         tasks: if given, exactly these tasks and all of their test inputs must be there.
+        complete: if false, tasks may be missing, and others be there; all test inputs of a task must be there still.
 
     Returns:
         By task id, the two attempts of each test input.
@@ -87,7 +90,9 @@ def read_submission(path: str | Path, tasks: Mapping[str, Task] | None = None) -
     if not isinstance(content, dict):
         raise DataError(f"{path}: expected an object of attempts by task id")
     if tasks is not None:
-        _check_tasks(content, tasks, path)
+        if complete:
+            _check_tasks(content, tasks, path)
+        _check_tests(content, tasks, path)
     return {task_id: _attempts(value, f"{path}: task {shortened(task_id)}") for task_id, value in content.items()}
 
 
@@ -100,10 +105,14 @@ def _check_tasks(content: dict[str, Any], tasks: Mapping[str, Task], path: Path)
     strange = [task_id for task_id in content if task_id not in tasks]
     if strange:
         raise DataError(f"{path}: task {shortened(strange[0])}: is none of the {len(tasks)} tasks")
-    for task_id, task in tasks.items():
+    for task_id in tasks:
         if task_id not in content:
             raise DataError(f"{path}: task {shortened(task_id)}: is missing")
-        value = content[task_id]
+
+
+def _check_tests(content: dict[str, Any], tasks: Mapping[str, Task], path: Path) -> None:
+    for task_id, task in tasks.items():
+        value = content.get(task_id)
         if isinstance(value, list) and len(value) != len(task.tests):
             found = f"has attempts for {len(value)} test inputs, the task has {len(task.tests)}"
             raise DataError(f"{path}: task {shortened(task_id)}: {found}")
