@@ -126,7 +126,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         found = sum(any(same_grid(c.grid, right) for c in pool[key]) for key, right in rights.items())
         proposed = sum(votes for record in by_view.values() for _, votes, _ in record.answers)
         malformed = sum(record.malformed for record in by_view.values())
-        table = Table(title=f"written to {folder}", title_style="bold", show_header=False)
+        table = Table(show_header=False)
         for name, value in {
             "queries": f"{len(data.prediction.queries):,}",
             "answers": f"{proposed + malformed:,}, of them {malformed:,} no grids",
@@ -137,6 +137,8 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         }.items():
             table.add_row(name, value)
         Console().print(table)
+        print(f"{'candidates:':<12}{(folder / 'candidates.json').absolute()}")
+        print(f"{'pool:':<12}{(folder / 'candidates.parquet').absolute()}")
         if line := told_of_divergence(diverged_tasks(by_view.values())):
             Console().print(line)
 

@@ -22,6 +22,12 @@ from lightning_arc.reporting.origin import Origin
 from lightning_arc.reporting.report import write_report
 from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
 
+LEGEND = (
+    "* what submission.json follows. Below each figure stands its 95% interval over tasks; differences from voting are "
+    "paired, test input by test input."
+)
+"""What the figures of the printed table are."""
+
 
 def all_views(n: int) -> StoppingConfig:
     """Return a stopping that asks about every candidate under ``n`` views."""
@@ -106,7 +112,8 @@ def ranking_line(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
 def print_metrics(metrics: Mapping[str, Any], asked: str, folder: Path) -> None:
     """Print the methods beside each other, and the order of the candidates' file; the chosen one has a star.
 
-    Below stands which test inputs were not judged, and how many attempts of the submission are placeholders.
+    Below stands what the figures are, which test inputs were not judged, how many attempts of the submission are
+    placeholders, and whole paths of what was written.
     """
     solvable = metrics["n_solvable"]
     known = "outputs unknown" if solvable is None else f"the right output is among the candidates of {solvable}"
@@ -115,8 +122,11 @@ def print_metrics(metrics: Mapping[str, Any], asked: str, folder: Path) -> None:
     if solvable is not None:
         entries = {"file order": metrics["file_order"]} | entries
     rows = [row for name, entry in entries.items() for row in figure_rows(name, entry)]
-    caption = [*explain(metrics["not_judged"]), *explain_placeholders(metrics["submission"]), f"written to {folder}"]
+    caption = [] if solvable is None else [LEGEND]
+    caption += [*explain(metrics["not_judged"]), *explain_placeholders(metrics["submission"])]
     print_table(title, ("method", *TITLES), rows, "\n".join(caption))
+    for name, file in (("submission", "submission.json"), ("report", "report.html"), ("ranking", "ranking.jsonl")):
+        print(f"{name + ':':<12}{(folder / file).absolute()}")
 
 
 def _number(value: float) -> float | None:

@@ -39,7 +39,8 @@ def script(repo_root, tmp_path, monkeypatch):
     [("rank.yaml", ()), ("configs/rank.yaml", ("--data.candidates", IN_A_CLONE))],
 )
 def test_candidates_of_the_package_are_ranked(script, tmp_path, config, more):
-    assert "written to runs/rank" in script("predict", "--config", config, "--model.ranker=MajorityVote", *more)
+    printed = script("predict", "--config", config, "--model.ranker=MajorityVote", *more)
+    assert f"report:     {tmp_path / 'runs' / 'rank' / 'report.html'}\n" in printed
     submission = json.loads((tmp_path / "runs" / "rank" / "submission.json").read_text())
     assert sum(map(len, submission.values())) == 60
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
