@@ -1,5 +1,6 @@
 """What all tests share: where real data lies, and hypothesis settings."""
 
+import logging
 import os
 import shutil
 import sys
@@ -49,6 +50,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
         capfd.readouterr()
         monkeypatch.chdir(ROOT)
         monkeypatch.setattr(sys, "argv", ["cli.py", *map(str, arguments)])
+        monkeypatch.setattr(logging, "raiseExceptions", False)  # handlers of earlier tests hold streams that are closed
         ended = 0
         try:
             main()

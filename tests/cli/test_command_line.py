@@ -280,10 +280,9 @@ RANKED = {"a": [[[[1, 0], [0, 1]], [[3]], [[3]], [[0, 1], [1, 0]]]], "b": [[[[2]
         ("lightning_arc.ranking.rankers.ComparativeRanker", "selection", {"selections"}),
     ],
 )
-def test_one_command_ranks_by_any_ranker_and_asks_what_it_needs(repo_root, tmp_path, ranker, chosen, asked):
+def test_one_command_ranks_by_any_ranker_and_asks_what_it_needs(cli, tmp_path, ranker, chosen, asked):
     tasks, candidates = write(tmp_path / "t.json", TASKS), write(tmp_path / "c.json", RANKED)
-    run(
-        repo_root,
+    cli(
         *("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates),
         *("--data.n_views=2", "--model.ranker", ranker, f"--trainer.default_root_dir={tmp_path / 'out'}"),
         "--trainer.accelerator=cpu",
@@ -546,10 +545,9 @@ def test_a_killed_generation_goes_on_and_ends_with_the_same_candidates(repo_root
         (TASKS, {"a": [[[[0], [0, 0]]]]}, "candidates.json: task a: [0].0 row 1 has 2 cells"),
     ],
 )
-def test_bad_input_ends_in_one_line_and_writes_nothing(repo_root, tmp_path, tasks, candidates, message):
+def test_bad_input_ends_in_one_line_and_writes_nothing(cli, tmp_path, tasks, candidates, message):
     out = tmp_path / "out"
-    _, err = run(
-        repo_root,
+    err = cli(
         *("predict", "--config", "configs/rank.yaml", "--data.tasks", write(tmp_path / "tasks.json", tasks)),
         *("--data.candidates", write(tmp_path / "candidates.json", candidates), f"--trainer.default_root_dir={out}"),
         status=2,
@@ -573,8 +571,8 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(repo_root, tmp_path, task
         (("predict", "--config", "configs/rank.yaml", "--data.held_out_fraction=1e-9"), "holds none of the 400 tasks"),
     ],
 )
-def test_a_wrong_option_ends_in_one_line(repo_root, tmp_path, options, message):
-    _, err = run(repo_root, *options, f"--trainer.default_root_dir={tmp_path}", status=2)
+def test_a_wrong_option_ends_in_one_line(cli, tmp_path, options, message):
+    err = cli(*options, f"--trainer.default_root_dir={tmp_path}", status=2)
     errors = [line for line in err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0] and "Traceback" not in err
     assert not any(tmp_path.iterdir())

@@ -45,9 +45,11 @@ def recipe(root: Path, *words: str) -> list[str]:
     blocks = re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
     lines = [line for language, block in blocks if not language for line in block.replace("\\\n", " ").splitlines()]
     (line,) = [line for line in lines if all(word in line for word in words)]
-    interpreter, script, *arguments = shlex.split(line, comments=True)
-    assert interpreter in ("python", ".venv/bin/python") and script == "cli.py"
-    return arguments
+    program, *arguments = shlex.split(line, comments=True)
+    if program == "lightning-arc":
+        return [word.strip("[]") for word in arguments]
+    assert program in ("python", ".venv/bin/python") and arguments[0] == "cli.py"
+    return arguments[1:]
 
 
 def names(folder: Path) -> list[str]:
@@ -206,11 +208,12 @@ def test_the_documented_kaggle_recipe_ranks_with_a_base_that_lies_elsewhere(cli,
     shutil.move(trained_on, folder)
     shutil.copy(checkpoint, tmp_path / "last.ckpt")
 
-    command = recipe(repo_root, "--model.model_path QWEN_FOLDER", "--ckpt_path last.ckpt")
+    command = recipe(repo_root, "--model.model_path QWEN_FOLDER", "--ckpt_path last.ckpt", "--config rank.yaml")
     given = {"QWEN_FOLDER": folder, "last.ckpt": tmp_path / "last.ckpt", "OUT": tmp_path / "out"}
-    given |= {"CHALLENGES.json": tasks[0], "CANDIDATES": tasks[1]}
+    given |= {"CHALLENGES.json": tasks[0], "GENERATED/candidates.json": tasks[1]}
     command = [str(given.get(word, word)) for word in command]
-    cli(*command, "--data.n_views=1", "--trainer.accelerator=cpu")
+    command += ["--model.stopping.min_views=1", "--model.stopping.max_views=1", "--model.test_time.steps=1"]
+    cli(*command, "--trainer.accelerator=cpu")
     assert json.loads((tmp_path / "out" / "submission.json").read_text())["a"][0]["attempt_2"]
     (line,) = map(json.loads, (tmp_path / "out" / "ranking.jsonl").read_text().splitlines())
     assert [candidate["views"] for candidate in line["candidates"]] == [1, 1]
@@ -228,7 +231,7 @@ def test_the_documented_kaggle_recipe_ranks_with_a_base_that_lies_elsewhere(cli,
     weights[len(weights) // 2 :] = bytes(len(weights) - len(weights) // 2)  # another base of the same size
     (folder / "model.safetensors").write_bytes(weights)
     command = [word.replace(str(tmp_path / "out"), str(tmp_path / "release")) for word in command]
-    said = cli(*command, "--data.n_views=1", "--trainer.accelerator=cpu")
+    said = cli(*command, "--trainer.accelerator=cpu")
     assert (
         f"warning: the checkpoint was trained on {trained_on}" in said and "the same model with other weights" in said
     )
