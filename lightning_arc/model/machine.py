@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_arc.data.batch import PackSegment
-from lightning_arc.model.attention.blocks import block_attention, blocks
-from lightning_arc.model.attention.cascade import cascade
+from lightning_arc.model.attention import blocks, cascade
 
 WORTH = 1.2
 """How many times as fast another way must be to be taken, so that noise does not decide."""
@@ -55,7 +54,7 @@ def fastest_attention(query: Tensor, key: Tensor) -> Literal["blocks", "cascade"
         key: ``(1, kv_heads, K, head_dim)``.
     """
     if query.dtype not in (torch.bfloat16, torch.float16):
-        return "mask" if _attention_milliseconds("cascade", torch.float32, 2, 1, 16, 1) == float("inf") else "cascade"
+        return "cascade" if cascade.SUPPORTED else "mask"
     return _fastest_attention(query.dtype, query.shape[1], key.shape[1], query.shape[3], torch.get_num_threads())
 
 
@@ -63,34 +62,21 @@ def fastest_attention(query: Tensor, key: Tensor) -> Literal["blocks", "cascade"
 def _fastest_attention(
     dtype: torch.dtype, heads: int, kv_heads: int, width: int, threads: int
 ) -> Literal["blocks", "cascade", "mask"]:
-    about = dtype, heads, kv_heads, width, threads
-    slow, fast = _attention_milliseconds("cascade", *about), _attention_milliseconds("blocks", *about)
-    if slow == fast == float("inf"):
-        return "mask"
-    return "blocks" if fast * WORTH < slow else "cascade"
-
-
-@lru_cache
-def _attention_milliseconds(
-    backend: Literal["blocks", "cascade"], dtype: torch.dtype, heads: int, kv_heads: int, width: int, threads: int
-) -> float:
-    """Return how long a small tree takes forwards and backwards; infinity where torch has not what it calls."""
+    if not (blocks.SUPPORTED and cascade.SUPPORTED):
+        return "blocks" if blocks.SUPPORTED else "cascade" if cascade.SUPPORTED else "mask"
     n = sum(piece.n_tokens for piece in PIECES)
     with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
         query, key, value = (
             torch.randn(1, h, n, width).to(dtype).requires_grad_() for h in (heads, kv_heads, kv_heads)
         )
-        cut = blocks(PIECES, heads, dtype)
+        cut = blocks.blocks(PIECES, heads, dtype)
 
-        def run() -> None:
-            given = query, key, value
-            out = cascade(*given, PIECES, None) if backend == "cascade" else block_attention(*given, cut, None)
-            torch.autograd.grad(out.float().sum(), given)
+        def run(attend: Callable[[], Tensor]) -> None:
+            torch.autograd.grad(attend().float().sum(), (query, key, value))
 
-        try:
-            return _milliseconds(run)
-        except (AttributeError, NotImplementedError, RuntimeError, TypeError):  # private operators come and go
-            return float("inf")
+        slow = _milliseconds(lambda: run(lambda: cascade.cascade(query, key, value, PIECES, None)))
+        fast = _milliseconds(lambda: run(lambda: blocks.block_attention(query, key, value, cut, None)))
+    return "blocks" if fast * WORTH < slow else "cascade"
 
 
 def _milliseconds(work: Callable[[], object], times: int = 5) -> float:

@@ -5,13 +5,13 @@ import torch
 
 from lightning_arc.model import machine
 from lightning_arc.model.attention import blocks, cascade
+from lightning_arc.model.attention.operators import private_operator
 
 
 @pytest.fixture(autouse=True)
 def anew():
     """Measure anew, and again behind each test."""
-    found = machine.fastest_precision, machine._fastest_attention, machine._attention_milliseconds
-    found = *found, machine.product_rate
+    found = machine.fastest_precision, machine._fastest_attention, machine.product_rate
     for function in found:
         function.cache_clear()
     yield
@@ -44,7 +44,7 @@ def test_a_gpu_computes_in_16_bits(monkeypatch, has, chosen):
 
 @pytest.mark.parametrize(("times", "chosen"), [((3.0, 1.0), "blocks"), ((1.1, 1.0), "cascade")])
 def test_attention_in_16_bits_is_the_faster_one(monkeypatch, times, chosen):
-    given = iter((*times, 1.0))
+    given = iter(times)
     monkeypatch.setattr(machine, "_milliseconds", lambda work: (work(), next(given))[1])
     query, key = torch.zeros(1, 4, 5, 16, dtype=torch.bfloat16), torch.zeros(1, 2, 5, 16, dtype=torch.bfloat16)
     state = torch.get_rng_state()
@@ -56,18 +56,24 @@ def test_attention_in_16_bits_is_the_faster_one(monkeypatch, times, chosen):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU nothing is measured")
-def test_without_the_private_operators_of_torch_a_mask_serves(monkeypatch):
-    monkeypatch.setattr(cascade, "_forward", None)
-    monkeypatch.setattr(blocks, "_Work", None)
+@pytest.mark.parametrize(
+    ("missing", "narrow", "wide"),
+    [((blocks,), "cascade", "cascade"), ((cascade,), "blocks", "mask"), ((blocks, cascade), "mask", "mask")],
+)
+def test_what_torch_lacks_the_operators_for_is_not_taken(monkeypatch, missing, narrow, wide):
+    for module in missing:
+        monkeypatch.setattr(module, "SUPPORTED", False)
     query, key = torch.zeros(1, 4, 5, 16), torch.zeros(1, 2, 5, 16)
-    assert machine.fastest_attention(query, key) == "mask"
-    assert machine.fastest_attention(query.bfloat16(), key.bfloat16()) == "mask"
-    monkeypatch.undo()
-    monkeypatch.setattr(cascade, "_backward", None)
-    for measured in (machine._fastest_attention, machine._attention_milliseconds):
-        measured.cache_clear()
-    assert machine.fastest_attention(query, key) == "mask"
-    assert machine.fastest_attention(query.bfloat16(), key.bfloat16()) == "blocks"
+    assert machine.fastest_attention(query, key) == wide
+    assert machine.fastest_attention(query.bfloat16(), key.bfloat16()) == narrow
+
+
+def test_an_operator_is_there_only_with_its_name_and_its_arguments():
+    assert blocks.SUPPORTED and cascade.SUPPORTED  # in the torch that is tested with
+    assert private_operator("_softmax", "self dim half_to_float out", "out") is not None
+    assert private_operator("_softmax", "self dim out", "out") is None
+    assert private_operator("_softmax", "self dim half_to_float out", "no_such") is None
+    assert private_operator("no_such_operator", "self") is None
 
 
 def test_products_a_second_are_those_of_a_product():

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.attention import blocks, cascade
 from lightning_arc.model.attention.tree import BLOCK, block_mask, packed_attention, use_tree_attention
 from lightning_arc.model.load import Scratch, fingerprint, new_model
 from lightning_arc.model.scoring import score_batch
@@ -219,3 +220,14 @@ def test_a_training_step_never_waits_for_a_number(model, max_tokens):
     loss = arc.to("meta").training_step(batch.to("meta"), 0)
     loss.backward()
     assert loss.is_meta and all(p.grad is not None for p in arc.trained)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU takes FlexAttention")
+def test_without_the_private_operators_of_torch_packs_attend_by_a_mask(model, monkeypatch):
+    for module in (blocks, cascade):
+        monkeypatch.setattr(module, "SUPPORTED", False)
+    for name in ("_forward", "_backward"):
+        monkeypatch.setattr(cascade, name, None)
+    plain = copy.deepcopy(model)
+    use_tree_attention(model)
+    check_hidden_states(model, plain, TREES, None, "auto")

@@ -14,6 +14,12 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from lightning_arc.data.batch import PackSegment
+from lightning_arc.model.attention.operators import private_operator
+
+_softmax = private_operator("_softmax", "self dim half_to_float out", "out")
+_softmax_backward = private_operator("_softmax_backward_data", "grad_output output dim input_dtype grad_input", "out")
+SUPPORTED = None not in (_softmax, _softmax_backward)
+"""Whether this torch has what `block_attention` calls."""
 
 ROWS = 1024
 """Rows of a block's scores, all heads together: so few that its scores stay in the cache."""
@@ -144,7 +150,7 @@ class _BlockAttention(torch.autograd.Function):
                 work.add(of_values, block, torch.bmm(given.mT, of_own, out=work.of_keys(block)))
                 of_given = torch.bmm(of_own, work.keys(1, block, values).mT, out=work.scores(2, block))
                 of_scores = work.scores(0, block)
-                torch.ops.aten._softmax_backward_data.out(of_given, given, -1, given.dtype, grad_input=of_scores)
+                _softmax_backward(of_given, given, -1, given.dtype, grad_input=of_scores)
                 torch.bmm(of_scores, own_keys, out=work.rows(block, of_rows))
                 work.add(of_keys, block, torch.bmm(of_scores.mT, own_rows, out=work.of_keys(block)))
         found = (x[None, :, : ctx.n_keys].to(keys.dtype) for x in (of_keys, of_values))
@@ -204,7 +210,7 @@ class _Work:
         scores = torch.bmm(rows, keys.mT, out=self.scores(0, block))
         masked = scores.view(self.kv_heads, block.n_rows, self.groups, block.n_keys)[..., -block.mask.shape[1] :]
         masked += block.mask[:, None]
-        given = torch.ops.aten._softmax.out(scores, -1, False, out=self.scores(1, block))
+        given = _softmax(scores, -1, False, out=self.scores(1, block))
         given[:, block.n_tokens * self.groups :] = 0
         return given
 

@@ -14,10 +14,15 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from lightning_arc.data.batch import PackSegment
+from lightning_arc.model.attention.operators import private_operator
 
-# Private to torch: a version without them attends by a mask, see `lightning_arc.model.machine.fastest_attention`.
-_forward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
-_backward = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward", None)
+_FLASH = "_scaled_dot_product_flash_attention_for_cpu"
+_forward = private_operator(_FLASH, "query key value dropout_p is_causal attn_mask scale")
+_backward = private_operator(
+    f"{_FLASH}_backward", "grad_out query key value out logsumexp dropout_p is_causal attn_mask scale"
+)
+SUPPORTED = None not in (_forward, _backward)
+"""Whether this torch has what `cascade` calls."""
 
 PADDED = 1.25
 """How many times as long the longest branch of those that go together may be as the shortest."""

@@ -191,13 +191,14 @@ def tree_attention(
         out = packed.attend(module.layer_idx, query, key, value, scaling, sliding_window)
         return out.transpose(1, 2), None
     longest = max(segment.prefix + max(segment.branches) for segment in packed.segments)
+    backend = fastest_attention(query, key) if packed.backend == "auto" else packed.backend
     if dropout or (sliding_window is not None and sliding_window < longest):
         out = _masked(query, key, value, packed.mask(sliding_window), scaling, dropout)
-    elif packed.backend == "flex" and (query.shape[-1] >= LEAST_WIDTH or not query.is_cuda):
+    elif backend == "flex" and (query.shape[-1] >= LEAST_WIDTH or not query.is_cuda):
         out = _flex(query, key, value, packed.flex_blocks, scaling)
-    elif packed.backend in ("mask", "flex") or value.shape[-1] != query.shape[-1]:
+    elif backend in ("mask", "flex") or value.shape[-1] != query.shape[-1]:
         out = _masked(query, key, value, packed.mask(), scaling, 0.0)
-    elif (fastest_attention(query, key) if packed.backend == "auto" else packed.backend) == "blocks":
+    elif backend == "blocks":
         out = block_attention(query, key, value, packed.cut(query), scaling)
     else:
         out = cascade(query, key, value, packed.segments, scaling)
