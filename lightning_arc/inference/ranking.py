@@ -36,7 +36,6 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
             self.stopping,
             trainer.global_rank,
             trainer.world_size,
-            ahead=0,
             cost=None if self.stopping.max_tokens is None else data.cost,
             done=self.done,
         )

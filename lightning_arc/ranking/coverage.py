@@ -108,5 +108,5 @@ def too_long(max_seq_len: int | None) -> str:
 def _questions_left(evidence: CandidateScores, ranker: Ranker, stopping: StoppingConfig) -> bool:
     """Return whether a scheduler without a budget would ask more than was answered."""
     endless = replace(stopping, max_tokens=None, max_seconds=None)
-    scheduler = RankingScheduler([evidence.first_views(0)], ranker, endless, ahead=0, done=evidence.records)
+    scheduler = RankingScheduler([evidence.first_views(0)], ranker, endless, done=evidence.records)
     return bool(scheduler.next())

@@ -12,7 +12,7 @@ from lightning_arc.ranking.stopping import StoppingConfig
 
 
 def replay(
-    recorded: Sequence[CandidateScores], ranker: Ranker, stopping: StoppingConfig, step: int = 1, ahead: int = 0
+    recorded: Sequence[CandidateScores], ranker: Ranker, stopping: StoppingConfig, step: int = 1
 ) -> RankingScheduler:
     """Run a scheduler to its end on recorded evidence.
 
@@ -21,32 +21,26 @@ def replay(
         ranker: what orders and asks.
         stopping: when it ends.
         step: requests of a step.
-        ahead: steps that are asked before the answers are there.
 
     Returns:
         The scheduler, with all answers that it asked for.
     """
     known = {e.key: e for e in recorded}
     fresh = [CandidateScores(e.key, e.candidates, e.correct) for e in recorded]
-    scheduler = RankingScheduler(fresh, ranker, stopping, ahead=ahead, cost=lambda q: answer(known[q.key], q).tokens)
-    run(scheduler, lambda request: answer(known[request.key], request), step, ahead)
+    scheduler = RankingScheduler(fresh, ranker, stopping, cost=lambda q: answer(known[q.key], q).tokens)
+    run(scheduler, lambda request: answer(known[request.key], request), step)
     return scheduler
 
 
 def run(
-    scheduler: RankingScheduler, respond: Callable[[ScoringRequest], ViewScores], step: int = 1, ahead: int = 0
+    scheduler: RankingScheduler, respond: Callable[[ScoringRequest], ViewScores], step: int = 1
 ) -> list[ScoringRequest]:
-    """Answer a scheduler's requests, ``ahead`` steps late, until it asks no more; return them as they were asked."""
+    """Answer a scheduler's requests until it asks no more; return them as they were asked."""
     asked: list[ScoringRequest] = []
-    waiting: list[list[ScoringRequest]] = []
     while (requests := scheduler.next(step)) is not None:
         asked += requests
-        waiting.append(requests)
-        if len(waiting) > ahead:
-            for request in waiting.pop(0):
-                scheduler.take(respond(request))
-    for request in (request for requests in waiting for request in requests):
-        scheduler.take(respond(request))
+        for request in requests:
+            scheduler.take(respond(request))
     return asked
 
 

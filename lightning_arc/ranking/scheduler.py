@@ -12,9 +12,9 @@ from lightning_arc.ranking.stopping import EliminationState, StoppingConfig
 class RankingScheduler:
     """Asks requests in steps and ranks by the answers.
 
-    What is asked in a step depends on the answers to all steps but the last ``ahead``, in the order of the steps, and
-    on nothing else. So a run that was interrupted asks the same from its records on as if it had not been, and
-    requests may be prefetched. Time alone is another matter: when it is up, no more is asked.
+    What is asked in a step depends on the answers to all steps before, and on nothing else. So a run that was
+    interrupted asks the same from its records on as if it had not been. Time alone is another matter: when it is up, no
+    more is asked.
 
     Args:
         evidence: one of every test input, without records; this process's share of them is kept.
@@ -22,7 +22,6 @@ class RankingScheduler:
         stopping: when requests end.
         rank: which of the processes that rank together this is.
         world_size: how many there are; each takes every ``world_size``-th test input and its share of the tokens.
-        ahead: steps whose answers need not be there when the next one is asked for.
         cost: tokens of a request. Without it a test input is taken to cost what its last view did, which may
             overrun the budget by the first views that are in flight.
         clock: seconds from any point on.
@@ -36,21 +35,19 @@ class RankingScheduler:
         stopping: StoppingConfig | None = None,
         rank: int = 0,
         world_size: int = 1,
-        ahead: int = 1,
         cost: Callable[[ScoringRequest], int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         done: Iterable[ViewScores] = (),
     ) -> None:
         self.evidence = list(evidence)[rank::world_size]
         self.ranker, self.stopping = ranker, stopping or StoppingConfig()
-        self._ahead, self._cost, self._clock = ahead, cost, clock
+        self._cost, self._clock = cost, clock
         self._tokens = None if self.stopping.max_tokens is None else self.stopping.max_tokens // world_size
         self._place = {e.key: i for i, e in enumerate(self.evidence)}
         self._states = [EliminationState(len(e.candidates), self.stopping) for e in self.evidence]
         self._open = {i for i, e in enumerate(self.evidence) if e.candidates}
         self._queue: list[ScoringRequest] = []
-        self._steps: list[list[ScoringRequest]] = []
-        self._applied = 0
+        self._step: list[ScoringRequest] = []
         self._pending = [0] * len(self.evidence)
         self._reserved: dict[RequestId, int] = {}
         self._last_cost: dict[int, int] = {}
@@ -69,21 +66,18 @@ class RankingScheduler:
             n: most requests of the step.
 
         Returns:
-            Up to ``n`` requests; none if answers are needed first; ``None`` when all has been asked.
+            Up to ``n`` requests; none if answers to the last step are missing; ``None`` when all has been asked.
         """
         while not self._over:
-            while self._applied < len(self._steps) - self._ahead:
-                if not self._apply_step():
-                    return []
-            step = self._choose(n)
-            asked = [request for request in step if not self._is_answered(request)]
-            done = not step and not any(self._steps[self._applied :])
-            if done or self._late(len(asked)):
+            if not self._apply_step():
+                return []
+            self._step = self._choose(n)
+            asked = [request for request in self._step if not self._is_answered(request)]
+            if not self._step or self._late(len(asked)):
                 self._over = True
                 break
-            self._steps.append(step)
             self._in_flight |= {request.id: request for request in asked}
-            if asked or (not step and self._in_flight):
+            if asked:
                 return asked
         return None
 
@@ -108,7 +102,7 @@ class RankingScheduler:
     def answered(self) -> list[CandidateScores]:
         """Return the evidence of each test input with all answers so far, those included that do not count yet."""
         pending: dict[int, list[ViewScores]] = {}
-        for request in (request for step in self._steps[self._applied :] for request in step):
+        for request in self._step:
             if self._is_answered(request):
                 pending.setdefault(self._place[request.key], []).append(self._records[request.id])
         return [e.with_records(pending.get(i, ())) for i, e in enumerate(self.evidence)]
@@ -135,11 +129,10 @@ class RankingScheduler:
         return record is not None and record.answers(request)
 
     def _apply_step(self) -> bool:
-        """Let the answers to the next step count, if all are there."""
-        step = self._steps[self._applied]
-        if not all(map(self._is_answered, step)):
+        """Let the answers to the last step count, if all are there."""
+        if not all(map(self._is_answered, self._step)):
             return False
-        self._applied += 1
+        step, self._step = self._step, []
         for request in step:
             i, record = self._place[request.key], self._records[request.id]
             self.evidence[i].take(record)

@@ -1,4 +1,4 @@
-"""The engine: what it asks, of whom, how often, and that an interruption changes nothing."""
+"""The scheduler: what it asks, of whom, how often, and that an interruption changes nothing."""
 
 import math
 from collections.abc import Iterable
@@ -71,7 +71,9 @@ class World:
         return ViewScores(question.key, question.view, said, said, PREFIX, cost, 0.5, **about)
 
 
-def engine_of(world: World, ranker: Ranker, stopping: StoppingConfig | None = None, **options: Any) -> RankingScheduler:
+def scheduler_of(
+    world: World, ranker: Ranker, stopping: StoppingConfig | None = None, **options: Any
+) -> RankingScheduler:
     return RankingScheduler(world.evidence(), ranker, stopping or StoppingConfig(2, 6), cost=tokens, **options)
 
 
@@ -79,42 +81,35 @@ worlds = st.integers(0, 2**32 - 1).map(World)
 rankers = st.sampled_from(sorted(RANKERS)).map(RANKERS.__getitem__)
 
 
-def ranked(engine: RankingScheduler) -> list[tuple[list[int], list[float]]]:
-    return [(r.order.tolist(), np.round(np.nan_to_num(r.score), 9).tolist()) for r in engine.rankings()]
+def ranked(scheduler: RankingScheduler) -> list[tuple[list[int], list[float]]]:
+    return [(r.order.tolist(), np.round(np.nan_to_num(r.score), 9).tolist()) for r in scheduler.rankings()]
 
 
-@given(world=worlds, ranker=rankers, step=st.integers(1, 5), ahead=st.integers(0, 3))
+@given(world=worlds, ranker=rankers, step=st.integers(1, 5))
 def test_it_ends_with_every_test_input_settled_and_never_asks_about_a_settled_one(
-    world: World, ranker: Ranker, step: int, ahead: int
+    world: World, ranker: Ranker, step: int
 ) -> None:
-    engine = engine_of(world, ranker, ahead=ahead)
-
-    def respond(question: ScoringRequest) -> ViewScores:
-        return world.answer(question)
-
+    scheduler = scheduler_of(world, ranker)
     asked: list[ScoringRequest] = []
-    waiting: list[list[ScoringRequest]] = []
-    while (questions := engine.next(step)) is not None:
-        settled = dict(zip(world.own, engine.settled, strict=True))
+    while (questions := scheduler.next(step)) is not None:
+        settled = dict(zip(world.own, scheduler.settled, strict=True))
         assert not any(settled[question.key] for question in questions)
         assert len(questions) <= step
         asked += questions
-        waiting.append(questions)
-        if len(waiting) > ahead:
-            for question in waiting.pop(0):
-                engine.take(respond(question))
+        for question in questions:
+            scheduler.take(world.answer(question))
     assert len({question.id for question in asked}) == len(asked)
     for question in asked:
         assert question.view < 6
         places = [*question.candidates, *(place for order in question.selections for place in order)]
         assert set(places) <= set(range(len(world.own[question.key])))
     if "verify" in ranker.kinds:
-        assert all(settled for settled, own in zip(engine.settled, world.own.values(), strict=True) if len(own))
+        assert all(settled for settled, own in zip(scheduler.settled, world.own.values(), strict=True) if len(own))
         for key, own in world.own.items():
             views = {question.view for question in asked if question.key == key}
             assert views == set(range(len(views))) and (len(views) >= 2 or not len(own))
-    assert engine.next(step) is None
-    assert [len(r.order) for r in engine.rankings()] == [len(own) for own in world.own.values()]
+    assert scheduler.next(step) is None
+    assert [len(r.order) for r in scheduler.rankings()] == [len(own) for own in world.own.values()]
 
 
 @pytest.mark.slow
@@ -122,44 +117,33 @@ def test_it_ends_with_every_test_input_settled_and_never_asks_about_a_settled_on
     world=worlds,
     ranker=rankers,
     step=st.integers(1, 4),
-    ahead=st.integers(0, 2),
     cut=st.integers(0, 60),
     budget=st.none() | st.integers(0, 4000),
 )
 def test_an_interrupted_run_asks_what_it_would_have_asked(
-    world: World, ranker: Ranker, step: int, ahead: int, cut: int, budget: int | None
+    world: World, ranker: Ranker, step: int, cut: int, budget: int | None
 ) -> None:
     stopping = StoppingConfig(2, 6, max_tokens=budget)
-    engine = engine_of(world, ranker, stopping, ahead=ahead)
-    whole = run(engine, world.answer, step, ahead)
+    scheduler = scheduler_of(world, ranker, stopping)
+    whole = run(scheduler, world.answer, step)
     done = [world.answer(question) for question in whole[:cut]]
-    again = engine_of(world, ranker, stopping, ahead=ahead, done=done)
-    assert run(again, world.answer, step, ahead) == whole[cut:]
-    assert ranked(again) == ranked(engine) and again.spent == engine.spent
+    again = scheduler_of(world, ranker, stopping, done=done)
+    assert run(again, world.answer, step) == whole[cut:]
+    assert ranked(again) == ranked(scheduler) and again.spent == scheduler.spent
 
 
-@given(world=worlds, ranker=rankers, step=st.integers(1, 4), ahead=st.integers(0, 2), early=st.integers(0, 2))
-def test_what_is_asked_does_not_depend_on_how_soon_answers_come(
-    world: World, ranker: Ranker, step: int, ahead: int, early: int
-) -> None:
-    one, other = (engine_of(world, ranker, ahead=ahead) for _ in range(2))
-    late = run(one, world.answer, step, ahead)
-    soon = run(other, world.answer, step, min(early, ahead))
-    assert late == soon and ranked(one) == ranked(other)
-
-
-@given(world=worlds, ranker=rankers, budget=st.integers(0, 6000), step=st.integers(1, 6), ahead=st.integers(0, 2))
-def test_the_budget_is_never_exceeded(world: World, ranker: Ranker, budget: int, step: int, ahead: int) -> None:
-    engine = engine_of(world, ranker, StoppingConfig(2, 6, max_tokens=budget), ahead=ahead)
-    asked = run(engine, world.answer, step, ahead)
+@given(world=worlds, ranker=rankers, budget=st.integers(0, 6000), step=st.integers(1, 6))
+def test_the_budget_is_never_exceeded(world: World, ranker: Ranker, budget: int, step: int) -> None:
+    scheduler = scheduler_of(world, ranker, StoppingConfig(2, 6, max_tokens=budget))
+    asked = run(scheduler, world.answer, step)
     assert sum(world.answer(question).tokens for question in asked) <= budget
-    assert len(engine.rankings()) == len(world.own)
+    assert len(scheduler.rankings()) == len(world.own)
 
 
 def test_without_a_cost_a_budget_is_overrun_by_first_views_alone() -> None:
     world = World(3, n_tests=5)
-    engine = RankingScheduler(world.evidence(), Verifier(), StoppingConfig(2, 6, max_tokens=700), ahead=0)
-    asked = run(engine, world.answer)
+    scheduler = RankingScheduler(world.evidence(), Verifier(), StoppingConfig(2, 6, max_tokens=700))
+    asked = run(scheduler, world.answer)
     spent = [world.answer(question).tokens for question in asked]
     assert sum(spent) <= 700 + max(spent) and len(asked) >= 5
 
@@ -168,8 +152,8 @@ def test_the_budget_flows_to_the_least_decided_once_all_have_the_least_views() -
     close, clear = np.array([1.0, 0.95, 0.9]), np.array([9.0, 8.0, -9.0])
     world = World(0, n_tests=2)
     world.own = dict(zip(world.own, (clear, close), strict=True))
-    engine = engine_of(world, Verifier(), StoppingConfig(3, 12), ahead=0)
-    asked = [question.key.task_id for question in run(engine, world.answer)]
+    scheduler = scheduler_of(world, Verifier(), StoppingConfig(3, 12))
+    asked = [question.key.task_id for question in run(scheduler, world.answer)]
     assert asked[:6] == ["t0", "t1"] * 3
     assert asked[6:].count("t1") > asked[6:].count("t0")
 
@@ -177,13 +161,13 @@ def test_the_budget_flows_to_the_least_decided_once_all_have_the_least_views() -
 @pytest.mark.slow
 @given(world=worlds, ranker=rankers)
 def test_processes_share_the_test_inputs(world: World, ranker: Ranker) -> None:
-    engines = [engine_of(world, ranker, rank=rank, world_size=2) for rank in range(2)]
-    asked = [run(engine, world.answer) for engine in engines]
+    schedulers = [scheduler_of(world, ranker, rank=rank, world_size=2) for rank in range(2)]
+    asked = [run(scheduler, world.answer) for scheduler in schedulers]
     assert not {q.key for q in asked[0]} & {q.key for q in asked[1]}
-    alone = engine_of(world, ranker)
+    alone = scheduler_of(world, ranker)
     run(alone, world.answer)
     expected = ranked(alone)
-    assert [ranked(engine) for engine in engines] == [expected[0::2], expected[1::2]]
+    assert [ranked(scheduler) for scheduler in schedulers] == [expected[0::2], expected[1::2]]
 
 
 class Clock:
@@ -196,66 +180,65 @@ class Clock:
         return self.now
 
 
-def timed(
-    world: World, seconds: float, each: float, ahead: int, done: Iterable[ViewScores] = ()
-) -> tuple[float, RankingScheduler]:
+def timed(world: World, seconds: float, each: float, done: Iterable[ViewScores] = ()) -> tuple[float, RankingScheduler]:
     """Run with questions that take so many seconds each; return how long it took."""
     clock = Clock()
     stopping = StoppingConfig(2, 50, confidence=1, max_seconds=seconds)
-    engine = engine_of(world, Verifier(), stopping, ahead=ahead, clock=clock, done=done)
+    scheduler = scheduler_of(world, Verifier(), stopping, clock=clock, done=done)
 
     def respond(question: ScoringRequest) -> ViewScores:
         clock.now += each
         return world.answer(question)
 
-    run(engine, respond, 2, ahead)
-    return clock.now - 100, engine
+    run(scheduler, respond, 2)
+    return clock.now - 100, scheduler
 
 
-@pytest.mark.parametrize("ahead", (0, 1, 2))
-def test_a_run_ends_in_time_with_the_best_order_so_far(ahead: int) -> None:
+def test_a_run_ends_in_time_with_the_best_order_so_far() -> None:
     world = World(1, n_tests=4)
-    took, engine = timed(world, 60, 1.0, ahead)
+    took, scheduler = timed(world, 60, 1.0)
     assert 50 <= took <= 60
-    assert [len(ranking.order) for ranking in engine.rankings()] == [len(own) for own in world.own.values()]
-    assert engine.next() is None
+    assert [len(ranking.order) for ranking in scheduler.rankings()] == [len(own) for own in world.own.values()]
+    assert scheduler.next() is None
 
 
 def test_without_time_nothing_is_asked_and_an_order_stands() -> None:
-    took, engine = timed(World(1, n_tests=4), 0, 1.0, 1)
+    took, scheduler = timed(World(1, n_tests=4), 0, 1.0)
     assert took == 0
     assert all(
-        len(ranking.order) == len(e.candidates) for ranking, e in zip(engine.rankings(), engine.evidence, strict=True)
+        len(ranking.order) == len(e.candidates)
+        for ranking, e in zip(scheduler.rankings(), scheduler.evidence, strict=True)
     )
 
 
-def test_asked_too_far_ahead_it_waits() -> None:
+def test_a_step_needs_all_answers_to_the_one_before() -> None:
     world = World(1, n_tests=3)
-    engine = engine_of(world, Verifier(), ahead=1)
-    first, second = engine.next(1), engine.next(1)
-    assert first and second
-    assert engine.next(1) == engine.next(1) == []
-    engine.take(world.answer(first[0]))
-    assert engine.next(1)
+    scheduler = scheduler_of(world, Verifier())
+    first, second = scheduler.next(2)
+    assert scheduler.next(1) == []
+    scheduler.take(world.answer(first))
+    assert scheduler.next(1) == scheduler.next(1) == []
+    scheduler.take(world.answer(second))
+    assert scheduler.next(1)
 
 
 @given(world=worlds)
-def test_rankings_hold_all_answers_and_leave_the_engine_as_it_is(world: World) -> None:
-    engine, other = (engine_of(world, Verifier(), ahead=1) for _ in range(2))
+def test_rankings_hold_all_answers_and_leave_the_scheduler_as_it_is(world: World) -> None:
+    scheduler, other = (scheduler_of(world, Verifier()) for _ in range(2))
 
     def looking(question: ScoringRequest) -> ViewScores:
-        engine.rankings()
+        scheduler.rankings()
         return world.answer(question)
 
-    assert run(engine, looking, 2, 1) == run(other, world.answer, 2, 1)
-    assert ranked(engine) == ranked(other)
+    assert run(scheduler, looking, 2) == run(other, world.answer, 2)
+    assert ranked(scheduler) == ranked(other)
 
 
 def test_answers_that_nobody_asked_for_change_nothing() -> None:
     world = World(2, n_tests=2)
-    engine, other = (engine_of(world, Verifier()) for _ in range(2))
-    engine.take(ViewScores(PairKey("stranger", "test", 0), 0, [1.0], [1.0]))
-    assert run(engine, world.answer) == run(other, world.answer) and ranked(engine) == ranked(other)
+    scheduler, other = (scheduler_of(world, Verifier()) for _ in range(2))
+    scheduler.take(ViewScores(PairKey("stranger", "test", 0), 0, [1.0], [1.0]))
+    assert run(scheduler, world.answer) == run(other, world.answer) and ranked(scheduler) == ranked(other)
 
 
 def test_a_record_about_fewer_candidates_is_asked_again_and_kept() -> None:
@@ -263,20 +246,20 @@ def test_a_record_about_fewer_candidates_is_asked_again_and_kept() -> None:
     (key,) = world.own
     world.own[key] = np.array([1.0, 0.5, 0.0])
     part = world.answer(ScoringRequest(key, 0, (0,)))
-    engine = engine_of(world, Verifier(), StoppingConfig(1, 1), done=[part])
-    assert run(engine, world.answer) == [ScoringRequest(key, 0, (0, 1, 2))]
-    assert engine.answered()[0].views.tolist() == [1, 1, 1]
+    scheduler = scheduler_of(world, Verifier(), StoppingConfig(1, 1), done=[part])
+    assert run(scheduler, world.answer) == [ScoringRequest(key, 0, (0, 1, 2))]
+    assert scheduler.answered()[0].views.tolist() == [1, 1, 1]
 
 
 @given(world=worlds, seed=st.integers(0, 100))
 def test_a_replay_with_all_views_is_the_recorded_ranking(world: World, seed: int) -> None:
     everything = StoppingConfig(2, 6, confidence=1)
-    engine = engine_of(world, Verifier(), everything)
-    run(engine, world.answer)
-    recorded = engine.answered()
-    again = replay(recorded, Verifier(), everything, step=2, ahead=1)
-    assert ranked(again) == ranked(engine) and again.spent == engine.spent
-    if any(e.candidates for e in recorded) and engine.spent:
+    scheduler = scheduler_of(world, Verifier(), everything)
+    run(scheduler, world.answer)
+    recorded = scheduler.answered()
+    again = replay(recorded, Verifier(), everything, step=2)
+    assert ranked(again) == ranked(scheduler) and again.spent == scheduler.spent
+    if any(e.candidates for e in recorded) and scheduler.spent:
         found = compare(recorded, Verifier(), everything)
         assert (found.chosen, found.cost) == (1, 1)
         assert compare(recorded, Verifier(), StoppingConfig(2, 6, confidence=0.9)).cost <= 1
