@@ -7,9 +7,7 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from lightning_arc.prompt.tree import PromptKind
-
-VERIFY, WRITE = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label, PromptKind.OUTPUT_FROM_EXAMPLES.label
+from lightning_arc.model.validation_metrics import VERIFY, WRITE
 
 MAIN_FIGURES = (
     "train/loss",

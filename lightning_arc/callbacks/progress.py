@@ -19,15 +19,13 @@ from rich.progress import (
 )
 
 from lightning_arc.callbacks.speed import Speed
-from lightning_arc.prompt.tree import PromptKind
+from lightning_arc.model.validation_metrics import VERIFY, WRITE
 
 LINE_SECONDS = 30.0
 """Between two lines where there is no terminal."""
 
 LOOK_SECONDS = 1.0
 """Between two looks at the loss for the bar, each of which makes the host wait for a GPU."""
-
-VERIFY, WRITE = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label, PromptKind.OUTPUT_FROM_EXAMPLES.label
 
 
 class TrainingProgress(RichProgressBar):
@@ -50,7 +48,7 @@ class TrainingProgress(RichProgressBar):
         super().__init__(refresh_rate, leave)
         self._lines = console or Console(stderr=True)
         self._clock = clock
-        self._began = self._said = self._looked = 0.0
+        self._began = self._last_line = self._last_look = 0.0
         self._first, self._total = 0, math.inf
         self._validation_began = 0.0
         self._in_terminal = True
@@ -81,9 +79,9 @@ class TrainingProgress(RichProgressBar):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Begin to count."""
         self._total, self._first = trainer.estimated_stepping_batches, trainer.global_step
-        self._began = self._said = self._clock()
+        self._began = self._last_line = self._clock()
         super().on_train_start(trainer, pl_module)
-        self._say(f"Training: begins at step {self._first:,} of {_count(self._total)}")
+        self._print_line(f"Training: begins at step {self._first:,} of {_count(self._total)}")
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Go on with the same bar, unless each epoch has its own."""
@@ -101,15 +99,15 @@ class TrainingProgress(RichProgressBar):
     ) -> None:
         """Show a step where that is due."""
         now = self._clock()
-        if self.prints_lines and now - self._said >= LINE_SECONDS:
-            self._say(self._line(trainer, pl_module, outputs, now))
+        if self.prints_lines and now - self._last_line >= LINE_SECONDS:
+            self._print_line(self._line(trainer, pl_module, outputs, now))
         if self.is_disabled:
             return
         if self.train_progress_bar_id is None:  # the run continues in the midst of an epoch
             self._initialize_train_progress_bar_id()
         self._update(self.train_progress_bar_id, trainer.global_step)
-        if now - self._looked >= LOOK_SECONDS:
-            self._looked = now
+        if now - self._last_look >= LOOK_SECONDS:
+            self._last_look = now
             self._metric_component.update(self._figures(trainer, pl_module, outputs) | self._validated)
         self.refresh()
 
@@ -120,11 +118,11 @@ class TrainingProgress(RichProgressBar):
             self._metric_component.update(figures | self._validated)
             self.refresh(hard=True)
         taken = self._clock() - self._began
-        self._say(_joined(f"Training: ends at step {trainer.global_step:,}", f"{taken:,.0f} s", _words(figures)))
+        self._print_line(_joined(f"Training: ends at step {trainer.global_step:,}", f"{taken:,.0f} s", _words(figures)))
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Count the time of a validation apart."""
-        self._validation_began = self._said = self._clock()
+        self._validation_began = self._last_line = self._clock()
         super().on_validation_start(trainer, pl_module)
 
     def on_validation_batch_end(
@@ -133,10 +131,10 @@ class TrainingProgress(RichProgressBar):
         """Show a batch where that is due."""
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, *rest)
         now = self._clock()
-        if self.prints_lines and now - self._said >= LINE_SECONDS:
+        if self.prints_lines and now - self._last_line >= LINE_SECONDS:
             total = self.total_val_batches_current_dataloader
-            left = _left(batch_idx + 1, 0, total, now - self._validation_began)
-            self._say(_joined(f"Validation: batch {batch_idx + 1:,} of {_count(total)}", left))
+            left = time_left(batch_idx + 1, 0, total, now - self._validation_began)
+            self._print_line(_joined(f"Validation: batch {batch_idx + 1:,} of {_count(total)}", left))
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Keep the main figures beside the loss."""
@@ -146,7 +144,7 @@ class TrainingProgress(RichProgressBar):
         self._validated = main_figures(trainer.callback_metrics)
         if self.is_enabled and self._metric_component is not None:
             self._metric_component.update(self._figures(trainer, pl_module, None) | self._validated)
-        self._say(_joined(f"Validation: at step {trainer.global_step:,}", _words(self._validated)))
+        self._print_line(_joined(f"Validation: at step {trainer.global_step:,}", _words(self._validated)))
 
     def configure_columns(self, trainer: L.Trainer) -> list[ProgressColumn]:
         """Return narrow columns, which leave room for the figures."""
@@ -171,13 +169,13 @@ class TrainingProgress(RichProgressBar):
 
     def _line(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, now: float) -> str:
         step = trainer.global_step
-        left = _left(step, self._first, self._total, now - self._began)
+        left = time_left(step, self._first, self._total, now - self._began)
         how_far = f"Training: step {step:,} of {_count(self._total)}"
         return _joined(how_far, f"{now - self._began:,.0f} s", left, _words(self._figures(trainer, pl_module, outputs)))
 
-    def _say(self, line: str) -> None:
+    def _print_line(self, line: str) -> None:
         if self.prints_lines:
-            self._said = self._clock()
+            self._last_line = self._clock()
             self._lines.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -210,7 +208,15 @@ def _count(total: float) -> str:
     return "any number" if math.isinf(total) else f"{int(total):,}"
 
 
-def _left(done: int, first: int, total: float, seconds: float) -> str:
+def time_left(done: int, first: int, total: float, seconds: float) -> str:
+    """Return about how long it will take, in words; nothing where that is not known.
+
+    Args:
+        done: what is done.
+        first: what was done when the seconds began.
+        total: all there is, perhaps infinite.
+        seconds: that it has taken.
+    """
     if done <= first or math.isinf(total):
         return ""
     return f"about {seconds / (done - first) * (total - done):,.0f} s left"

@@ -64,7 +64,7 @@ class Speed(L.Callback):
         if trainer.global_step % trainer.log_every_n_steps == 0:
             values = {"tokens_per_second": rate, "verdicts_per_second": n * self._verdicts / self._seconds}
             values["share_of_peak"] = rate * self._operations / (n * self._peak)
-            values["memory_gib"] = memory(pl_module.device)
+            values["memory_gib"] = peak_memory_gib(pl_module.device)
             for logger in trainer.loggers:
                 logger.log_metrics({f"usage/{name}": value for name, value in values.items()}, trainer.global_step)
             self._begin_anew()
@@ -79,7 +79,7 @@ class Speed(L.Callback):
             self._seconds += time.perf_counter() - self._last
 
 
-def memory(device: torch.device) -> float:
+def peak_memory_gib(device: torch.device) -> float:
     """Return the most memory so far in GiB: that of a GPU that tensors took, else that of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30

@@ -15,11 +15,8 @@ RENAMED_RANKERS = {"Votes": "MajorityVote", "Combined": "LogLinearRanker", "Sele
 RENAMED_OPTIONS = {"data.lesson_prompts": "data.test_time_prompts"}
 """New names of options by their old ones."""
 
-RENAMED_MODULES = {
-    "lightning_arc.callbacks.ranking_writer": "lightning_arc.inference.ranking_writer",
-    "lightning_arc.callbacks.generation_writer": "lightning_arc.inference.generation_writer",
-}
-"""New names of modules, whose classes configs name, by their old ones."""
+WRITERS = ("lightning_arc.callbacks.ranking_writer", "lightning_arc.callbacks.generation_writer")
+"""Modules of callbacks that early configs list, and that predictions do without."""
 
 UNKNOWN = re.compile(r"unrecognized arguments: --([^\s=]+)|does not accept option '([^']+)'")
 LINKED = re.compile(r"argument (\S+) --> (\S+): ")
@@ -39,9 +36,9 @@ def explain(error: Exception, options: Mapping[str, Any]) -> str:
     """
     text = " ".join(str(error).split())
     key = KEY.search(text)
-    for old, new in RENAMED_MODULES.items():
-        if f"class_path '{old}." in text:
-            return f"there is no module {old}; it is now called {new}"
+    for module in WRITERS:
+        if f"class_path '{module}." in text:
+            return f"there is no module {module}: leave it out, what is written follows from data.generate"
     if match := UNKNOWN.search(text):
         name = match[1] or match[2]
         check_renamed(name)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from lightning_arc.callbacks.progress import LINE_SECONDS
+from lightning_arc.callbacks.progress import LINE_SECONDS, time_left
 
 NOTE_SECONDS = 5.0
 """Between two looks at what costs time to know."""
@@ -61,7 +61,7 @@ class PredictionProgress:
             disable=not shown,
         )
         self._lines = shown and not self._console.is_terminal
-        self._began = self._said = self._looked = clock()
+        self._began = self._last_line = self._last_note = clock()
         self._first, total = work.progress
         self._task = self._bar.add_task(work.title, completed=self._first, total=total, speed="")
         self._tokens = self._answers = 0
@@ -83,16 +83,15 @@ class PredictionProgress:
         self._tokens += sum(record.tokens for record in records)
         self._answers += sum(record.n_answers for record in records)
         now = self._clock()
-        if now - self._looked >= NOTE_SECONDS:
-            self._looked, self._note = now, self._work.note()
+        if now - self._last_note >= NOTE_SECONDS:
+            self._last_note, self._note = now, self._work.note()
         done, total = self._work.progress
         seconds = max(now - self._began, 1e-9)
         speed = f"{self._tokens / seconds:,.0f} tokens/s, {self._answers / seconds:,.1f} {self._work.unit}/s"
         speed += f", {self._note}" if self._note else ""
         self._bar.update(self._task, completed=done, total=total, speed=speed)
-        if self._lines and now - self._said >= LINE_SECONDS:
-            self._said = now
-            left = seconds / (done - self._first) * (total - done) if done > self._first else float("inf")
-            rest = f"about {left:,.0f} s left, " if left < float("inf") else ""
-            line = f"{self._work.title}: {done:,} of {total:,} views, {seconds:,.0f} s, {rest}{speed}"
+        if self._lines and now - self._last_line >= LINE_SECONDS:
+            self._last_line = now
+            parts = f"{self._work.title}: {done:,} of {total:,} views", f"{seconds:,.0f} s"
+            line = ", ".join(filter(None, (*parts, time_left(done, self._first, total, seconds), speed)))
             self._console.print(line, highlight=False, soft_wrap=True)

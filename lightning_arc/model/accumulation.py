@@ -6,11 +6,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-LIFT = 2.0**12
-"""What losses are multiplied by, and their gradients divided by, where products are in float16.
-
-The trainer's scaler comes after these gradients; small ones would be zero by then.
-"""
+from lightning_arc.model.autocast import LIFT, autocast_type
 
 
 def accumulate_losses(
@@ -40,7 +36,7 @@ class _SumInTurn(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         total = other = None
         gradients: list[Tensor | None] = [None] * len(parameters)
-        lift = LIFT if _in_float16(parameters[0].device.type) else 1.0
+        lift = LIFT if autocast_type(parameters[0].device.type) == torch.float16 else 1.0
         for compute in losses:
             torch.clear_autocast_cache()  # casts of weights belong to the graph that was freed
             with torch.enable_grad():
@@ -61,8 +57,3 @@ class _SumInTurn(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: FunctionCtx, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         return None, *(None if gradient is None else gradient * scale for gradient in ctx.saved_tensors)
-
-
-def _in_float16(device: str) -> bool:
-    mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-    return mixed and torch.get_autocast_dtype(device) == torch.float16

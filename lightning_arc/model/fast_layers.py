@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
+from lightning_arc.model.autocast import autocast_type
+
 SAME, SAME_IN_16_BITS = 1e-5, 1e-2
 """Largest difference of what a layer and its replacement compute, as a share of the largest number."""
 
@@ -43,10 +45,7 @@ def _fast(fast: type, own: type) -> type:
 
 def _computing_type(x: Tensor) -> torch.dtype:
     """Return the type that a matrix product of this has."""
-    device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return x.dtype
+    return autocast_type(x.device.type) or x.dtype
 
 
 class FastLoraLinear(LoraLinear):

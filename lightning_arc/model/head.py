@@ -9,7 +9,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from lightning_arc.model.accumulation import LIFT
+from lightning_arc.model.autocast import LIFT, autocast_type
 
 LOGITS_PER_CHUNK = 64 * 2**20
 """Logits that are held at once: 256 MB in float32, of 441 positions at Qwen's 151,936 tokens."""
@@ -111,8 +111,8 @@ class _WeightedLoss(torch.autograd.Function):
         cap: float | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         device = hidden.device.type
-        mixed = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        dtype = torch.get_autocast_dtype(device) if mixed else hidden.dtype
+        mixed = autocast_type(device)
+        dtype = mixed or hidden.dtype
         matrix, loss = weight.to(dtype), []
         lift = LIFT if dtype == torch.float16 else 1.0
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None

@@ -20,6 +20,14 @@ FALL = 0.2
 """Share of all steps, the last ones, in which the schedule ``stable`` falls."""
 
 
+def _gradients_of(closure: Callable[[], Any] | None) -> Any:
+    """Let a closure, if there is one, compute the gradients; return what it returns."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
 class BatchedMuon(torch.optim.Muon):
     """Torch's Muon, with matrices of one shape in one product: a GPU is given a tenth of the kernels.
 
@@ -29,10 +37,7 @@ class BatchedMuon(torch.optim.Muon):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all weights; return what ``closure`` returns, which computes the gradients."""
-        result = None
-        if closure is not None:
-            with torch.enable_grad():
-                result = closure()
+        result = _gradients_of(closure)
         for group in self.param_groups:
             params: list[Tensor] = []
             gradients: list[Tensor] = []
@@ -101,10 +106,7 @@ class MuonWithAdamW(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all weights; return what ``closure`` returns, which computes the gradients."""
-        result = None
-        if closure is not None:
-            with torch.enable_grad():
-                result = closure()
+        result = _gradients_of(closure)
         for name, part in self._parts.items():
             part.state, part.param_groups = self.state, [g for g in self.param_groups if g["update"] == name]
             part.step()

@@ -20,7 +20,7 @@ from lightning_arc.ranking.rankers import RANKERS, Ranker
 from lightning_arc.ranking.records import ViewScores
 from lightning_arc.ranking.scores import CandidateScores
 
-VERIFY = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label
+VERIFY, WRITE = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label, PromptKind.OUTPUT_FROM_EXAMPLES.label
 
 VERDICTS = "verdicts"
 """The name of the sample of verdicts."""

@@ -110,7 +110,7 @@ def test_a_mistyped_key_of_a_config_is_told_what_was_meant(cli, tmp_path):
         "model: {lora: {rr: 3}}": "no option --model.lora.rr; did you mean --model.lora.r?",
         "pictures: null": "pictures is null, expected its options",
         "trainer: {callbacks: [lightning_arc.callbacks.ranking_writer.RankingWriter]}": "there is no module "
-        "lightning_arc.callbacks.ranking_writer; it is now called lightning_arc.inference.ranking_writer",
+        "lightning_arc.callbacks.ranking_writer: leave it out, what is written follows from data.generate",
         "checkpoint: {save_lst: true}": "no option --checkpoint.save_lst; did you mean --checkpoint.save_last?",
     }.items():
         path.write_text(text)
