@@ -12,26 +12,17 @@ import torch
 from lightning_arc.inference import predictor
 from lightning_arc.model.optimizers import make_optimizer, make_schedule, use_settings
 
+from . import helpers
+from .helpers import TASKS
+
 pytestmark = pytest.mark.slow
 
-SMALL = (
-    "--data.max_seq_len=512",
-    "--data.batch_size=2",
-    "--data.samples_per_epoch=16",
-    "--data.num_workers=0",
-    "--data.val_dataset=null",
-    "--trainer.accelerator=cpu",
-    "--trainer.num_sanity_val_steps=0",
-    "--trainer.limit_val_batches=0",
-    "--trainer.log_every_n_steps=1",
-)
+SMALL = (*helpers.SMALL, "--trainer.log_every_n_steps=1")
 SCRATCH = "--model.scratch={hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 16}"
 EVERY_STEP = (
     "--trainer.callbacks=[{class_path: lightning.pytorch.callbacks.ModelCheckpoint, "
     "init_args: {every_n_train_steps: 1, save_last: true}}, {class_path: lightning_arc.callbacks.export.ExportModel}]"
 )
-PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
-TASKS = {"a": {"train": [PAIR, PAIR], "test": [{"input": PAIR["input"]}]}}
 
 
 def documentation(root: Path) -> str:

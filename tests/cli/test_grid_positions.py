@@ -5,22 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from . import helpers
+from .helpers import TASKS
+
 SMALL = (
-    "--data.max_seq_len=512",
-    "--data.batch_size=2",
-    "--data.samples_per_epoch=16",
-    "--data.num_workers=0",
-    "--data.val_dataset=null",
-    "--trainer.accelerator=cpu",
-    "--trainer.num_sanity_val_steps=0",
-    "--trainer.limit_val_batches=0",
+    *helpers.SMALL,
     "--trainer.max_steps=1",
     "--trainer.callbacks=[{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {save_last: true}}, "
     "{class_path: lightning_arc.callbacks.export.ExportModel}]",
 )
 SIZE = "hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 16"
-PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
-TASKS = {"a": {"train": [PAIR, PAIR], "test": [{"input": PAIR["input"]}]}}
 
 
 @pytest.fixture
