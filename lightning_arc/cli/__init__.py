@@ -60,7 +60,7 @@ def overview() -> str:
 
 
 def unknown(name: str) -> str:
-    """Return what is said of a command that there is not."""
+    """Return the message for an unknown command."""
     names = [*LIGHTNING, *FUNCTIONS]
     near = get_close_matches(name, names, 1)
     return f"no command {name!r}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}")

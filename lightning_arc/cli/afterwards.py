@@ -1,4 +1,4 @@
-"""What a training says when it has ended: what it has written, and the command to go on with."""
+"""What is printed when a training has ended: what it has written, and the next command."""
 
 import shlex
 import sys

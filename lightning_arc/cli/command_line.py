@@ -190,11 +190,11 @@ class ArcCLI(LightningCLI):
 
     @property
     def is_dry(self) -> bool:
-        """Whether a training is only told about."""
+        """Whether the cost of a training is printed instead of training."""
         return self.subcommand == "fit" and self.config.fit.dry_run
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the command, or tell what it takes."""
+        """Run the command, or print what it would take."""
         if not self.is_dry:
             super()._run_subcommand(subcommand)
             return
@@ -203,7 +203,7 @@ class ArcCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer | None:
         """Make the trainer, and end in good order at signals from then on. A run that continues is one curve.
 
-        A dry run has none: settings of a GPU's training are told about on any machine.
+        A dry run has none, so that it plans the training of a GPU on any machine.
         """
         if self.is_dry:
             return None

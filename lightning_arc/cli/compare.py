@@ -138,7 +138,7 @@ def compare_evidence(
     for run, evidence in by_run.items():
         for name, ranker in rankers.items():
             if ranker in RANKERS.values() and not any(is_judged(e, ranker) for e in evidence):
-                continue  # what is simple has a row where a model said what it goes by
+                continue  # a simple ranker has a row only where a model scored what it needs
             most = asked_views(evidence, ranker.kinds)
             for n in sorted({min(n, most) for n in views or (most,)} - {0}):
                 first = [e.first_views(n) for e in evidence]
@@ -152,8 +152,8 @@ def _gathered(
     """Return all pairs that are compared, each run's evidence about them, and of how many tasks they are."""
     known = read_tasks(tasks)
     pool = read_candidates(candidates, known)
-    said = {name: read_evidence([path]) for name, path in runs.items()}
-    judged = {record.key for records in said.values() for record in records}
+    recorded = {name: read_evidence([path]) for name, path in runs.items()}
+    judged = {record.key for records in recorded.values() for record in records}
     named = {key.task_id for key in (judged if with_right_output else pool)}
     used = {task_id: task for task_id, task in known.items() if task_id in named}
     queries = {
@@ -163,7 +163,7 @@ def _gathered(
         add_right_outputs(pool, queries.values())
     by_run = {}
     for name, path in runs.items():
-        by_run[name] = gather(queries, pool, said[name])
+        by_run[name] = gather(queries, pool, recorded[name])
         if not any(e.records for e in by_run[name]):
             raise DataError(f"{path}: what it holds is about none of these candidates (runs.{name})")
     return queries, by_run, len(used)
@@ -176,8 +176,8 @@ def _about(by_run: Mapping[str, Sequence[CandidateScores]], n_tasks: int) -> lis
     known = any(e.correct is not None for e in evidence)
     among = f"the right output is among the candidates of {solvable}" if known else "outputs unknown"
     about = [f"{counted([e.key for e in evidence])} of {n_tasks} tasks, {among}"]
-    for name, said in by_run.items():
-        asked = [e for e in said if e.candidates]
+    for name, evidence_of_run in by_run.items():
+        asked = [e for e in evidence_of_run if e.candidates]
         silent = [e for e in asked if not e.views.any()]
         if silent:
             long = sum(bool(e.records) for e in silent)

@@ -1,4 +1,4 @@
-"""``fit --dry_run true``: what a training takes of memory and time, told before it starts and without its weights."""
+"""``fit --dry_run true``: memory and time of a training, computed before it starts and without its weights."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -257,15 +257,15 @@ def _gpus(found: Cost, dtype: torch.dtype) -> Table:
     for gpu in GPUS:
         rate = gpu.rate(dtype)
         if rate is None:
-            told = ["has no bfloat16: see --trainer.precision 16-mixed"] * 2
+            verdicts = ["has no bfloat16: see --trainer.precision 16-mixed"] * 2
         else:
-            told = [
+            verdicts = [
                 f"fits, {_time(found.hours(SHARE * rate, again))}"
                 if gpu.holds(found.memory[again].most)
                 else "does not fit"
                 for again in (False, True)
             ]
-        table.add_row(f"{gpu.name}, {gpu.gigabytes} GB", *told)
+        table.add_row(f"{gpu.name}, {gpu.gigabytes} GB", *verdicts)
     return table
 
 

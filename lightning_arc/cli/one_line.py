@@ -1,4 +1,4 @@
-"""Errors, signals and warnings of a command, each told in one line."""
+"""Errors, signals and warnings of a command, each in one line."""
 
 import logging
 import sys
@@ -51,7 +51,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _message(error: BaseException) -> str | None:
-    """Return what to tell about an error that a person made; ``None`` if it is one of this program."""
+    """Return the message for an error that a person made; ``None`` if it is one of this program."""
     cause: BaseException | None = error
     while cause is not None:  # jsonargparse wraps the errors of the classes that it makes
         if isinstance(cause, DataError):

@@ -1,4 +1,4 @@
-"""Names of options, read from source files: a mistyped one is told in an instant, before torch is loaded."""
+"""Names of options, read from source files: a mistyped one is reported at once, before torch is loaded."""
 
 import ast
 from collections.abc import Iterator, Sequence

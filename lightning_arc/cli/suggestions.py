@@ -1,4 +1,4 @@
-"""What is told about a command line that its parser refuses: one line, with the name that was probably meant."""
+"""Messages about a command line that its parser refuses: one line, with the name that was probably meant."""
 
 import inspect
 import re
@@ -28,7 +28,7 @@ KEY = re.compile(r'Parser key "([^"]+)"')
 
 
 def explain(error: Exception, options: Mapping[str, Any]) -> str:
-    """Return what to tell about an error of a parser.
+    """Return the message for an error of a parser.
 
     Args:
         error: what it raised.
@@ -74,7 +74,7 @@ def check_renamed(name: str) -> None:
 
 
 def no_such_option(name: str, names: Iterable[str]) -> str:
-    """Return what is told about an option that there is not, with the nearest of those that there are."""
+    """Return the message for an unknown option, with the nearest known one."""
     names = [each for each in names if not each.endswith((".help", "+"))]
     group, _, tail = name.rpartition(".")
     tails = {each.removeprefix(f"{group}."): each for each in names if each.rpartition(".")[0] == group}

@@ -254,7 +254,7 @@ class ArcDataModule(L.LightningDataModule):
         return self.collate([sample.tree for sample in samples], stats=stats, training=True)
 
     def val_tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
-        """Make the tree of a validation episode in a prompt, ``None`` if it is too long, and what is told about it."""
+        """Make the tree of a validation episode in a prompt, ``None`` if it is too long, and its info."""
         i, prompt = item
         episode = episode_for_prompt(self.val_episodes[i], prompt, self.seed)
         tree = fit_demonstrations(self.prompt_encoder, episode, prompt, self.options.max_seq_len, drop=True)

@@ -14,7 +14,7 @@ from lightning_arc.inference.predictor import GenerationBatch
 from lightning_arc.inference.work import PredictionWork
 from lightning_arc.model.answers import GeneratedView
 from lightning_arc.prompt.grid_encoders import DecodeError
-from lightning_arc.ranking.divergence import diverged_tasks, told_of_divergence
+from lightning_arc.ranking.divergence import diverged_tasks, divergence_sentence
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         Console().print(table)
         print(f"{'candidates:':<12}{(folder / 'candidates.json').absolute()}")
         print(f"{'pool:':<12}{(folder / 'candidates.parquet').absolute()}")
-        if line := told_of_divergence(diverged_tasks(by_view.values())):
+        if line := divergence_sentence(diverged_tasks(by_view.values())):
             Console().print(line)
 
 

@@ -1,4 +1,4 @@
-"""Prediction as one loop: the work says what is next, the model answers, the journal keeps it, the work takes it."""
+"""Prediction as one loop: take the next batch, score it or write answers, keep the records in the journal."""
 
 import math
 

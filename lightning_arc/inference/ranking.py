@@ -94,7 +94,7 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
         write_ranking(self.folder, known.tasks, known.queries, scores, ranker, *about)
 
     def _origin(self) -> Origin:
-        """Return what a reader of the report is told about this run."""
+        """Return what the report says about this run."""
         data, model, stopping = self.data, self.model, self.model.stopping
         members = [model.adapter_path or model.model_path or "from scratch", *model.ensemble]
         until = f"{self.stopping.min_views} to {self.stopping.max_views}, until settled"

@@ -12,7 +12,7 @@ from lightning_arc.arc.io.candidate_files import dump_line
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.arc.io.submission import count_placeholders, write_submission
 from lightning_arc.ranking.coverage import count_coverage, coverage, explain, explain_placeholders
-from lightning_arc.ranking.divergence import diverged_tasks, told_of_divergence
+from lightning_arc.ranking.divergence import diverged_tasks, divergence_sentence
 from lightning_arc.ranking.means import paired_means
 from lightning_arc.ranking.metrics import asked_views, score_methods
 from lightning_arc.ranking.rankers import RANKERS, Ranker, Ranking
@@ -75,7 +75,7 @@ def write_ranking(
     write_report(folder / "report.html", queries, evidence, by_method, metrics, covered, ranker.unit, origin)
     print_metrics(metrics, counted([e.key for e in evidence]), folder)
     if diverged:
-        Console().print(told_of_divergence(diverged))
+        Console().print(divergence_sentence(diverged))
 
 
 def answers(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> dict[str, list[list[Grid]]]:

@@ -93,7 +93,7 @@ def generate_answers(
         requests: one for each prompt.
         decoding: how answers are written.
         grammar: what may be written.
-        grid_rows: tells the grid positions of what is written.
+        grid_rows: gives the grid positions of what is written.
 
     Raises:
         DataError: if the model gives what is not a finite number.

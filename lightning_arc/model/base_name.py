@@ -60,7 +60,7 @@ def check_base(saved: Any, base: Mapping[str, Any], source: str, option: str = "
     old = "architecture" not in saved
     which = "fingerprint" if old else other[0] if other else None
     if which is not None:
-        trained, here = (f"{_short(each.get('model_path'))} ({_told(each, which)})" for each in (saved, base))
+        trained, here = (f"{_short(each.get('model_path'))} ({_value(each, which)})" for each in (saved, base))
         raise DataError(f"{option}: {source} belongs to {trained}, this is {here}")
     rank_zero_warn(
         f"{source} was trained on {_short(saved.get('model_path'))} ({_short(saved.get('fingerprint'))}); "
@@ -89,7 +89,7 @@ def check_base_of_folder(folder: str | Path, base: Mapping[str, Any], option: st
     check_base(saved, base, str(folder), option)
 
 
-def _told(named: Mapping[str, Any], which: str) -> str:
+def _value(named: Mapping[str, Any], which: str) -> str:
     value = _short(named.get(which))
     return value if which == "fingerprint" else f"{which} {value}"
 

@@ -156,7 +156,7 @@ def generate(
         openings: the prompts.
         decoding: how answers are written. A search has at most ``1 / min_probability`` rows.
         grammar: what may be written where `Decoding.constrained` is set.
-        grid_rows: tells the grid positions of what is written, for a model that has such.
+        grid_rows: gives the grid positions of what is written, for a model that has such.
 
     Returns:
         Of each opening its answers, and how many tokens went through the model.

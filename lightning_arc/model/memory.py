@@ -158,7 +158,7 @@ def optimizer_bytes(name: OptimizerName, trained: Sequence[nn.Parameter], embedd
     Args:
         name: of the optimizer.
         trained: the weights, on any device.
-        embeddings: those of them that `make_optimizer` is told of.
+        embeddings: those of them that are embeddings or heads, see `make_optimizer`.
     """
     if name == "paged_adamw_8bit":
         return sum(map(_state_of_8_bits, trained))

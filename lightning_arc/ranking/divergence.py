@@ -1,4 +1,4 @@
-"""Counts tasks whose test-time training diverged, and says so."""
+"""Tasks whose test-time training diverged, and a sentence about them."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -23,7 +23,7 @@ def diverged_tasks(records: Iterable[Trained]) -> list[str]:
     return sorted({record.key.task_id for record in records if record.diverged})
 
 
-def told_of_divergence(tasks: list[str]) -> str:
+def divergence_sentence(tasks: list[str]) -> str:
     """Return a sentence about tasks whose test-time training diverged; an empty one where there are none."""
     if not tasks:
         return ""

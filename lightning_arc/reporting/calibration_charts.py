@@ -65,10 +65,10 @@ def _reliability(p: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[Char
         n, hits, mean = int(inside.sum()), int(right[inside].sum()), float(p[inside].mean())
         low, high = wilson_interval(hits, n)
         tenth = f"{number / BINS:.1f} to {(number + 1) / BINS:.1f}"
-        told = [tenth, f"{n:,}", f"{mean:.3f}", f"{hits / n:.1%} ({100 * low:.1f} to {100 * high:.1f})"]
-        rows.append(told)
+        cells = [tenth, f"{n:,}", f"{mean:.3f}", f"{hits / n:.1%} ({100 * low:.1f} to {100 * high:.1f})"]
+        rows.append(cells)
         places.append((x.across(mean), y.up(hits / n)))
-        titles.append(f"p {told[0]}: {told[1]} candidates, mean p {told[2]}, right {told[3]}")
+        titles.append(f"p {cells[0]}: {cells[1]} candidates, mean p {cells[2]}, right {cells[3]}")
         parts.append(f'<path class="line line0" d="M{x.across(mean):.1f},{y.up(low):.1f}V{y.up(high):.1f}"/>')
     parts.append(line(0, places, titles))
     title = "Reliability: does p come true?"

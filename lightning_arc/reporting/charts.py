@@ -1,4 +1,4 @@
-"""Small charts as SVG inside a page: axes, legends, and lines that are told apart without colour too."""
+"""Small charts as SVG inside a page: axes, legends, and lines that differ by more than colour."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence

@@ -12,7 +12,7 @@ from lightning_arc.reporting.origin import typed_command
 from lightning_arc.reporting.page import digits, write_page
 from lightning_arc.reporting.report import MEANING
 from lightning_arc.reporting.report_data import query_entry, right_rank
-from lightning_arc.reporting.tables import told
+from lightning_arc.reporting.tables import filled_columns
 
 OUTCOMES = {
     "first": "A wins: the right output is among its first two, and not among those of B",
@@ -77,7 +77,7 @@ def write_comparison(
     found: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
     for e, each in zip(evidence, ranks, strict=True):
         found[outcome(each[first], each[second])].append(f"{e.key.task_id} [{e.key.index}]")
-    shown = told(cells)
+    shown = filled_columns(cells)
     data = {"ways": [way.name for way in ways], "attempts": ATTEMPTS, "tests": tests}
     table = {
         "titles": [names[i] for i in shown],

@@ -39,11 +39,11 @@ def _chart(k: int, curves: Mapping[str, list[Mapping[str, Any]]], vote: Mapping[
         rows.append(["vote", "0", "0", _share(vote, k)])
         parts.append(f'<path class="level" d="M{LEFT},{level:.1f}H{WIDTH - MARGIN}"><title>{title}</title></path>')
     for number, (name, points) in enumerate(curves.items()):
-        told = [[name, str(p["views"]), short(p["tokens"]), _share(p, k)] for p in points]
+        cells = [[name, str(p["views"]), short(p["tokens"]), _share(p, k)] for p in points]
         places = [(x.across(p["tokens"]), y.up(p[f"top{k}"])) for p in points]
-        titles = [f"{name}, {v} view{'' if v == '1' else 's'}, {n} tokens: {share}" for _, v, n, share in told]
+        titles = [f"{name}, {v} view{'' if v == '1' else 's'}, {n} tokens: {share}" for _, v, n, share in cells]
         parts.append(line(number, places, titles))
-        rows += told
+        rows += cells
     title = f"Top-{k} accuracy against compute"
     svg = draw_chart(f"{title}; the same figures are in the table below", x, y, *parts)
     return Chart(title, svg, ("method", "views", "tokens", f"top-{k} (95% interval)"), rows)

@@ -40,7 +40,7 @@ class Origin:
 
     @property
     def facts(self) -> dict[str, list[str]]:
-        """What a reader is told, by its name; each with one or more lines."""
+        """Each fact by its name, in one or more lines."""
         return {
             "model": [self.model],
             "checkpoint": [self.checkpoint or "none: the model's weights as they are"],

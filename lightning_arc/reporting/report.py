@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_arc.arc import Episode, PairKey
 from lightning_arc.ranking.coverage import NOT_REACHED, Coverage, explain, explain_placeholders, too_long
-from lightning_arc.ranking.divergence import told_of_divergence
+from lightning_arc.ranking.divergence import divergence_sentence
 from lightning_arc.ranking.metrics import ATTEMPTS
 from lightning_arc.ranking.rankers import Ranking
 from lightning_arc.ranking.scores import CandidateScores
@@ -15,7 +15,7 @@ from lightning_arc.reporting.curve import accuracy_charts
 from lightning_arc.reporting.origin import Origin
 from lightning_arc.reporting.page import write_page
 from lightning_arc.reporting.report_data import LEAST_P, test_inputs
-from lightning_arc.reporting.tables import TITLES, figure_rows, share, told
+from lightning_arc.reporting.tables import TITLES, figure_rows, filled_columns, share
 
 MEANING = {
     "top-1": "share of solvable test inputs (whose right output is among the candidates) where it comes first; 95% "
@@ -86,7 +86,7 @@ def write_report(
 
 
 def method_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the methods beside each other, without the columns in which none says anything.
+    """Return the methods beside each other, without the columns in which none has a figure.
 
     Returns:
         ``titles``; ``meanings`` of those that have one; in how many first columns ``words`` stand; and ``rows``, each
@@ -101,7 +101,7 @@ def method_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
         for name, entry in entries.items()
         for row, m in zip(figure_rows(name, entry), (entry, entry.get("judged", {})), strict=False)
     ]
-    shown = told(rows)
+    shown = filled_columns(rows)
     kinds = ["chosen" if row[0] == metrics["chosen"] else "" if row[0] in entries else "judged" for row in rows]
     return {
         "titles": [titles[i] for i in shown],
@@ -116,7 +116,7 @@ def method_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
 def _warnings(metrics: Mapping[str, Any]) -> list[str]:
     """Return sentences on what is missing."""
     found = [*explain(metrics["not_judged"]), *explain_placeholders(metrics["submission"])]
-    found.append(told_of_divergence(metrics.get("test_time", {}).get("diverged_tasks", [])))
+    found.append(divergence_sentence(metrics.get("test_time", {}).get("diverged_tasks", [])))
     return [sentence for sentence in found if sentence]
 
 

@@ -17,7 +17,7 @@ MOST_DIGITS = 6
 """Most digits behind the point that tell neighbours apart."""
 
 LEAST_P = 0.0001
-"""Smaller probabilities are not told apart."""
+"""Smaller probabilities are shown as being below it."""
 
 
 def test_inputs(
@@ -34,7 +34,7 @@ def test_inputs(
         evidence: one per query.
         rankings: by method, voting among them, one per query.
         chosen: the method whose order is shown.
-        notes: of each query, what is said of verdicts that it lacks.
+        notes: of each query, a note about missing verdicts.
     """
     entries = []
     for number, (e, note) in enumerate(zip(evidence, notes, strict=True)):
@@ -45,7 +45,7 @@ def test_inputs(
                 "note": note,
                 "status": status(e, ranking),
                 "ranks": [right_rank(e, each[number]) for each in rankings.values()],
-                "differs": sent(ranking) != sent(rankings["vote"][number]),
+                "differs": submitted(ranking) != submitted(rankings["vote"][number]),
                 "margin": _margin(ranking),
                 **_candidates(e, ranking),
             }
@@ -80,7 +80,7 @@ def right_rank(evidence: CandidateScores, ranking: Ranking) -> int | None:
     return 1 + next(n for n, i in enumerate(ranking.order) if evidence.correct[i])
 
 
-def sent(ranking: Ranking) -> set[int]:
+def submitted(ranking: Ranking) -> set[int]:
     """Return the places of the candidates that a submission holds."""
     return set(ranking.order[:ATTEMPTS].tolist())
 
@@ -92,7 +92,7 @@ def digits_apart(values: Sequence[float], least: int, most: int, others: Sequenc
         values: in the order in which they stand; those that are not finite are no neighbours.
         least: fewest digits.
         most: most digits, where more would be needed.
-        others: values that each is told apart from too.
+        others: further values that each must differ from as it is shown.
     """
     known = [round(value, 9) for value in values]
     counts = []

@@ -63,13 +63,13 @@ def figure_rows(name: str, entry: Mapping[str, Any]) -> list[list[str]]:
     judged = entry.get("judged")
     if judged and judged["n_tests"] < judged["n_with_candidates"] and judged["top1"] is not None:
         unknown = {"score": None, "expected_score": None, "views": 0, "seconds": 0}
-        told = f"{judged['n_tests']} of {judged['n_with_candidates']} judged\n{judged['n_solvable']} solvable"
-        rows.append([told, *figures({**judged, **unknown})])
+        label = f"{judged['n_tests']} of {judged['n_with_candidates']} judged\n{judged['n_solvable']} solvable"
+        rows.append([label, *figures({**judged, **unknown})])
     return rows
 
 
 def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> None:
-    """Print a table, without the columns in which no row says anything; below each other where it is too wide.
+    """Print a table, without the columns in which no row has a figure; below each other where it is too wide.
 
     Args:
         title: what it is about.
@@ -79,7 +79,7 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
     """
     console = Console()
     console = console if console.is_terminal else Console(width=max(console.width, WIDTH))
-    shown = told(rows)
+    shown = filled_columns(rows)
     words = [i for i in shown if names[i] not in TITLES]
     cells = {i: [names[i].replace(" ", "\n"), *(row[i] for row in rows)] for i in shown}
     least = {i: max(len(word) for text in cells[i] for word in text.split()) for i in words}
@@ -104,15 +104,15 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
 
 
 def markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table as Markdown, a line a row, without the columns in which no row says anything."""
-    shown = told(rows)
+    """Return a table as Markdown, a line a row, without the columns in which no row has a figure."""
+    shown = filled_columns(rows)
     lines = [[names[i] for i in shown], ["---:" if names[i] in TITLES else "---" for i in shown]]
     lines += [[_in_brackets(row[i]) for i in shown] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def told(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the places of the columns in which some row says something."""
+def filled_columns(rows: Sequence[Sequence[str]]) -> list[int]:
+    """Return the places of the columns in which some row has more than a dash."""
     return [i for i, column in enumerate(zip(*rows, strict=True)) if any(text != "-" for text in column)]
 
 
