@@ -32,16 +32,14 @@ class PredictionLoop(_PredictionLoop):
             kind = Generation if trainer.datamodule.generate else CandidateRanking
             work = kind(trainer, trainer.lightning_module, trainer.datamodule)
             try:
+                work.prepare()
                 with PredictionProgress(work, shown=self._shows_progress) as progress:
                     self._do(work, progress)
             except Stopped:
-                work.close()
                 work.finish()
                 raise
-            except BaseException:
+            finally:
                 work.close()
-                raise
-            work.close()
             trainer.strategy.barrier()
             work.finish()
             self.return_predictions = False  # the journal has them

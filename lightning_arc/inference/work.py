@@ -49,11 +49,14 @@ class PredictionWork(ABC, Generic[Batch, Record]):
             rank_zero_info(f"{self.folder}: goes on from {len(self.done)} views of queries that were finished before")
         trainer.strategy.barrier()  # nobody writes while another still reads
         self._journal: Journal[Record] = Journal(path, self._signature, self.encode, self.decode)
-        if data.test_time_scope == "set":
-            if trainer.is_global_zero:
-                with trainer.precision_plugin.predict_step_context():
+
+    def prepare(self) -> None:
+        """Train on the demonstrations of all tasks together, where that is wanted, before the first batch."""
+        if self.data.test_time_scope == "set":
+            if self.trainer.is_global_zero:
+                with self.trainer.precision_plugin.predict_step_context():
                     self.predictor.adapt_to_set()
-            trainer.strategy.barrier()  # the others read the result
+            self.trainer.strategy.barrier()  # the others read the result
 
     @property
     def n_views(self) -> int:

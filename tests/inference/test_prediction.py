@@ -15,7 +15,7 @@ from lightning_arc.data.module import ArcDataModule
 from lightning_arc.errors import DataError, Stopped
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.decoding import Decoding
-from lightning_arc.model.ttt import TestTimeTrainingConfig
+from lightning_arc.model.ttt import TestTimeTrainer, TestTimeTrainingConfig
 from lightning_arc.ranking.rankers import ComparativeRanker
 
 PAIR = {"input": [[0, 1], [1, 0]], "output": [[1, 0], [0, 1]]}
@@ -183,3 +183,15 @@ def test_a_signal_ends_a_prediction_at_once_and_its_files_hold_the_answers_so_fa
     predict(kind, "whole")
     for name in ("ranking.jsonl", "submission.json") if kind == "rank" else ("candidates.json",):
         assert (tmp_path / "cut" / name).read_text() == (tmp_path / "whole" / name).read_text()
+
+
+def test_a_signal_in_the_training_on_a_whole_set_leaves_the_files_of_what_is_known(predict, tmp_path, monkeypatch):
+    def killed(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        pytest.fail("the training went on")
+
+    monkeypatch.setattr(TestTimeTrainer, "adapt", killed)
+    learns = TestTimeTrainingConfig(scope="set", steps=2, trees=2, r=2, learning_rate=1e-2)
+    with pytest.raises(Stopped):
+        predict("rank", "cut", test_time=learns)
+    assert {"submission.json", "metrics.json", "report.html"} < {path.name for path in (tmp_path / "cut").iterdir()}
