@@ -14,7 +14,9 @@ from lightning_arc.ranking.metrics import asked_views, file_order, score_ranking
 from lightning_arc.ranking.rankers import RANKERS, MajorityVote, Ranker, Ranking
 from lightning_arc.ranking.recorded import read_evidence
 from lightning_arc.ranking.scores import CandidateScores, counted, gather
+from lightning_arc.reporting.chart_files import chart_svg
 from lightning_arc.reporting.comparison import Way, write_comparison
+from lightning_arc.reporting.curve import accuracy_charts
 from lightning_arc.reporting.tables import TITLES, figure_rows, markdown, print_table
 
 FILE_ORDER = "file order"
@@ -65,6 +67,7 @@ def compare(
     markdown: str | None = None,
     json: str | None = None,
     report: str | None = None,
+    figure: str | None = None,
 ) -> list[Row]:
     """Rank the same test inputs by what each run recorded, with each ranker and number of views; print a table.
 
@@ -83,6 +86,7 @@ def compare(
         markdown: a file that the same table is written to as Markdown.
         json: a file that all figures are written to.
         report: an HTML file that shows which test inputs one row of the table wins and another loses.
+        figure: an SVG file of accuracy against tokens, for rankers with several numbers of views.
 
     Returns:
         The rows of the table: what goes by no evidence, then each run.
@@ -90,7 +94,7 @@ def compare(
     Raises:
         DataError: names what is not as it must be.
     """
-    for option, path in (("markdown", markdown), ("json", json), ("report", report)):
+    for option, path in (("markdown", markdown), ("json", json), ("report", report), ("figure", figure)):
         if path is not None:
             check_file(path, option)
     if not runs:
@@ -110,6 +114,8 @@ def compare(
     if report is not None:
         evidence, ways = next(iter(by_run.values())), [row.way for row in rows]
         write_comparison(Path(report), about, names, cells, queries, evidence, ways)
+    if figure is not None:
+        _write_figure(Path(figure), rows)
     print_table(about[0], names, cells, "; ".join(about[1:]))
     return rows
 
@@ -193,3 +199,20 @@ def _about(by_run: Mapping[str, Sequence[CandidateScores]], n_tasks: int) -> lis
 def _write_markdown(path: Path, about: Sequence[str], names: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     with whole_file(path) as temporary:
         temporary.write_text(f"{'; '.join(about)}; 95% bootstrap intervals over tasks.\n\n{markdown(names, cells)}")
+
+
+def _write_figure(path: Path, rows: Sequence[Row]) -> None:
+    """Draw the accuracy of each run's rankers by the tokens of their first views."""
+    methods: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row.views is None:
+            methods |= {row.ranker: dict(row.entry)}
+        else:
+            of_run = methods.setdefault(f"{row.run}, {row.ranker}", {"curve": []})
+            tokens = row.entry["prefix_tokens"] + row.entry["branch_tokens"]
+            of_run["curve"].append({**row.entry, "views": row.views, "tokens": tokens})
+    charts, names = accuracy_charts(methods)
+    if not charts:
+        raise DataError("figure: expected known outputs and a ranker with two numbers of views")
+    with whole_file(path) as temporary:
+        temporary.write_text(chart_svg([(chart, names if not i else "") for i, chart in enumerate(charts)]))

@@ -7,6 +7,7 @@ import sys
 from html import unescape
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -125,6 +126,23 @@ def test_the_report_opposes_the_best_rows_of_two_runs(given: dict[str, Any], tmp
     assert first["orders"][1] == [2, 0, 1]
     counts = re.findall(r"<dt>(\d+)</dt>", page[page.index('id="tally"') :])
     assert counts == ["0", "0", "10", "2", "0"]  # won by A, by B, by both, by none, absent
+
+
+def test_the_figure_has_a_line_for_each_ranker_of_a_run_and_a_level_for_voting(
+    given: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "figure.svg"
+    runs = {"good": given["runs"]["good"]}
+    compare(given["tasks"], given["candidates"], runs, views=[1, 2], figure=str(path))
+    root = ElementTree.parse(path).getroot()
+    titles = [node.text for node in root.iter("{http://www.w3.org/2000/svg}title")]
+    assert [t.split(":")[0] for t in titles if t and t.startswith("good, verifier")] == [
+        "good, verifier, 1 view, 1.20k tokens",
+        "good, verifier, 2 views, 2.40k tokens",
+    ] * 2
+    with pytest.raises(DataError, match="figure: expected known outputs and a ranker with two numbers of views"):
+        compare(given["tasks"], given["candidates"], runs, views=[1], figure=str(tmp_path / "none.svg"))
+    assert not (tmp_path / "none.svg").exists()
 
 
 def test_of_a_single_run_the_best_row_is_compared_with_what_goes_by_no_evidence() -> None:
