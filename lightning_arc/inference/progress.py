@@ -1,12 +1,13 @@
 """How far a prediction is: a bar in a terminal, elsewhere a line every half minute."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 from lightning_arc.callbacks.progress import LINE_SECONDS, time_left
 
@@ -28,6 +29,17 @@ class Tracked(Protocol):
         """Return what else is known so far."""
 
 
+class BarAndNote(Progress):
+    """A bar with what its task's field ``note`` says in a line below it, so that both fit into 80 columns."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        """Yield the bar, then the line if there is something to be said."""
+        yield self.make_tasks_table(self.tasks)
+        yield from (
+            Text(t.fields["note"], "dim", overflow="ellipsis", no_wrap=True) for t in self.tasks if t.fields["note"]
+        )
+
+
 class PredictionProgress:
     """Shows the progress of this process's part of a prediction.
 
@@ -47,7 +59,7 @@ class PredictionProgress:
     ) -> None:
         self._work, self._clock = work, clock
         self._console = console or Console(stderr=True)
-        self._bar = Progress(
+        self._bar = BarAndNote(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -55,7 +67,6 @@ class PredictionProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[speed]}"),
             console=self._console,
             transient=True,
             disable=not shown,
@@ -63,7 +74,7 @@ class PredictionProgress:
         self._lines = shown and not self._console.is_terminal
         self._began = self._last_line = self._last_note = clock()
         self._first, total = work.progress
-        self._task = self._bar.add_task(work.title, completed=self._first, total=total, speed="")
+        self._task = self._bar.add_task(work.title, completed=self._first, total=total, note="")
         self._tokens = self._answers = 0
         self._note = ""
 
@@ -89,7 +100,7 @@ class PredictionProgress:
         seconds = max(now - self._began, 1e-9)
         speed = f"{self._tokens / seconds:,.0f} tokens/s, {self._answers / seconds:,.1f} {self._work.unit}/s"
         speed += f", {self._note}" if self._note else ""
-        self._bar.update(self._task, completed=done, total=total, speed=speed)
+        self._bar.update(self._task, completed=done, total=total, note=speed)
         if self._lines and now - self._last_line >= LINE_SECONDS:
             self._last_line = now
             parts = f"{self._work.title}: {done:,} of {total:,} views", f"{seconds:,.0f} s"

@@ -1,5 +1,6 @@
 """What a person sees while a prediction runs."""
 
+import re
 from io import StringIO
 from types import SimpleNamespace
 
@@ -18,10 +19,10 @@ class Work:
         return "top-2 so far 50.0% of 2"
 
 
-def shown(terminal: bool, shows: bool = True) -> str:
+def shown(terminal: bool, shows: bool = True, width: int = 200) -> str:
     """What is printed of four steps of 20 seconds."""
     now, work, out = [0.0], Work(), StringIO()
-    console = Console(file=out, force_terminal=terminal, width=200)
+    console = Console(file=out, force_terminal=terminal, width=width)
     with PredictionProgress(work, shows, console, clock=lambda: now[0]) as progress:
         for done in (6, 8, 10, 12):
             now[0] += 20.0
@@ -38,9 +39,11 @@ def test_without_a_terminal_a_line_comes_every_half_minute():
     ]
 
 
-def test_in_a_terminal_there_is_a_bar_with_a_total():
-    printed = shown(terminal=True)
-    assert "Ranking" in printed and "/20" in printed and "views" in printed and "left" in printed
+def test_in_a_terminal_of_80_columns_nothing_of_the_bar_is_left_out():
+    printed = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown(terminal=True, width=80))
+    *_, bar, note = (line.rstrip() for line in re.split(r"[\r\n]+", printed) if line.strip())
+    assert re.fullmatch(r"Ranking [━╸╺]+ +12/20 views \S+ left \S+", bar)
+    assert note == "100 tokens/s, 1.0 candidates/s, top-2 so far 50.0% of 2"
 
 
 def test_nothing_is_shown_where_nothing_is_to_be():
