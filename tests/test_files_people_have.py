@@ -97,9 +97,9 @@ def test_training_validation_and_prediction_pass_over_large_tasks_or_refuse_them
         module = ArcDataModule(**data)
         module.setup(stage)
         if which == "train":
-            assert module._sampler.sources[0].tasks.ids == ["a"]
+            assert module.training.sampler.sources[0].tasks.ids == ["a"]
         if which == "val":
-            assert len(module.val_episodes) == 1
+            assert len(module.validation.episodes) == 1
         if which == "predict":
             assert (list(module.prediction.tasks), module.prediction.passed_over) == (["a"], {"b": 2, "c": 1})
         with pytest.raises(DataError, match="sides must be 1 to 30"):

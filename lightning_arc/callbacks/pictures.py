@@ -30,12 +30,12 @@ class EpisodePictures(L.Callback):
     ) -> None:
         """Keep the verdicts of the first episodes.
 
-        ``outputs`` has a dict per tree: ``episode``, the place in ``val_episodes``; ``log_odds``, a float per branch;
-        and ``answers``, which answer of the episode each branch is about.
+        ``outputs`` has a dict per tree: ``episode``, the place in ``ValidationData.episodes``; ``log_odds``, a float
+        per branch; and ``answers``, which answer of the episode each branch is about.
         """
         for output in outputs or ():
             if len(self._verdicts) < self.n:
-                log_odds = np.full(len(trainer.datamodule.val_episodes[output["episode"]].answers), np.nan)
+                log_odds = np.full(len(trainer.datamodule.validation.episodes[output["episode"]].answers), np.nan)
                 log_odds[output["answers"].numpy()] = output["log_odds"].numpy()
                 self._verdicts[output["episode"]] = expit(log_odds)
 
@@ -45,7 +45,7 @@ class EpisodePictures(L.Callback):
             return
         loggers = picture_loggers(trainer.loggers) if self._verdicts else []
         for i, p_correct in self._verdicts.items() if loggers else ():
-            episode = trainer.datamodule.val_episodes[i]
+            episode = trainer.datamodule.validation.episodes[i]
             picture = figure_to_array(draw_episode(episode, p_correct))
             name = f"val_episodes/{episode.key.task_id}-{episode.key.index}"
             log_picture(loggers, name, picture, trainer.global_step)

@@ -27,7 +27,7 @@ def print_afterwards(trainer: L.Trainer) -> None:
 
 def next_command(trainer: L.Trainer, checkpoint: Path) -> str:
     """Return the command that ranks with a checkpoint, or generates with one that has not learned to judge."""
-    prompts = [prompt for dataset in trainer.datamodule.train_datasets for prompt in dataset.prompts]
+    prompts = [prompt for dataset in trainer.datamodule.options.train_datasets for prompt in dataset.prompts]
     judges = any(PROMPTS[prompt] is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES for prompt in prompts)
     name = "rank" if judges else "generate"
     folder = Path(trainer.default_root_dir).absolute() / name

@@ -119,7 +119,7 @@ def cost(module: ArcModel, data: ArcDataModule, trainer: Namespace) -> Cost:
     """
     data.setup("fit")
     precision, accumulated = precision_name(trainer.precision), trainer.accumulate_grad_batches
-    size, tokens = step_size([data.train_batch(_numbers(data, i)) for i in range(BATCHES)], accumulated)
+    size, tokens = step_size([data.training.batch(_numbers(data, i)) for i in range(BATCHES)], accumulated)
     model = meta_model(module, precision, data.prompt_encoder.kept if module.trim_vocabulary else None)
     probe = Probe.of(module, precision)
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad is trained) for trained in (True, False)]
@@ -214,7 +214,8 @@ class _Clock(L.Callback):
 
 
 def _numbers(data: ArcDataModule, batch: int) -> range:
-    return range(batch * data.batch_size, (batch + 1) * data.batch_size)
+    size = data.options.batch_size
+    return range(batch * size, (batch + 1) * size)
 
 
 def _steps(data: ArcDataModule, trainer: Namespace) -> int | None:
@@ -222,7 +223,7 @@ def _steps(data: ArcDataModule, trainer: Namespace) -> int | None:
         return trainer.max_steps
     if trainer.max_epochs is None or trainer.max_epochs < 0:
         return None
-    batches = max(1, data.samples_per_epoch // data.batch_size)
+    batches = max(1, data.options.samples_per_epoch // data.options.batch_size)
     return trainer.max_epochs * -(-batches // trainer.accumulate_grad_batches)
 
 

@@ -23,15 +23,15 @@ def check_names(words: Sequence[str]) -> None:
     Raises:
         DataError: names the option, and one like it.
     """
-    names: list[str] = []
+    classes, names = _classes(), list[str]()
     for name, place in (*_typed(words), *_in_configs(words)):
         group, *inside = name.split(".")
-        if group not in _classes() or not inside or inside[0] == "help":
+        if group not in classes or not inside or inside[0] == "help":
             continue
         check_renamed(name)
-        known = _arguments(group)
+        known = _arguments(*classes[group])
         if not any(argument.startswith(inside[0]) for argument in known):  # a name may be typed in short
-            names = names or [f"{each}.{argument}" for each in _classes() for argument in _arguments(each)]
+            names = names or [f"{each}.{argument}" for each in classes for argument in _arguments(*classes[each])]
             raise DataError(place + no_such_option(name, names))
 
 
@@ -60,17 +60,26 @@ def _classes() -> dict[str, tuple[Path, str]]:
     lightning = Path(find_spec("lightning").origin).parent
     return {
         "model": (PACKAGE / "model" / "arc_model.py", "ArcModel"),
-        "data": (PACKAGE / "data" / "module.py", "ArcDataModule"),
+        "data": (PACKAGE / "data" / "options.py", "DataOptions"),
         "trainer": (lightning / "pytorch" / "trainer" / "trainer.py", "Trainer"),
     }
 
 
-def _arguments(group: str) -> list[str]:
-    path, name = _classes()[group]
-    (of_class,) = [
-        node
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name == name
+def _arguments(path: Path, name: str) -> list[str]:
+    """Return the arguments of a class: those of its ``__init__``, or the fields of a dataclass and its bases."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    (of_class,) = [node for node in body if isinstance(node, ast.ClassDef) and node.name == name]
+    for node in of_class.body:
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__":
+            return [argument.arg for argument in (*node.args.args[1:], *node.args.kwonlyargs)]
+    bases = {base.id for base in of_class.bases if isinstance(base, ast.Name)}
+    names = [
+        argument
+        for node in body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for each in node.names
+        if each.name in bases
+        for argument in _arguments(PACKAGE.parent.joinpath(*node.module.split(".")).with_suffix(".py"), each.name)
     ]
-    (init,) = [node for node in of_class.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-    return [argument.arg for argument in (*init.args.args[1:], *init.args.kwonlyargs)]
+    fields = [node.target for node in of_class.body if isinstance(node, ast.AnnAssign)]
+    return names + [field.id for field in fields if isinstance(field, ast.Name)]

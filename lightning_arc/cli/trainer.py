@@ -52,7 +52,7 @@ class SafeTrainer(L.Trainer):
     def _print_validation(self, results: list[dict[str, Any]], stage: str) -> None:
         """Print what ``validate`` found, in the place of Lightning's table."""
         found = {name: float(value) for result in results for name, value in result.items()}
-        tasks = [episode.key.task_id for episode in self.datamodule.val_episodes]
+        tasks = [episode.key.task_id for episode in self.datamodule.validation.episodes]
         if found:
             print_validation(found, self.lightning_module.metrics.samples, tasks)
 

@@ -1,16 +1,71 @@
-"""Loaders: batches by number, in an order that no number of workers changes and any restart continues."""
+"""Batches and their loaders: by number, in an order that no number of workers changes and any restart continues."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from lightning_arc.data.batch import TreeBatch
+from lightning_arc.data.batch import TreeBatch, default_max_tokens
+from lightning_arc.data.checks import check_at_least_1
 from lightning_arc.data.workers import follow_parent
 from lightning_arc.errors import DataError
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
+from lightning_arc.prompt.tree import TokenTree
 
 PREFETCHED = 4
 """Batches that each worker has ready."""
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How large batches are, and what prepares them.
+
+    Args:
+        batch_size: trees (prompts with all their answers) a step and process.
+        max_tokens_per_batch: most tokens that go through the model at once. Trees are packed up to it; what a step has
+            more goes through one after the other, and a tree that is longer by itself in parts. ``null`` stands for
+            16,384, and for 4,096 in ranking on a CPU, whose caches hold no more.
+        samples_per_epoch: samples until an epoch ends, which is when Lightning may validate and save.
+        num_workers: processes that prepare samples; the samples are the same for any number.
+
+    Raises:
+        DataError: names the option that is not as it must be.
+    """
+
+    batch_size: int = 8
+    max_tokens_per_batch: int | None = None
+    samples_per_epoch: int = 10_000
+    num_workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        check_at_least_1(self, "batch_size", "max_tokens_per_batch", "samples_per_epoch")
+        if self.num_workers < 0:
+            raise DataError(f"data.num_workers is {self.num_workers}, expected 0 or more")
+
+
+def collate(
+    trees: Sequence[TokenTree],
+    prompt_encoder: PromptEncoder,
+    options: BatchOptions,
+    info: Sequence[dict[str, Any]] = (),
+    stats: Mapping[str, float] | None = None,
+    training: bool = False,
+) -> TreeBatch:
+    """Make a batch of token trees, see `TreeBatch.collate`.
+
+    Args:
+        trees: what goes into it.
+        prompt_encoder: that wrote them.
+        options: say how many tokens go through the model at once.
+        info: one per tree.
+        stats: what is logged.
+        training: whether it is trained with.
+    """
+    ids = prompt_encoder.yes_id, prompt_encoder.no_id, prompt_encoder.choice_ids
+    limit = options.max_tokens_per_batch or default_max_tokens(training)
+    return TreeBatch.collate(trees, *ids, info, stats, limit, training)
 
 
 class BatchStream(IterableDataset):

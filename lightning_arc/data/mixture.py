@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -11,6 +12,35 @@ from lightning_arc.arc.task import Task, base_id
 from lightning_arc.data.leaks import drop_leaks, leak_message, refuse_leaks, source_leaks
 from lightning_arc.data.sources import DatasetConfig, Source, id_share, only, read_source
 from lightning_arc.errors import DataError
+
+
+@dataclass(frozen=True)
+class MixtureOptions:
+    """What is trained and validated with.
+
+    Args:
+        train_datasets: what is trained with.
+        val_dataset: what is validated with, its candidates ranked against voting.
+        evaluation_tasks: further tasks that no training dataset may hold, beside those that are validated or, with
+            `tasks`, predicted.
+        drop_leaks: whether such tasks, and all that has the id of one, are left out of the training datasets; any pair
+            in common counts then. Else a dataset with some is refused.
+        allow_leaks: whether training datasets may hold such tasks.
+
+    Raises:
+        DataError: names the options that contradict each other.
+    """
+
+    train_datasets: list[DatasetConfig] | None = None
+    val_dataset: DatasetConfig | None = None
+    evaluation_tasks: list[str] | None = None
+    drop_leaks: bool = False
+    allow_leaks: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.drop_leaks and self.allow_leaks:
+            raise DataError("data.drop_leaks and data.allow_leaks are both true, expected at most one of them")
 
 
 def split(source: Source, fraction: float, held_out: bool) -> Source:

@@ -1,18 +1,62 @@
 """Queries: the pairs whose outputs a model is to write or to judge, and the prompts it writes them behind."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from lightning_arc.arc import CandidatePool, Episode, PairKey, Task, base_id, leave_one_out
 from lightning_arc.arc.io.tasks import Oversized, read_all_tasks
 from lightning_arc.arc.leave_one_out import FEW, MANY
+from lightning_arc.data.checks import check_at_least_1
 from lightning_arc.data.sources import id_share
 from lightning_arc.errors import DataError
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
-from lightning_arc.prompt.templates import WRITE
+from lightning_arc.prompt.templates import PROMPTS, VERIFY, WRITE
 from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
+
+
+@dataclass(frozen=True)
+class QueryOptions:
+    """What is predicted, and how the model is asked.
+
+    Args:
+        tasks: what is predicted, in any form that `read_tasks` takes.
+        candidates: files of candidates that are ranked; votes of several files add up.
+        generate: whether candidates are written for `tasks`, instead of given ones ranked.
+        leave_one_out: whether they are written, or given ones ranked, for demonstration pairs too, each in turn left
+            out of the others; ranked are those that `candidates` has some of.
+        with_right_output: whether a known right output that is not among a query's candidates is ranked with them. It
+            has no vote. This measures a verifier, not a solver.
+        only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
+        predict_prompt: a verification prompt that candidates are ranked with.
+        n_views: symmetry views of every query, and of every candidate that is judged without ``model.stopping``.
+
+    Raises:
+        DataError: names the option that is not as it must be.
+    """
+
+    tasks: str | None = None
+    candidates: str | list[str] | None = None
+    generate: bool = False
+    leave_one_out: bool = False
+    with_right_output: bool = False
+    only_with_candidates: bool = False
+    predict_prompt: str = VERIFY
+    n_views: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        check_at_least_1(self, "n_views")
+        if PROMPTS.get(self.predict_prompt) is not PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES:
+            raise DataError(
+                f"data.predict_prompt {self.predict_prompt!r}: expected a verification prompt such as {VERIFY}"
+            )
+
+    @property
+    def candidate_files(self) -> list[str]:
+        """The files of candidates, of which a person may name one without a list."""
+        return [self.candidates] if isinstance(self.candidates, str) else self.candidates or []
 
 
 def held_out(tasks: Mapping[str, Task], fraction: float) -> dict[str, Task]:

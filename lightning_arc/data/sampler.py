@@ -7,7 +7,7 @@ import warnings
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.arc.task import Episode, LabeledCandidate, PairKey, Task
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS, maybe_compose
 from lightning_arc.augment.distractors import DEFAULT_WEIGHTS as DISTRACTOR_WEIGHTS
-from lightning_arc.augment.distractors import draw_distractors
+from lightning_arc.augment.distractors import MAKERS, draw_distractors
 from lightning_arc.augment.views import draw_view, swap_query
+from lightning_arc.augment.weights import shares
+from lightning_arc.data.checks import check_at_least_1
 from lightning_arc.data.sources import Source
 from lightning_arc.errors import DataError, LineError
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
@@ -65,19 +67,70 @@ class Sample:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How samples are drawn; see `ArcDataModule` for what each one is."""
+    """How samples are drawn.
+
+    Args:
+        max_seq_len: most tokens of one sequence, prefix and branch together.
+        drop_demonstrations: whether demonstrations are left out where a sequence is longer; else the sample is skipped.
+        learn_demonstrations: whether outputs of demonstrations are trained too, from the second on.
+        wrong_per_episode: wrong predictions that are judged beside the right output in one prompt.
+        distractor_probability: share of them that is made from the task even where the pool has enough.
+        distractor_weights: how often each kind of them is drawn.
+        verify_correct_output_probability: share of the right output in the loss of verdicts.
+        compose_new_task_probability: how often inputs or outputs are transformed to make another task.
+        compose_new_task_weights: how often each family of transformations is drawn.
+        keep_background_probability: how often colour 0 keeps its place in a permutation of colours.
+        pool_demonstrations: least and most demonstrations that are drawn of a list of interchangeable pairs (RE-ARC).
+
+    Raises:
+        DataError: names the option that is not as it must be.
+    """
 
     max_seq_len: int = 4096
     drop_demonstrations: bool = True
     learn_demonstrations: bool = False
     wrong_per_episode: int = 4
     distractor_probability: float = 0.25
-    distractor_weights: Mapping[str, float] = field(default_factory=lambda: dict(DISTRACTOR_WEIGHTS))
+    distractor_weights: dict[str, float] | None = None
     verify_correct_output_probability: float = 0.5
     compose_new_task_probability: float = 0.0
-    compose_new_task_weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
+    compose_new_task_weights: dict[str, float] | None = None
     keep_background_probability: float = 0.9
     pool_demonstrations: tuple[int, int] = (FEW, MANY)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for name in (
+            "verify_correct_output_probability",
+            "compose_new_task_probability",
+            "keep_background_probability",
+            "distractor_probability",
+        ):
+            if not 0 <= getattr(self, name) <= 1:
+                raise DataError(f"data.{name} is {getattr(self, name)}, expected 0 to 1")
+        check_at_least_1(self, "max_seq_len", "wrong_per_episode")
+        low, high = self.pool_demonstrations
+        if not 1 <= low <= high:
+            raise DataError(f"data.pool_demonstrations is {[low, high]}, expected 1 <= least <= most")
+        shares(self.families, DEFAULT_WEIGHTS, "data.compose_new_task_weights")
+        shares(self.makers, MAKERS, "data.distractor_weights")
+
+    @property
+    def families(self) -> Mapping[str, float]:
+        """How often each family of transformations is drawn, where a person says nothing too."""
+        return self.compose_new_task_weights or DEFAULT_WEIGHTS
+
+    @property
+    def makers(self) -> Mapping[str, float]:
+        """How often each kind of wrong prediction is made, where a person says nothing too."""
+        return self.distractor_weights or DISTRACTOR_WEIGHTS
+
+    @property
+    def sampling_name(self) -> str:
+        """Text that is the same for the same samples. It is part of what interrupted work is known by."""
+        values = {option.name: getattr(self, option.name) for option in fields(SamplingOptions)}
+        values |= {"compose_new_task_weights": dict(self.families), "distractor_weights": dict(self.makers)}
+        return str(SamplingOptions(**values))
 
 
 def fit_demonstrations(
@@ -218,9 +271,7 @@ class Sampler:
         if options.compose_new_task_probability > 0 and not fixed:
             # Its own source of randomness: with another probability all other draws stay what they were.
             own = np.random.default_rng([self.seed, index, draw, 1])
-            episode, composition = maybe_compose(
-                own, episode, options.compose_new_task_probability, options.compose_new_task_weights
-            )
+            episode, composition = maybe_compose(own, episode, options.compose_new_task_probability, options.families)
         return view.apply(episode), prompt, None if composition is None else composition.family
 
     def _query(self, rng: np.random.Generator, task: Task) -> Episode:
@@ -246,7 +297,7 @@ class Sampler:
             n = int(rng.integers(1, min(n, MAX_OPTIONS - 1) + 1))
         n_pool = n - int(rng.binomial(n, self.options.distractor_probability))
         grids = pool.draw_wrong(rng, episode.key, episode.output, n_pool)
-        grids += draw_distractors(rng, episode, n - len(grids), self.options.distractor_weights, exclude=grids)
+        grids += draw_distractors(rng, episode, n - len(grids), self.options.makers, exclude=grids)
         answers = with_right_answer(episode.output, grids)
         if kind is PromptKind.SELECT_OUTPUT_FROM_EXAMPLES:
             answers = tuple(answers[i] for i in rng.permutation(len(answers)))
@@ -288,7 +339,7 @@ def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: Sampl
     if options.compose_new_task_probability > 0:
         families = Counter(sample.composition for sample in samples if sample.composition)
         stats["composed_share"] = families.total() / n
-        stats |= {f"composed_share/{family}": families[family] / n for family in options.compose_new_task_weights}
+        stats |= {f"composed_share/{family}": families[family] / n for family in options.families}
     verdicts = [b.correct for sample in samples for b in sample.tree.branches if b.correct is not None]
     if verdicts:
         stats["right_share"] = sum(verdicts) / len(verdicts)

@@ -46,6 +46,29 @@ class DatasetConfig:
     max_wrong: int | None = None
 
 
+@dataclass(frozen=True)
+class TaskOptions:
+    """Which tasks are read, whatever they are for.
+
+    Args:
+        held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` and, in prediction, `tasks` are
+            reduced to and that every training dataset leaves out.
+        oversized_tasks: whether tasks with a grid of more than 30 rows or columns are passed over with a warning
+            (``skip``; a submission has ``[[0]]`` for them) or refused (``error``), in all data.
+
+    Raises:
+        DataError: names the option that is not as it must be.
+    """
+
+    held_out_fraction: float = 0.0
+    oversized_tasks: Oversized = "skip"
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not 0 <= self.held_out_fraction < 1:
+            raise DataError(f"data.held_out_fraction is {self.held_out_fraction}, expected 0 to less than 1")
+
+
 class TaskList(Sequence[Task]):
     """Some tasks of a mapping by their place; they are looked up, and so perhaps read, when they are asked for."""
 

@@ -1,7 +1,7 @@
 """Datasets of test-time training: the demonstrations of the tasks at hand, each in turn the query."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -15,7 +15,7 @@ from lightning_arc.data.sampler import Sampler, SamplingOptions
 from lightning_arc.data.sources import Source, TaskList
 from lightning_arc.errors import DataError
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
-from lightning_arc.prompt.templates import VERIFY, WRITE
+from lightning_arc.prompt.templates import FROM_CODE, PROMPTS, VERIFY, WRITE
 from lightning_arc.prompt.tree import TokenTree
 
 Scope = Literal["task", "set"]
@@ -23,6 +23,32 @@ Scope = Literal["task", "set"]
 
 WHOLE_SET = PairKey("", "set", 0)
 """The key of the dataset of all tasks together."""
+
+
+@dataclass(frozen=True)
+class TestTimeOptions:
+    """What is trained on at test time.
+
+    Args:
+        test_time_scope: whose demonstrations are trained on at test time: each task's alone (``task``), those of all
+            tasks together (``set``), or none (follows ``model.test_time``).
+        test_time_prompts: prompts of this training; ``null`` for `predict_prompt` and, unless that writes outputs too,
+            a prompt that does.
+
+    Raises:
+        DataError: names a prompt that cannot be used.
+    """
+
+    test_time_scope: Scope | None = None
+    test_time_prompts: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for prompt in self.test_time_prompts or ():
+            if PROMPTS.get(prompt) in (None, *FROM_CODE):
+                raise DataError(
+                    f"data.test_time_prompts: {prompt!r}: expected a prompt that needs no code, such as {VERIFY}"
+                )
 
 
 class TestTimeDataset:

@@ -1,23 +1,81 @@
-"""Validation episodes: what a model is asked while it trains, the same every time."""
+"""What is validated with: episodes that a model is asked about while it trains, the same every time."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from lightning_arc.arc.candidates import Candidate
 from lightning_arc.arc.grid import same_grid
 from lightning_arc.arc.task import Episode, LabeledCandidate, PairKey
 from lightning_arc.augment.distractors import draw_distractors
 from lightning_arc.augment.views import key_seed
-from lightning_arc.data.sampler import with_right_answer
-from lightning_arc.data.sources import Source
+from lightning_arc.data.batch import TreeBatch
+from lightning_arc.data.loader import collate
+from lightning_arc.data.mixture import split
+from lightning_arc.data.options import DataOptions
+from lightning_arc.data.sampler import fit_demonstrations, with_right_answer
+from lightning_arc.data.sources import Source, read_source
+from lightning_arc.data.workers import follow_parent
 from lightning_arc.errors import DataError
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.templates import FROM_CODE, MAX_OPTIONS, PROMPTS
-from lightning_arc.prompt.tree import PromptKind
+from lightning_arc.prompt.tree import PromptKind, TokenTree
 from lightning_arc.ranking.scores import CandidateScores
 
 MAX_ANSWERS = 16
 """Most candidates of a pair that are judged while a model trains."""
+
+
+class ValidationData:
+    """Validation batches.
+
+    Args:
+        options: what is validated with.
+        prompt_encoder: makes token trees.
+
+    Attributes:
+        tasks: those of the dataset that are held out.
+        episodes: one per test input whose output is known.
+        prompts: names and versions of the prompts that all of them are asked in.
+
+    Raises:
+        DataError: names what is not as it must be.
+    """
+
+    def __init__(self, options: DataOptions, prompt_encoder: PromptEncoder) -> None:
+        if options.val_dataset is None:
+            raise DataError("data.val_dataset: nothing to validate with")
+        self.options, self.prompt_encoder = options, prompt_encoder
+        source = read_source(options.val_dataset, options.oversized_tasks, in_memory=True)
+        source = split(source, options.held_out_fraction, held_out=True)
+        self.episodes, self.tasks = validation_episodes(source, options.seed), list(source.tasks)
+        self.prompts = list(options.val_dataset.prompts)
+
+    def tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
+        """Make the tree of an episode, by its place, in a prompt; ``None`` if it is too long. Beside it is its info."""
+        i, prompt = item
+        episode = episode_for_prompt(self.episodes[i], prompt, self.options.seed)
+        tree = fit_demonstrations(self.prompt_encoder, episode, prompt, self.options.max_seq_len, drop=True)
+        ranks = next((p for p in self.prompts if PROMPTS[p] is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES), None)
+        return tree, {"episode": i, "evidence": without_scores(self.episodes[i]) if prompt == ranks else None}
+
+    def batch(self, asked: list[tuple[int, str]]) -> TreeBatch:
+        """Make a batch of the trees that are not too long."""
+        made = [(tree, info) for tree, info in map(self.tree, asked) if tree is not None]
+        return collate([tree for tree, _ in made], self.prompt_encoder, self.options, [info for _, info in made])
+
+    def loader(self) -> DataLoader:
+        """Return the loader, of every episode in every prompt that applies to it."""
+        asked = [
+            (i, prompt)
+            for prompt in self.prompts
+            for i, episode in enumerate(self.episodes)
+            if episode_for_prompt(episode, prompt, self.options.seed) is not None
+        ]
+        options = {"num_workers": self.options.num_workers, "worker_init_fn": follow_parent}
+        return DataLoader(asked, self.options.batch_size, collate_fn=self.batch, **options)
 
 
 def validation_episodes(source: Source, seed: int) -> list[Episode]:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from lightning_arc.arc import Candidate, CandidatePool, PairKey, as_grid, same_grid, write_candidates, write_pool
 from lightning_arc.augment.views import common_views
-from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.prediction import PredictionData
 from lightning_arc.inference.predictor import GenerationBatch
 from lightning_arc.inference.work import PredictionWork
 from lightning_arc.model.answers import GeneratedView
@@ -60,7 +60,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         """Views that are done, and all of them, of this process."""
         n = self.trainer.world_size
         done = len({(record.key, record.view) for record in self.done}) // n
-        return done + self.n_finished, -(-len(self.data.prediction.queries) * self.data.n_views // n)
+        return done + self.n_finished, -(-len(self.data.queries) * self.data.options.n_views // n)
 
     def note(self) -> str:
         """Return nothing: what is written is counted at the end."""
@@ -70,10 +70,11 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         """Yield each view of each query that is not finished; those of different datasets go apart."""
         data, trainer = self.data, self.trainer
         finished = {(record.key, record.view) for record in self.done}
-        wanted = [(key, view) for key in data.prediction.queries for view in range(data.n_views)]
+        wanted = [(key, view) for key in data.queries for view in range(data.options.n_views)]
         wanted = [item for item in wanted if item not in finished]
         for dataset, items in _by_dataset(wanted, data).items():
-            parts = [items[start : start + data.batch_size] for start in range(0, len(items), data.batch_size)]
+            size = data.options.batch_size
+            parts = [items[start : start + size] for start in range(0, len(items), size)]
             for part in parts[trainer.global_rank :: trainer.world_size]:
                 self.n_finished += len(part)
                 made = [found for key, view in part if (found := data.generation_tree(key, view)) is not None]
@@ -87,7 +88,9 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
 
     def _undone(self, found: GeneratedView) -> ViewAnswers:
         request, encoder = found.request, self.data.prompt_encoder
-        view = common_views(request.view + 1, request.n_demonstrations, self.data.seed, request.key)[request.view]
+        view = common_views(request.view + 1, request.n_demonstrations, self.data.options.seed, request.key)[
+            request.view
+        ]
         answers, malformed = [], 0
         for written in found.answers:
             votes = max(written.count, 1)
@@ -119,16 +122,16 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         """Write both files and print what is in them."""
         data, folder = self.data, self.folder
         by_view = {(record.key, record.view): record for record in records}
-        pool = gather_answers(data.prediction.queries, list(by_view.values()), self.model.name_of_model)
-        write_candidates(pool, data.prediction.tasks, folder / "candidates.json")
-        write_pool(pool, folder / "candidates.parquet", data.prediction.tasks)
-        rights = {key: episode.output for key, episode in data.prediction.queries.items() if episode.output is not None}
+        pool = gather_answers(data.queries, list(by_view.values()), self.model.name_of_model)
+        write_candidates(pool, data.tasks, folder / "candidates.json")
+        write_pool(pool, folder / "candidates.parquet", data.tasks)
+        rights = {key: episode.output for key, episode in data.queries.items() if episode.output is not None}
         found = sum(any(same_grid(c.grid, right) for c in pool[key]) for key, right in rights.items())
         proposed = sum(votes for record in by_view.values() for _, votes, _ in record.answers)
         malformed = sum(record.malformed for record in by_view.values())
         table = Table(show_header=False)
         for name, value in {
-            "queries": f"{len(data.prediction.queries):,}",
+            "queries": f"{len(data.queries):,}",
             "answers": f"{proposed + malformed:,}, of them {malformed:,} no grids",
             "distinct candidates": f"{pool.n_grids:,}",
             "known outputs among them": f"{found:,} of {len(rights):,}",
@@ -144,7 +147,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
 
 
 def _by_dataset(
-    wanted: Sequence[tuple[PairKey, int]], data: ArcDataModule
+    wanted: Sequence[tuple[PairKey, int]], data: PredictionData
 ) -> dict[PairKey | None, list[tuple[PairKey, int]]]:
     """Return what is wanted by the dataset that the model is trained on before."""
     found: dict[PairKey | None, list[tuple[PairKey, int]]] = {}

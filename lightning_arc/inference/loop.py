@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.trainer import call
 
+from lightning_arc.data.prediction import PredictionData
 from lightning_arc.errors import Stopped
 from lightning_arc.inference.generation import Generation
 from lightning_arc.inference.progress import PredictionProgress
@@ -29,8 +30,9 @@ class PredictionLoop(_PredictionLoop):
             self._on_predict_model_eval()
             self._on_predict_start()
             self._on_predict_epoch_start()
-            kind = Generation if trainer.datamodule.generate else CandidateRanking
-            work = kind(trainer, trainer.lightning_module, trainer.datamodule)
+            data: PredictionData = trainer.datamodule.prediction
+            kind = Generation if data.options.generate else CandidateRanking
+            work = kind(trainer, trainer.lightning_module, data)
             try:
                 work.prepare()
                 with PredictionProgress(work, shown=self._shows_progress) as progress:

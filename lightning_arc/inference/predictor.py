@@ -12,8 +12,7 @@ from transformers import PreTrainedModel
 
 from lightning_arc.arc import PairKey
 from lightning_arc.data.batch import TreeBatch
-from lightning_arc.data.module import ArcDataModule
-from lightning_arc.data.prediction import GenerationRequest
+from lightning_arc.data.prediction import GenerationRequest, PredictionData
 from lightning_arc.data.ttt import WHOLE_SET
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.answers import GeneratedView, generate_answers, view_scores
@@ -69,11 +68,11 @@ class Predictor:
         folder: where the results of that training are kept.
     """
 
-    def __init__(self, model: ArcModel, data: ArcDataModule, folder: Path) -> None:
+    def __init__(self, model: ArcModel, data: PredictionData, folder: Path) -> None:
         self.model, self.data, self.folder = model, data, folder
-        encoder = data.prompt_encoder
-        self._grammar = Grammar(encoder) if data.generate and model.decoding.constrained else None
-        self._grid_rows = encoder.rows if data.generate else None
+        encoder, generates = data.prompt_encoder, data.options.generate
+        self._grammar = Grammar(encoder) if generates and model.decoding.constrained else None
+        self._grid_rows = encoder.rows if generates else None
         self._unpaid: dict[int, TestTimeResult] = {}
 
     def adapt_to_set(self) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.cli import SaveConfigCallback
 
-from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.prediction import PredictionData
 from lightning_arc.inference.predictor import ScoringBatch
 from lightning_arc.inference.ranking_files import all_views, write_ranking
 from lightning_arc.inference.work import PredictionWork, batches_of_equal
@@ -26,12 +26,11 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
 
     name, title, unit = "evidence", "Ranking", "candidates"
 
-    def __init__(self, trainer: L.Trainer, model: ArcModel, data: ArcDataModule) -> None:
-        self.stopping = model.stopping or all_views(data.n_views)
+    def __init__(self, trainer: L.Trainer, model: ArcModel, data: PredictionData) -> None:
+        self.stopping = model.stopping or all_views(data.options.n_views)
         super().__init__(trainer, model, data)
-        known = data.prediction
         self.scheduler = RankingScheduler(
-            [e for e in gather(known.queries, known.candidates, ()) if e.candidates],
+            [e for e in gather(data.queries, data.candidates, ()) if e.candidates],
             model.ranker,
             self.stopping,
             trainer.global_rank,
@@ -48,10 +47,10 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
     def batches(self) -> Iterator[ScoringBatch]:
         """Yield the scheduler's requests; only those to one member, and with one dataset, share a batch."""
         data, scheduler = self.data, self.scheduler
-        while (requests := scheduler.next(data.batch_size)) is not None:
+        while (requests := scheduler.next(data.options.batch_size)) is not None:
             trees, asked = [], []
             for request in requests:
-                tree, n = data.request_tree(request), len(data.prediction.candidates[request.key])
+                tree, n = data.request_tree(request), len(data.candidates[request.key])
                 if tree is None:
                     self.keep(no_answer(request, n, data.options.max_seq_len))
                 else:
@@ -88,23 +87,23 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
 
     def write(self, records: list[ViewScores]) -> None:
         """Rank and write the four files."""
-        known, ranker = self.data.prediction, self.model.ranker
-        scores = gather(known.queries, known.candidates, records)
-        about = self.stopping, known.passed_over, self._origin()
-        write_ranking(self.folder, known.tasks, known.queries, scores, ranker, *about)
+        data, ranker = self.data, self.model.ranker
+        scores = gather(data.queries, data.candidates, records)
+        about = self.stopping, data.passed_over, self._origin()
+        write_ranking(self.folder, data.tasks, data.queries, scores, ranker, *about)
 
     def _origin(self) -> Origin:
         """Return what the report says about this run."""
-        data, model, stopping = self.data, self.model, self.model.stopping
+        options, model, stopping = self.data.options, self.model, self.model.stopping
         members = [model.adapter_path or model.model_path or "from scratch", *model.ensemble]
         until = f"{self.stopping.min_views} to {self.stopping.max_views}, until settled"
         saved = [each for each in self.trainer.callbacks if isinstance(each, SaveConfigCallback)]
         return Origin(
             model=", ".join(map(str, members)),
             checkpoint=None if self.trainer.ckpt_path is None else str(self.trainer.ckpt_path),
-            tasks=str(data.tasks),
-            candidates=tuple(map(str, data.candidates)),
-            views=str(data.n_views) if stopping is None else until,
+            tasks=str(options.tasks),
+            candidates=tuple(map(str, options.candidate_files)),
+            views=str(options.n_views) if stopping is None else until,
             ranker=in_words(model.ranker),
             settings=saved[0].parser.dump(saved[0].config, skip_none=False) if saved else "",
         )

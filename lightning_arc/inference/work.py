@@ -9,7 +9,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_arc.arc import PairKey
-from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.prediction import PredictionData
 from lightning_arc.inference.journal import Journal, read_journal
 from lightning_arc.inference.predictor import Predictor
 from lightning_arc.model.arc_model import ArcModel
@@ -27,7 +27,7 @@ class PredictionWork(ABC, Generic[Batch, Record]):
     Args:
         trainer: has the processes and the folder.
         model: with its weights.
-        data: set up for the prediction.
+        data: what is predicted.
     """
 
     name: str
@@ -39,7 +39,7 @@ class PredictionWork(ABC, Generic[Batch, Record]):
     unit: str
     """What an answer is called."""
 
-    def __init__(self, trainer: L.Trainer, model: ArcModel, data: ArcDataModule) -> None:
+    def __init__(self, trainer: L.Trainer, model: ArcModel, data: PredictionData) -> None:
         self.trainer, self.model, self.data = trainer, model, data
         self.folder = Path(trainer.default_root_dir)
         self.predictor = Predictor(model, data, self.folder / "adapters")
@@ -52,7 +52,7 @@ class PredictionWork(ABC, Generic[Batch, Record]):
 
     def prepare(self) -> None:
         """Train on the demonstrations of all tasks together, where that is wanted, before the first batch."""
-        if self.data.test_time_scope == "set":
+        if self.data.options.test_time_scope == "set":
             if self.trainer.is_global_zero:
                 with self.trainer.precision_plugin.predict_step_context():
                     self.predictor.adapt_to_set()
@@ -61,7 +61,7 @@ class PredictionWork(ABC, Generic[Batch, Record]):
     @property
     def n_views(self) -> int:
         """Number of views that is written of; more may have been asked by an earlier run."""
-        return self.data.n_views
+        return self.data.options.n_views
 
     @property
     @abstractmethod

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from lightning_arc.augment.weights import shares
 from lightning_arc.data.batch import TreeBatch
-from lightning_arc.data.checks import check_prediction
+from lightning_arc.data.options import check_prediction
 from lightning_arc.errors import DataError
 from lightning_arc.model.attention.proof import check_positions, proved
 from lightning_arc.model.attention.tree import AttentionBackend, use_tree_attention
@@ -331,7 +331,8 @@ class ArcModel(L.LightningModule):
         if stage == "predict" and isinstance(self.ranker, Fitted) and self.ranker.path is None:
             warn_of_other_model(self.source)
         if stage == "predict" and self.trainer.datamodule is not None:
-            check_prediction(self.trainer.datamodule, bool(self.ensemble), self.test_time and self.test_time.scope)
+            scope = None if self.test_time is None else self.test_time.scope
+            check_prediction(self.trainer.datamodule.options, bool(self.ensemble), scope)
 
     def teardown(self, stage: str) -> None:
         """Leave the model as it was before a prediction."""

@@ -33,7 +33,7 @@ class Sample:
     Args:
         values: ``(n,)`` of each prompt, verdict or test input.
         others: ``(n,)`` whole numbers that belong to them.
-        episodes: ``(n,)`` places in ``val_episodes``.
+        episodes: ``(n,)`` places in ``ValidationData.episodes``.
     """
 
     values: NDArray[np.float64]

@@ -22,8 +22,36 @@ _KINDS = {"grid_encoder": str, "chat_template": str, "chat_template_kwargs": dic
 
 
 @dataclass(frozen=True)
+class PromptOptions:
+    """How prompts are written, as a person says it.
+
+    Args:
+        model_path: the model whose tokenizer is used (follows ``model.model_path``); ``null`` for the compact one.
+        positions: what positions a model from scratch takes (follows ``model.scratch``); others tell it themselves.
+        trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
+        grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
+        chat_template: file of a Jinja chat template; ``null`` for the model's own, or ChatML where it has none.
+        chat_template_kwargs: further names that the template uses, such as ``enable_thinking``.
+
+    Raises:
+        DataError: names the argument of the template that cannot be given.
+    """
+
+    model_path: str | None = None
+    positions: Positions = "sequence"
+    trim_vocabulary: bool = False
+    grid_encoder: GridEncoder | str | None = None
+    chat_template: str | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        check_arguments(self.chat_template_kwargs or {})
+
+
+@dataclass(frozen=True)
 class PromptSettings:
-    """How prompts are written. ``None`` stands for the model's own way, or for a checkpoint's.
+    """How prompts are written, with what was read. ``None`` stands for the model's own way, or for a checkpoint's.
 
     Args:
         grid_encoder: how grids are written.
@@ -36,32 +64,25 @@ class PromptSettings:
     chat_template_kwargs: Mapping[str, Any] | None = None
 
     @classmethod
-    def read(
-        cls, grid_encoder: GridEncoder | str | None, chat_template: str | None, arguments: dict[str, Any] | None
-    ) -> "PromptSettings":
-        """Read settings as a person gives them: an encoder or its string form, and the file of a template.
+    def read(cls, options: PromptOptions) -> "PromptSettings":
+        """Read what a person says: parse the string form of an encoder, and read the file of a template.
 
         Raises:
             DataError: if one of them is not as it must be.
         """
-        check_arguments(arguments or {})
-        encoder = parse_encoder(grid_encoder) if isinstance(grid_encoder, str) else grid_encoder
-        return cls(encoder, None if chat_template is None else read_template(chat_template), arguments)
+        encoder, path = options.grid_encoder, options.chat_template
+        encoder = parse_encoder(encoder) if isinstance(encoder, str) else encoder
+        return cls(encoder, None if path is None else read_template(path), options.chat_template_kwargs)
 
-    def load(self, model_path: str | None, trim_vocabulary: bool, positions: Positions) -> PromptEncoder:
-        """Make a model's prompter.
-
-        Args:
-            model_path: of the model, ``None`` for one from scratch.
-            trim_vocabulary: whether tokens are numbered among those that prompts can hold.
-            positions: what a model from scratch has.
+    def load(self, options: PromptOptions) -> PromptEncoder:
+        """Make the prompter of the model that options name.
 
         Raises:
             DataError: if tokenizer or configuration of the model cannot be had, or prompts cannot be made with them.
         """
-        grid_positions = model_has_grid_positions(model_path, positions)
-        prompt_encoder = self.prompt_encoder(load_tokenizer(model_path), None, grid_positions)
-        if trim_vocabulary:
+        grid_positions = model_has_grid_positions(options.model_path, options.positions)
+        prompt_encoder = self.prompt_encoder(load_tokenizer(options.model_path), None, grid_positions)
+        if options.trim_vocabulary:
             prompt_encoder = self.prompt_encoder(
                 prompt_encoder.tokenizer, prompt_vocabulary(prompt_encoder), grid_positions
             )

@@ -39,7 +39,7 @@ def module(shared: Path, model_path: str | None, **settings) -> ArcDataModule:
 
 def plain(data: ArcDataModule, tokenizer, numbers: range) -> Iterator[list[np.ndarray]]:
     """Whole texts through the tokenizer: the sequences of each sample, one per answer."""
-    sampler = data._sampler
+    sampler = data.training.sampler
     for number in numbers:
         episode, prompt, _ = sampler.episode(number, sampler.sample(number).skipped.total())
         n = len(episode.answers)
@@ -73,7 +73,7 @@ def test_trees_against_whole_texts(shared, vocabulary):
     start = time.perf_counter()
     sequences = list(plain(data, tokenizer, range(PLAIN)))
     drawing = time.perf_counter()
-    trees = [data._sampler.sample(number).tree for number in range(PLAIN)]
+    trees = [data.training.sampler.sample(number).tree for number in range(PLAIN)]
     sampling = time.perf_counter() - drawing
     seconds = drawing - start - sampling  # the plain way drew its samples twice
     labels = sum(map(len, sequences))
@@ -84,7 +84,7 @@ def test_trees_against_whole_texts(shared, vocabulary):
     print(f"\n{vocabulary}, {labels / PLAIN:.1f} answers a sample, of {tokens / labels:,.0f} tokens each")
     print(f"  {'':24} {'samples/s':>10} {'tokens/s':>12} {'as sequences':>14}")
     print(f"  {'whole texts':24} {PLAIN / seconds:10,.0f} {tokens / seconds:12,.0f} {tokens / seconds:14,.0f}")
-    ways = {"trees, one core": lambda: map(data.train_batch, batches())}
+    ways = {"trees, one core": lambda: map(data.training.batch, batches())}
     for workers in (1, 2):
         ways[f"trees, {workers} worker{'s' * (workers > 1)}"] = module(
             shared, path, num_workers=workers

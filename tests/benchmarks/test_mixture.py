@@ -48,7 +48,7 @@ def lengths(data: ArcDataModule, place: int) -> tuple[list[int], dict[int, tuple
 
     The shares are of episodes that are kept as they are, and of those that are kept with fewer demonstrations.
     """
-    sampler, longest, kept = data._sampler, [], {limit: [0, 0] for limit in LIMITS}
+    sampler, longest, kept = data.training.sampler, [], {limit: [0, 0] for limit in LIMITS}
     index = 0
     while len(longest) < EPISODES:
         index += 1
@@ -69,11 +69,11 @@ def lengths(data: ArcDataModule, place: int) -> tuple[list[int], dict[int, tuple
 
 def test_lengths_by_source(made):
     rows = []
-    for place, source in enumerate(made._sampler.sources):
+    for place, source in enumerate(made.training.sampler.sources):
         longest, kept = lengths(made, place)
         quantiles = [f"{int(q):,}" for q in np.percentile(longest, [50, 90, 99])]
         shares = [f"{whole:.1%} + {fewer:.1%}" for whole, fewer in kept.values()]
-        rows.append([source.name, f"{source.weight / sum(s.weight for s in made._sampler.sources):.1%}"])
+        rows.append([source.name, f"{source.weight / sum(s.weight for s in made.training.sampler.sources):.1%}"])
         rows[-1] += [f"{len(source.tasks):,}", *quantiles, *shares]
         # What the configuration's limit keeps is most of every source.
         assert sum(kept[3072]) > 0.9
@@ -85,12 +85,12 @@ def test_the_mixture_is_made_faster_than_a_small_model_trains(made):
     def in_this_process() -> Iterator:
         number = 0
         while True:
-            yield made.train_batch(range(number, number + made.batch_size))
-            number += made.batch_size
+            yield made.training.batch(range(number, number + made.options.batch_size))
+            number += made.options.batch_size
 
     rows = []
     for name, batches in (("one process", in_this_process()), ("one worker", iter(made.train_dataloader()))):
-        for _ in range(WARM // made.batch_size):
+        for _ in range(WARM // made.options.batch_size):
             next(batches)
         trees = tokens = 0
         start = time.perf_counter()

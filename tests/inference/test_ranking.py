@@ -35,14 +35,14 @@ def ranking(tmp_path, repo_root):
             strategy=SimpleNamespace(barrier=lambda: None),
             precision_plugin=SimpleNamespace(predict_step_context=nullcontext),
         )
-        return CandidateRanking(trainer, model, data)
+        return CandidateRanking(trainer, model, data.prediction)
 
     return make
 
 
 def scores(work: CandidateRanking, request: ScoringRequest, seconds: float = 0.0) -> ViewScores:
     """What a model might say about a request."""
-    n = len(work.data.prediction.candidates[request.key])
+    n = len(work.data.candidates[request.key])
     values = [0.0 if i in request.candidates else math.nan for i in range(n)]
     choices = tuple(Choice(order, (-1.0,) * len(order)) for order in request.selections)
     about = {"candidates": request.candidates, "selections": choices, "member": request.member, "seconds": seconds}
@@ -59,7 +59,7 @@ def test_places_of_equal_keys_come_together_in_order():
 
 def test_every_view_of_every_test_input_with_candidates_is_asked_or_recorded_as_too_long(ranking):
     work = ranking(Verifier(), all_views(2), max_seq_len=1024)
-    known = work.data.prediction
+    known = work.data
     assert sum(len(task.tests) for task in known.tasks.values()) == 60
     asked = []
     for batch in work.batches():
@@ -99,7 +99,7 @@ def test_a_batch_is_to_one_member_and_about_one_dataset_and_all_is_asked(ranking
             work.keep(scores(work, request))
     together = {record.id for record in work.records()}
     assert len(asked) == len(set(asked)) and {*asked} <= together
-    assert len(together) == 2 * sum(bool(work.data.prediction.candidates[key]) for key in work.data.prediction.queries)
+    assert len(together) == 2 * sum(bool(work.data.candidates[key]) for key in work.data.queries)
 
 
 def test_without_datasets_a_batch_holds_what_was_asked_together(ranking):

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_arc.data.checks import check_prediction
+from lightning_arc.data.options import check_prediction
 from lightning_arc.errors import DataError
 from lightning_arc.model.adapters import Adapters
 from lightning_arc.model.arc_model import ArcModel

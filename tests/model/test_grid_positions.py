@@ -201,9 +201,9 @@ def test_a_training_batch_of_the_data_module_is_learned_as_separate_sequences():
     arc.log = lambda *_, **__: None
     arc.model = model
     arc.prepare(model)
-    batch = data.train_batch(range(3))
+    batch = data.training.batch(range(3))
     assert len(batch.packs) > 1 and batch.has_grid_positions
-    trees = [data._sampler.sample(number).tree for number in range(3)]
+    trees = [data.training.sampler.sample(number).tree for number in range(3)]
     expected = loss_of_sequences(plain, trees, {})
     torch.testing.assert_close(arc.training_step(batch, 0).double(), expected, rtol=1e-6, atol=1e-6)
 

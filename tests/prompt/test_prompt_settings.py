@@ -36,7 +36,7 @@ def folder(small_tokenizer, tmp_path_factory):
 
 def module(folder, stage: str | None = "predict", **settings) -> ArcDataModule:
     paths = {"tasks": str(folder / "tasks.json"), "candidates": str(folder / "candidates.json")}
-    data = ArcDataModule(str(folder), **paths, **settings)
+    data = ArcDataModule(model_path=str(folder), **paths, **settings)
     if stage:
         data.setup(stage)
     return data
@@ -51,7 +51,7 @@ def command(monkeypatch, *arguments) -> None:
 def test_a_prediction_is_named_by_its_template_and_the_templates_arguments(folder):
     own = {"chat_template": str(folder / "own.jinja")}
     names = [
-        module(folder, **settings).signature
+        module(folder, **settings).prediction.signature
         for settings in (
             {},
             own,
