@@ -47,7 +47,7 @@ def predict(tmp_path):
                 change(module.model)
         options = {"candidates": str(candidates)} if kind == "rank" else {"generate": True}
         data = ArcDataModule(
-            "bundled",
+            model_path="bundled",
             tasks=str(tasks),
             n_views=2,
             batch_size=1,
