@@ -118,8 +118,10 @@ def cost(module: ArcModel, data: ArcDataModule, trainer: Namespace) -> Cost:
         DataError: if the data cannot be had, or the base's configuration.
     """
     data.setup("fit")
+    assert data.training is not None and data.prompt_encoder is not None  # as they are set up
     precision, accumulated = precision_name(trainer.precision), trainer.accumulate_grad_batches
-    size, tokens = step_size([data.training.batch(_numbers(data, i)) for i in range(BATCHES)], accumulated)
+    batches = [data.training.batch(_numbers(data, i)) for i in range(BATCHES)]
+    size, tokens = step_size(batches, accumulated)
     model = meta_model(module, precision, data.prompt_encoder.kept if module.trim_vocabulary else None)
     probe = Probe.of(module, precision)
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad is trained) for trained in (True, False)]

@@ -61,6 +61,7 @@ class ArcDataModule(L.LightningDataModule):
 
     def train_dataloader(self) -> ResumableLoader:
         """Return the loader of training batches."""
+        assert self.training is not None  # as the stage is ``fit``
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return self.training.loader(rank, world_size)
 

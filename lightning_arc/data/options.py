@@ -1,7 +1,7 @@
 """All options of ``data``: groups, each beside the code that uses it, put together as the command line has them."""
 
 from dataclasses import dataclass
-from inspect import cleandoc
+from inspect import getdoc
 from typing import Any, TypeVar
 
 from lightning_arc.data.loader import BatchOptions
@@ -21,9 +21,8 @@ def with_words_of_groups(options: Options) -> Options:
 
     Versions of jsonargparse before 4.51 look for the words of ``--help`` nowhere else.
     """
-    parts = [cleandoc(group.__doc__).partition("Args:\n")[2] for group in reversed(options.__bases__)]
-    parts = [cleandoc(options.__doc__), *(part.partition("\n\n")[0] for part in parts)]
-    options.__doc__ = "\n".join(parts)
+    words = [(getdoc(group) or "").partition("Args:\n")[2] for group in reversed(options.__bases__)]
+    options.__doc__ = "\n".join([getdoc(options) or "", *(arguments.partition("\n\n")[0] for arguments in words)])
     return options
 
 

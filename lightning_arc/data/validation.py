@@ -54,10 +54,18 @@ class ValidationData:
         self.prompts = list(options.val_dataset.prompts)
 
     def tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
-        """Make the tree of an episode, by its place, in a prompt; ``None`` if it is too long. Beside it is its info."""
+        """Make a tree and what is noted about it.
+
+        Args:
+            item: place of the episode, and the prompt.
+
+        Returns:
+            The tree, ``None`` if it is too long or the prompt does not apply to the episode, and its info.
+        """
         i, prompt = item
+        encoder, limit = self.prompt_encoder, self.options.max_seq_len
         episode = episode_for_prompt(self.episodes[i], prompt, self.options.seed)
-        tree = fit_demonstrations(self.prompt_encoder, episode, prompt, self.options.max_seq_len, drop=True)
+        tree = None if episode is None else fit_demonstrations(encoder, episode, prompt, limit, drop=True)
         ranks = next((p for p in self.prompts if PROMPTS[p] is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES), None)
         return tree, {"episode": i, "evidence": without_scores(self.episodes[i]) if prompt == ranks else None}
 
@@ -74,8 +82,8 @@ class ValidationData:
             for i, episode in enumerate(self.episodes)
             if episode_for_prompt(episode, prompt, self.options.seed) is not None
         ]
-        options = {"num_workers": self.options.num_workers, "worker_init_fn": follow_parent}
-        return DataLoader(asked, self.options.batch_size, collate_fn=self.batch, **options)
+        size, n = self.options.batch_size, self.options.num_workers
+        return DataLoader(asked, size, collate_fn=self.batch, num_workers=n, worker_init_fn=follow_parent)
 
 
 def validation_episodes(source: Source, seed: int) -> list[Episode]:
@@ -84,7 +92,7 @@ def validation_episodes(source: Source, seed: int) -> list[Episode]:
     The answers are the candidates, up to sixteen in their order; where there is none, distractors. A right output that
     is not among them is added with no votes.
     """
-    episodes = []
+    episodes: list[Episode] = []
     for task in source.tasks:
         for i, pair in enumerate(task.tests):
             if pair.output is None:
