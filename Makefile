@@ -23,7 +23,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt .ci/setup $(VENV)
 $(VENV): ;
 
 rank: $(STAMP) ## rank bundled candidates of evaluation tasks with the bundled model; ARGS='--data.n_views 8'
-	$(VENV) cli.py predict --config configs/rank.yaml $(ARGS)
+	$(VENV) cli.py predict --config configs/rank.yaml --data.n_views 2 $(ARGS)
 
 fit: $(STAMP) ## train a small model; RE_ARC=path and POOLS="path path" add RE-ARC pairs and a solver's wrong predictions
 	$(VENV) cli.py fit --config configs/fit.yaml $(if $(RE_ARC),'--data.train_datasets+={path: "$(RE_ARC)"}') \

