@@ -1,6 +1,6 @@
 """The ground floor: grids, tasks, candidates and their files."""
 
-from lightning_arc.arc.candidates import Candidate, CandidatePool, add_right_outputs
+from lightning_arc.arc.candidates import Candidate, CandidatePool, Pool, add_right_outputs
 from lightning_arc.arc.grid import Grid, as_grid, same_grid
 from lightning_arc.arc.io.candidate_files import (
     CandidateWarning,
@@ -9,7 +9,7 @@ from lightning_arc.arc.io.candidate_files import (
     read_pool,
     write_candidates,
 )
-from lightning_arc.arc.io.merged_pool import MergedPool, Pool
+from lightning_arc.arc.io.merged_pool import MergedPool
 from lightning_arc.arc.io.pool_file import PoolFile, PoolWriter, write_pool
 from lightning_arc.arc.io.submission import read_submission, write_submission
 from lightning_arc.arc.io.tasks import read_tasks, write_tasks

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -48,6 +49,25 @@ def choose_wrong(
         return []
     drawn = map(grid, rng.choice(n_grids, size=min(n + 1, n_grids), replace=False, shuffle=True).tolist())
     return [one for one in drawn if not same_grid(one, right)][:n]
+
+
+class Pool(Protocol):
+    """Candidates by pair, wherever they are."""
+
+    def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
+        """Return a pair's candidates; none for an unknown pair."""
+
+    def __contains__(self, key: PairKey) -> bool: ...
+
+    def __iter__(self) -> Iterator[PairKey]: ...
+
+    def __len__(self) -> int: ...
+
+    def wrong(self, key: PairKey, right: Grid) -> list[Grid]:
+        """Return a pair's candidates that differ from its right output."""
+
+    def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:
+        """Draw up to ``n`` of a pair's candidates that differ from its right output, without replacement."""
 
 
 class CandidatePool:
@@ -108,7 +128,7 @@ class CandidatePool:
         candidates = self[key]
         return choose_wrong(rng, len(candidates), lambda i: candidates[i].grid, right, n) if candidates else []
 
-    def merge(self, other: "CandidatePool") -> None:
+    def merge(self, other: Pool) -> None:
         """Add all candidates of another pool."""
         for key in other:
             self.open(key)

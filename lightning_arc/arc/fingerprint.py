@@ -44,7 +44,7 @@ def fingerprint(task: Task) -> str:
 def pair_fingerprint(pair: Pair) -> bytes:
     """Name a pair, its output known, in the same manner."""
     return min(
-        _digest([_relabelled([_turned(grid, symmetry) for grid in (pair.input, pair.output)])])
+        _digest([_relabelled([_turned(grid, symmetry) for grid in (pair.input, pair.known_output)])])
         for symmetry in range(SYMMETRIES)
     )
 
@@ -153,7 +153,7 @@ def _coarse(task: Task) -> bytes:
 
 
 def _coarse_pair(pair: Pair) -> bytes:
-    return _coarse_grid(pair.input) + _coarse_grid(pair.output)
+    return _coarse_grid(pair.input) + _coarse_grid(pair.known_output)
 
 
 def _coarse_grid(grid: Grid) -> bytes:

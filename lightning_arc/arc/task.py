@@ -15,13 +15,24 @@ class Pair:
     input: Grid
     output: Grid | None
 
+    @property
+    def known_output(self) -> Grid:
+        """The output where there must be one.
+
+        Raises:
+            ValueError: if it is not known.
+        """
+        if self.output is None:
+            raise ValueError("the output of a pair is not known")
+        return self.output
+
 
 class PairKey(NamedTuple):
     """Which pair of which task: ``split`` is ``"train"`` for demonstration pairs and ``"test"`` for test pairs."""
 
     task_id: str
     split: str
-    index: int
+    index: int  # type: ignore[assignment]  # a field, in place of the method of tuples
 
     def __str__(self) -> str:
         return f"{self.task_id}/{self.split}[{self.index}]"
@@ -102,12 +113,23 @@ class Episode:
     answers: tuple[LabeledCandidate, ...] = ()
     code: str | None = None
 
+    @property
+    def known_output(self) -> Grid:
+        """The output where there must be one.
+
+        Raises:
+            ValueError: if it is not known.
+        """
+        if self.output is None:
+            raise ValueError(f"{self.key}: the output is not known")
+        return self.output
+
     def map(self, on_input: Callable[[Grid], Grid], on_output: Callable[[Grid], Grid]) -> "Episode":
         """Apply one function to every input grid and another to every output grid, answers included."""
         # Made directly: `dataclasses.replace` takes twice the time, and this is called for every training sample.
         return Episode(
             self.key,
-            tuple([Pair(on_input(p.input), on_output(p.output)) for p in self.demonstrations]),
+            tuple([Pair(on_input(p.input), on_output(p.known_output)) for p in self.demonstrations]),
             on_input(self.query),
             None if self.output is None else on_output(self.output),
             tuple([LabeledCandidate(on_output(a.grid), a.correct, a.index, a.votes) for a in self.answers]),

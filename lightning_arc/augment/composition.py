@@ -189,7 +189,7 @@ def _grids(episode: Episode, on_inputs: bool) -> list[Grid]:
     """Return the grids of a task's side that its rule is about; answers are no part of it."""
     if on_inputs:
         return [*(p.input for p in episode.demonstrations), episode.query]
-    outputs = [p.output for p in episode.demonstrations]
+    outputs = [p.known_output for p in episode.demonstrations]
     return outputs if episode.output is None else [*outputs, episode.output]
 
 

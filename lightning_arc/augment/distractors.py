@@ -33,7 +33,7 @@ MISSES = 12
 
 def few_cells_changed(rng: np.random.Generator, episode: Episode) -> Grid:
     """The right output with one to four cells of another colour, one that the output has where it has several."""
-    grid = episode.output.copy()
+    grid = episode.known_output.copy()
     colours = _colours(grid)
     if len(colours) == 1:
         colours = _task_colours(episode)
@@ -56,41 +56,44 @@ def another_output(rng: np.random.Generator, episode: Episode) -> Grid | None:
 
 def symmetry(rng: np.random.Generator, episode: Episode) -> Grid:
     """A reflection or rotation of the right output."""
-    return dihedral(episode.output, int(rng.integers(1, N_SYMMETRIES)))
+    return dihedral(episode.known_output, int(rng.integers(1, N_SYMMETRIES)))
 
 
 def colours_swapped(rng: np.random.Generator, episode: Episode) -> Grid:
     """The right output with one of its colours and another colour of the task exchanged."""
-    own = _colours(episode.output)
+    grid = episode.known_output
+    own = _colours(grid)
     one = own[rng.integers(len(own))]
     other = _other_colours(rng, one, _task_colours(episode))
     mapping = np.arange(N_COLOURS, dtype=np.int8)
     mapping[[one, other]] = other, one
-    return mapping[episode.output]
+    return mapping[grid]
 
 
 def colours_permuted(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output with its colours given to each other, as by a wrong mapping of colours."""
-    own = _colours(episode.output)
+    grid = episode.known_output
+    own = _colours(grid)
     if len(own) < 3:
         return None
     mapping = np.arange(N_COLOURS, dtype=np.int8)
     mapping[own] = rng.permutation(own)
-    return mapping[episode.output]
+    return mapping[grid]
 
 
 def cropped(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output without the rows and columns of background around its content."""
-    rows, columns = np.nonzero(episode.output != background(episode.output))
+    grid = episode.known_output
+    rows, columns = np.nonzero(grid != background(grid))
     if not len(rows):
         return None
-    return episode.output[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    return grid[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
 def repeated(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output twice or three times as high or wide: whole copies, or every row or column repeated."""
     axis, times = int(rng.integers(2)), int(rng.integers(2, 4))
-    grid = episode.output
+    grid = episode.known_output
     if grid.shape[axis] * times > MAX_SIDE:
         return None
     return grid.repeat(times, axis) if rng.random() < 0.5 else np.concatenate([grid] * times, axis)
@@ -98,7 +101,7 @@ def repeated(rng: np.random.Generator, episode: Episode) -> Grid | None:
 
 def wrong_shape(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output without its first or last row or column, or with that one doubled."""
-    grid, axis = episode.output, int(rng.integers(2))
+    grid, axis = episode.known_output, int(rng.integers(2))
     last = grid.shape[axis] - 1
     at = 0 if rng.random() < 0.5 else last
     if rng.random() < 0.5:
@@ -111,19 +114,20 @@ def partly_input(rng: np.random.Generator, episode: Episode) -> Grid | None:
 
     They lie at random, or at one end of the grid's rows or columns, as where the rule was carried out half the way.
     """
-    if episode.query.shape != episode.output.shape:
+    right = episode.known_output
+    if episode.query.shape != right.shape:
         return None
-    changed = np.flatnonzero(episode.query != episode.output)
+    changed = np.flatnonzero(episode.query != right)
     if len(changed) < 2:
         return None
     manner = rng.integers(3)
     if manner == 0:
         changed = rng.permutation(changed)
     elif manner == 1:
-        changed = changed[np.argsort(changed % episode.output.shape[1], kind="stable")]
+        changed = changed[np.argsort(changed % right.shape[1], kind="stable")]
     left = int(rng.integers(1, len(changed)))
     cells = changed[:left] if rng.random() < 0.5 else changed[-left:]
-    grid = episode.output.copy()
+    grid = right.copy()
     grid.flat[cells] = episode.query.flat[cells]
     return grid
 
@@ -195,7 +199,8 @@ def draw_distractors(
     names, probabilities = shares(weights, MAKERS, "distractor_weights")
     if not names:
         return []
-    seen, grids = {grid_key(grid) for grid in (episode.output, *exclude)}, []
+    seen = {grid_key(grid) for grid in (episode.output, *exclude)}
+    grids: list[Grid] = []
     makers, misses = [MAKERS[name] for name in names], [0] * len(names)
     reach = np.cumsum(probabilities).tolist()
     while len(grids) < n and makers:
@@ -227,6 +232,6 @@ def _colours(*grids: Grid) -> NDArray[np.int8]:
 
 def _task_colours(episode: Episode) -> NDArray[np.int8]:
     """Colours that a person would expect in an output of this task; all ten where the task shows a single one."""
-    outputs = [p.output for p in episode.demonstrations]
-    colours = _colours(episode.output, episode.query, *outputs)
+    outputs = [p.known_output for p in episode.demonstrations]
+    colours = _colours(episode.known_output, episode.query, *outputs)
     return colours if len(colours) > 1 else np.arange(N_COLOURS, dtype=np.int8)

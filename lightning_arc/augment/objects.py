@@ -50,23 +50,25 @@ def object_at(grid: Grid, cell: int) -> NDArray[np.intp]:
 
 def object_moved(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output with one object up to three rows and columns away, background where it was."""
-    return _moved(rng, episode.output, keep=False)
+    return _moved(rng, episode.known_output, keep=False)
 
 
 def object_duplicated(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output with one object a second time, anywhere."""
-    return _moved(rng, episode.output, keep=True)
+    return _moved(rng, episode.known_output, keep=True)
 
 
 def object_removed(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output without one object."""
-    cells = _draw_object(rng, episode.output)
-    return None if cells is None else _painted(episode.output, cells, background(episode.output))
+    grid = episode.known_output
+    cells = _draw_object(rng, grid)
+    return None if cells is None else _painted(grid, cells, background(grid))
 
 
 def object_recoloured(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output with one object in another colour."""
-    grid, cells = episode.output, _draw_object(rng, episode.output)
+    grid = episode.known_output
+    cells = _draw_object(rng, grid)
     if cells is None:
         return None
     colour = (int(grid.flat[cells[0]]) + int(rng.integers(1, N_COLOURS))) % N_COLOURS

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_arc.arc.candidates import Pool
 from lightning_arc.arc.io.candidate_files import open_pool
 from lightning_arc.arc.io.json_lines import JsonLinesTasks
-from lightning_arc.arc.io.merged_pool import LimitedPool, Pool
+from lightning_arc.arc.io.merged_pool import LimitedPool
 from lightning_arc.arc.io.tasks import Oversized, read_all_tasks, read_tasks
 from lightning_arc.arc.task import Task, base_id
 from lightning_arc.augment.weights import shares

@@ -72,7 +72,7 @@ def measures(evidence: Sequence[CandidateScores]) -> dict[str, NDArray[np.float6
         evidence: one per pair.
     """
     found: dict[str, NDArray[np.float64]] = {}
-    right = [e.correct.index(True) for e in evidence]
+    right = [e.right_place for e in evidence]
     cells = np.array([e.candidates[i].grid.size for e, i in zip(evidence, right, strict=True)], float)
     found["nats a cell"] = (
         -np.array([e.log_likelihood[:, i].mean() for e, i in zip(evidence, right, strict=True)]) / cells
@@ -155,11 +155,7 @@ def _evidence(run: Ranked, data: Mapping[str, Any]) -> dict[Any, CandidateScores
     tasks = {task_id: task for task_id, task in read_tasks(data["tasks"]).items() if task_id in ids}
     pool = read_candidates(data["candidates"], tasks)
     found = gather_pairs(tasks, pool, records, data.get("with_right_output", False))
-    return {
-        e.key: e
-        for e in found
-        if e.solvable and not all(e.correct) and len(e.log_likelihood) and np.isfinite(e.log_likelihood).all()
-    }
+    return {e.key: e for e in found if e.mixed and len(e.log_likelihood) and np.isfinite(e.log_likelihood).all()}
 
 
 def _cost(runs: Sequence[Ranked]) -> dict[str, float]:

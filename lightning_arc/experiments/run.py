@@ -186,6 +186,7 @@ def _merged(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for config in configs:
         for key, value in config.items():
             before = merged.get(key)
-            both = isinstance(before, Mapping) and isinstance(value, Mapping)
-            merged[key] = _merged([before, value]) if both else value
+            if isinstance(before, Mapping) and isinstance(value, Mapping):
+                value = _merged([before, value])
+            merged[key] = value
     return merged

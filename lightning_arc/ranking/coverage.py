@@ -65,7 +65,7 @@ def count_coverage(found: Iterable[Coverage], evidence: Sequence[CandidateScores
     counts: dict[str, int | None] = {
         name: found.count(name) for name in ("too_long", "not_reached", "partly_too_long", "partly_not_reached")
     }
-    limits = {record.max_seq_len for e in evidence for record in e.records} - {None}
+    limits = [record.max_seq_len for e in evidence for record in e.records if record.max_seq_len is not None]
     return counts | {"max_seq_len": max(limits, default=None)}
 
 

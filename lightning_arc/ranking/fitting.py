@@ -41,7 +41,7 @@ def fit_combined(evidence: Sequence[CandidateScores], sources: Sequence[str], l2
     scale = np.where(used, spread, 1)
     levels = np.where(used, np.concatenate(features).mean(0), 0)
     scaled = [(f - levels) / scale for f in features]
-    rights = [e.correct.index(True) if e.solvable else -1 for e in known]
+    rights = [e.right_place if e.solvable else -1 for e in known]
 
     def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights, none = parameters[:-1], parameters[-1]
@@ -76,7 +76,7 @@ def best_penalty(evidence: Sequence[CandidateScores], sources: Sequence[str], fo
         total = 0.0
         for e, ranking in zip(evidence, cross_validated(evidence, sources, l2, folds, seed), strict=True):
             p = ranking.p_correct
-            right = p[e.correct.index(True)] if e.solvable else 1 - p.sum()
+            right = p[e.right_place] if e.solvable else 1 - p.sum()
             total -= np.log(max(right, SMALLEST))
         return total
 

@@ -58,7 +58,7 @@ def standard_errors(table: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(counts > 1, errors, np.nan)
 
 
-def order_by(*keys: NDArray[np.float64]) -> NDArray[np.int64]:
+def order_by(*keys: NDArray[np.float64] | NDArray[np.int64]) -> NDArray[np.int64]:
     """Order by the first key, largest first, ties by the next; nan comes last; then input order."""
     if not len(keys[0]):
         return np.zeros(0, np.int64)

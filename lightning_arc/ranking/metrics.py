@@ -20,7 +20,7 @@ ATTEMPTS = 2
 def hits(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking], k: int) -> NDArray[np.bool_]:
     """Return whether the right output is among the first ``k``, for each solvable test input."""
     pairs = [(e, r.order) for e, r in zip(evidence, rankings, strict=True) if e.solvable]
-    return np.array([any(e.correct[i] for i in order[:k]) for e, order in pairs], bool)
+    return np.array([e.any_right(order[:k]) for e, order in pairs], bool)
 
 
 def file_order(evidence: CandidateScores) -> Ranking:
@@ -32,7 +32,7 @@ def file_order(evidence: CandidateScores) -> Ranking:
 def reciprocal_ranks(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
     """Return one over the right output's rank, for each solvable test input."""
     pairs = [(e, r.order.tolist()) for e, r in zip(evidence, rankings, strict=True) if e.solvable]
-    return np.array([1 / (1 + order.index(e.correct.index(True))) for e, order in pairs], float)
+    return np.array([1 / (1 + order.index(e.right_place)) for e, order in pairs], float)
 
 
 def within_aurocs(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
@@ -43,7 +43,7 @@ def within_aurocs(evidence: Sequence[CandidateScores], rankings: Sequence[Rankin
     """
     found = []
     for e, ranking in zip(evidence, rankings, strict=True):
-        if e.solvable and not all(e.correct):
+        if e.mixed:
             score = ranking.score
             if np.isnan(score).all():
                 score = -np.argsort(ranking.order).astype(float)
@@ -104,9 +104,7 @@ def bootstrap_auroc(
 
 def competition_score(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> float:
     """Return the score as ARC counts it: a point a task, shared by its test inputs, for a right attempt of two."""
-    right = {
-        e.key: bool(e.correct) and any(e.correct[i] for i in r.order[:ATTEMPTS]) for e, r in _both(evidence, rankings)
-    }
+    right = {e.key: e.any_right(r.order[:ATTEMPTS]) for e, r in _both(evidence, rankings)}
     return _by_task(evidence, [float(right[e.key]) for e in evidence])
 
 
@@ -209,7 +207,7 @@ def score_rankings(
     known = any(e.correct is not None for e in evidence)
     entry["score"] = competition_score(evidence, rankings) if known else None
     entry["expected_score"] = expected_score(evidence, rankings) if ranker is not None and ranker.calibrated else None
-    if kinds:
+    if ranker is not None and kinds:
         places = [i for i, e in enumerate(evidence) if is_judged(e, ranker)]
         judged = [evidence[i] for i in places]
         entry["judged"] = {
@@ -257,7 +255,7 @@ def accuracies(
             entry |= _mean(f"top{k}_minus_{name}", right - hits(evidence, others, k), tasks)
     reciprocal = reciprocal_ranks(evidence, rankings)
     entry["mrr"] = float(reciprocal.mean()) if len(reciprocal) else None
-    several = [e.key.task_id for e in evidence if e.solvable and not all(e.correct)]
+    several = [e.key.task_id for e in evidence if e.mixed]
     entry |= _mean("auroc_within", within_aurocs(evidence, rankings), several)
     return entry | verdict_metrics(evidence, rankings)
 

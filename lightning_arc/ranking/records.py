@@ -3,11 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from lightning_arc.arc import PairKey
 
 RequestKind = Literal["verify", "select"]
+ScoreName = Literal["log_odds", "log_likelihood", "mismatches"]
+SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 
 class RequestId(NamedTuple):
@@ -118,7 +120,7 @@ class ViewScores:
         places = range(len(self.log_odds)) if self.candidates is None else self.candidates
         return all(math.isfinite(self.log_odds[i]) or math.isfinite(self.log_likelihood[i]) for i in places)
 
-    def values(self, name: Literal["log_odds", "log_likelihood", "mismatches"]) -> Sequence[float]:
+    def values(self, name: ScoreName) -> Sequence[float]:
         """Return ``n`` numbers by their name, nan where there is none."""
         return getattr(self, name) or [math.nan] * len(self.log_odds)
 
@@ -142,8 +144,17 @@ def no_answer(request: ScoringRequest, n: int, max_seq_len: int | None = None) -
     """
     silence = [math.nan] * n
     skipped = tuple(Choice(order, (math.nan,) * len(order)) for order in request.selections)
-    about = {"member": request.member, "candidates": request.candidates, "selections": skipped}
-    return ViewScores(request.key, request.view, silence, silence, **about, max_seq_len=max_seq_len, mismatches=silence)
+    return ViewScores(
+        request.key,
+        request.view,
+        log_odds=silence,
+        log_likelihood=silence,
+        member=request.member,
+        candidates=request.candidates,
+        selections=skipped,
+        max_seq_len=max_seq_len,
+        mismatches=silence,
+    )
 
 
 def merge_records(one: ViewScores, other: ViewScores) -> ViewScores:
@@ -155,8 +166,8 @@ def merge_records(one: ViewScores, other: ViewScores) -> ViewScores:
     if not more - asked and not choices:
         return one
     costs = ("prefix_tokens", "branch_tokens", "seconds", "lesson_tokens")
-    merged = {name: getattr(one, name) + getattr(other, name) for name in costs}
-    for name in ("log_odds", "log_likelihood", "mismatches"):
+    merged: dict[str, Any] = {name: getattr(one, name) + getattr(other, name) for name in costs}
+    for name in SCORES:
         both = zip(one.values(name), other.values(name), strict=True)
         merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
     merged["max_seq_len"] = one.max_seq_len if other.max_seq_len is None else other.max_seq_len

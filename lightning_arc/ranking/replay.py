@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from lightning_arc.ranking.rankers import Ranker
-from lightning_arc.ranking.records import ScoringRequest, ViewScores, no_answer
+from lightning_arc.ranking.records import SCORES, ScoringRequest, ViewScores, no_answer
 from lightning_arc.ranking.scheduler import RankingScheduler
 from lightning_arc.ranking.scores import CandidateScores
 from lightning_arc.ranking.stopping import StoppingConfig
@@ -57,14 +58,13 @@ def answer(recorded: CandidateScores, request: ScoringRequest) -> ViewScores:
         return _part(found, len(request.selections) / len(found.selections), selections=choices)
     asked = set(request.candidates)
     values = {
-        name: [value if i in asked else math.nan for i, value in enumerate(found.values(name))]
-        for name in ("log_odds", "log_likelihood", "mismatches")
+        name: [value if i in asked else math.nan for i, value in enumerate(found.values(name))] for name in SCORES
     }
     share = len(asked) / (n if found.candidates is None else len(found.candidates))
     return _part(found, share, candidates=request.candidates, **values)
 
 
-def _part(record: ViewScores, share: float, **changes: object) -> ViewScores:
+def _part(record: ViewScores, share: float, **changes: Any) -> ViewScores:
     branches = round(share * record.branch_tokens)
     seconds = record.seconds * (record.prefix_tokens + branches) / max(record.tokens, 1)
     return replace(record, branch_tokens=branches, seconds=seconds, **changes)
@@ -98,7 +98,7 @@ def compare(recorded: Sequence[CandidateScores], ranker: Ranker, stopping: Stopp
     early = [ranking.order[: stopping.places].tolist() for ranking in scheduler.rankings()]
     same = [set(one) == set(other) for one, other in zip(whole, early, strict=True)]
     right = [
-        any(e.correct[i] for i in one) == any(e.correct[i] for i in other)
+        e.any_right(one) == e.any_right(other)
         for e, one, other in zip(recorded, whole, early, strict=True)
         if e.correct is not None
     ]

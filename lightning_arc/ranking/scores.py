@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.arc import Candidate, CandidatePool, Episode, PairKey, same_grid
-from lightning_arc.ranking.records import Choice, RequestId, RequestKind, ViewScores, merge_records
+from lightning_arc.ranking.records import Choice, RequestId, RequestKind, ScoreName, ViewScores, merge_records
 
 
 @dataclass(eq=False)
@@ -123,7 +123,27 @@ class CandidateScores:
     @property
     def solvable(self) -> bool:
         """Whether the right output is known to be among the candidates."""
-        return bool(self.correct) and any(self.correct)
+        return self.any_right(range(len(self.candidates)))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether right and wrong outputs are known to be among the candidates."""
+        return self.correct is not None and any(self.correct) and not all(self.correct)
+
+    @property
+    def right_place(self) -> int:
+        """Place of the right output among the candidates.
+
+        Raises:
+            ValueError: if it is not known to be there.
+        """
+        if self.correct is None:
+            raise ValueError(f"{self.key}: the right output is not known")
+        return self.correct.index(True)
+
+    def any_right(self, places: Iterable[int]) -> bool:
+        """Return whether one of some candidates is known to be right."""
+        return self.correct is not None and any(self.correct[place] for place in places)
 
     def cost(self, kinds: Iterable[RequestKind] = ("verify", "select")) -> tuple[float, int, int]:
         """Return seconds, prefix tokens and branch tokens of all requests of some kinds."""
@@ -135,7 +155,7 @@ class CandidateScores:
         """Return the tokens of test-time training that came before requests of some kinds."""
         return sum(record.lesson_tokens for id_, record in self._records.items() if id_.kind in set(kinds))
 
-    def _table(self, name: str) -> NDArray[np.float64]:
+    def _table(self, name: ScoreName) -> NDArray[np.float64]:
         rows: dict[int, list[tuple[float, Sequence[float]]]] = {}
         for id_, record in sorted(self._records.items()):
             if id_.kind == "verify":

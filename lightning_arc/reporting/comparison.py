@@ -68,7 +68,7 @@ def write_comparison(
             **query_entry(queries[e.key]),
             "grids": [digits(c.grid) for c in e.candidates],
             "votes": [c.votes for c in e.candidates],
-            "right": e.correct.index(True) if e.solvable else -1,
+            "right": e.right_place if e.solvable else -1,
             "orders": [way.rankings[n].order.tolist() for way in ways],
             "ranks": ranks[n],
         }

@@ -86,9 +86,9 @@ def draw_grid(
     axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
     if numbers:
         size = 0.5 * 72 * axes.get_window_extent().height / axes.figure.dpi / height
-        for (row, column), colour in np.ndenumerate(grid):
-            ink = digit_ink(PALETTES[palette][colour])
-            axes.text(column, row, str(colour), fontsize=size, color=ink, ha="center", va="center")
+        for (row, column), cell in np.ndenumerate(grid):
+            ink = digit_ink(PALETTES[palette][cell])
+            axes.text(column, row, str(cell), fontsize=size, color=ink, ha="center", va="center")
     different = None if reference is None else differing(grid, reference)
     for row, column in [] if different is None else np.argwhere(different):
         for inset, colour in ((0.12, "#000000"), (0.2, "#ffffff")):  # one of both is seen on any colour
@@ -103,7 +103,7 @@ def draw_grid(
 
 def draw_episode(
     episode: Episode,
-    p_correct: Sequence[float] | None = None,
+    p_correct: Sequence[float] | NDArray[np.floating] | None = None,
     max_answers: int = 8,
     palette: PaletteName = "arc",
     numbers: bool = False,
@@ -208,7 +208,7 @@ class _Panel:
         return _CAPTION + (0 if self.p is None else _BAR)
 
 
-def _wrapped(panels: Sequence[_Panel], columns: int) -> list[Sequence[_Panel]]:
+def _wrapped(panels: list[_Panel], columns: int) -> list[list[_Panel]]:
     return [panels[start : start + columns] for start in range(0, len(panels), columns)]
 
 

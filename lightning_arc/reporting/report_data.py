@@ -1,7 +1,7 @@
 """What a report's script draws: test inputs and their candidates, as compact JSON."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ def query_entry(query: Episode) -> dict[str, Any]:
         "task": query.key.task_id,
         "split": query.key.split,
         "index": query.key.index,
-        "demos": [[digits(pair.input), digits(pair.output)] for pair in query.demonstrations],
+        "demos": [[digits(pair.input), digits(pair.known_output)] for pair in query.demonstrations],
         "input": digits(query.query),
         "output": None if query.output is None else digits(query.output),
     }
@@ -77,7 +77,7 @@ def right_rank(evidence: CandidateScores, ranking: Ranking) -> int | None:
     """Return the right output's rank, ``None`` where it is not among the candidates, or not known."""
     if not evidence.solvable:
         return None
-    return 1 + next(n for n, i in enumerate(ranking.order) if evidence.correct[i])
+    return 1 + ranking.order.tolist().index(evidence.right_place)
 
 
 def submitted(ranking: Ranking) -> set[int]:
@@ -85,7 +85,7 @@ def submitted(ranking: Ranking) -> set[int]:
     return set(ranking.order[:ATTEMPTS].tolist())
 
 
-def digits_apart(values: Sequence[float], least: int, most: int, others: Sequence[float] = ()) -> list[int]:
+def digits_apart(values: Iterable[float], least: int, most: int, others: Sequence[float] = ()) -> list[int]:
     """Return with how many digits behind the point each value of a list reads differently from its neighbours.
 
     Args:
@@ -106,6 +106,7 @@ def digits_apart(values: Sequence[float], least: int, most: int, others: Sequenc
 def _candidates(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
     """Return the columns of the table of candidates, in rank order."""
     order, views = ranking.order.tolist(), evidence.views
+    rank = right_rank(evidence, ranking)
     score, p = ranking.score[order], ranking.p_correct[order]
     whole = bool((score[np.isfinite(score)] % 1 == 0).all())  # votes, for one
     score_digits = digits_apart(score, 0 if whole else 2, MOST_DIGITS)
@@ -121,7 +122,7 @@ def _candidates(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
     return {
         "scoreDigits": score_digits,
         "pDigits": p_digits,
-        "right": -1 if not evidence.solvable else right_rank(evidence, ranking) - 1,
+        "right": -1 if rank is None else rank - 1,
         "grids": [digits(evidence.candidates[i].grid) for i in order],
         "votes": [evidence.candidates[i].votes for i in order],
         "views": [int(views[i]) for i in order],

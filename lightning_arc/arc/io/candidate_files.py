@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning_arc.arc.candidates import Candidate, CandidatePool
+from lightning_arc.arc.candidates import Candidate, CandidatePool, Pool
 from lightning_arc.arc.io.attempts import Attempts, is_benchmark
 from lightning_arc.arc.io.files import dump_line as dump_line
 from lightning_arc.arc.io.files import entries, expand, no_cycle_search, read_json, sub_folders, write_json
-from lightning_arc.arc.io.merged_pool import MergedPool, Pool
+from lightning_arc.arc.io.merged_pool import MergedPool
 from lightning_arc.arc.io.pool_file import PoolFile
 from lightning_arc.arc.task import PairKey, Task
 from lightning_arc.errors import DataError, OversizedLineError, shortened
@@ -72,8 +72,9 @@ def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task
         pool, n_asked, passed_over = CandidatePool(), 0, set()
         for file in _files(path):
             if file.suffix.lower() == ".parquet":
-                pools.append(PoolFile(file))
-                found = _check_pairs(pools[-1], tasks)
+                opened = PoolFile(file)
+                pools.append(opened)
+                found = _check_pairs(opened, tasks)
             else:
                 with no_cycle_search():
                     found = _read_json(file, tasks, pool, without_votes, attempts, in_folder=file != path)

@@ -210,6 +210,8 @@ def _unique(pairs: list[tuple[str, Any]], name: str) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise DataError(f"{name}: {shortened(repr(twice))} stands twice in one object")
+        for key, _ in pairs:
+            if key in seen:
+                raise DataError(f"{name}: {shortened(repr(key))} stands twice in one object")
+            seen.add(key)
     return value

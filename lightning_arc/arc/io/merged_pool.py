@@ -2,18 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TypeAlias, Union
 
 import numpy as np
 
-from lightning_arc.arc.candidates import Candidate, CandidatePool, choose_wrong
+from lightning_arc.arc.candidates import Candidate, CandidatePool, Pool, choose_wrong
 from lightning_arc.arc.grid import Grid, grid_key
-from lightning_arc.arc.io.pool_file import PoolFile
 from lightning_arc.arc.io.pool_index import pair_number
 from lightning_arc.arc.task import PairKey
-
-Pool: TypeAlias = Union[CandidatePool, PoolFile, "MergedPool", "LimitedPool"]
-"""Candidates by pair, wherever they are."""
 
 
 class MergedPool:

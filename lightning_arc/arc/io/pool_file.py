@@ -142,6 +142,9 @@ class PoolFile:
         DataError: if it is no pool, also later, where a row that is read is not as it must be.
     """
 
+    _last: tuple[int, pa.Table] | None
+    """The row group that was read last, and its columns but those of the grids."""
+
     def __init__(self, path: str | Path, cache_bytes: int = CACHE_BYTES) -> None:
         self.path, self.cache_bytes = expand(path), cache_bytes
         self._open()
@@ -150,7 +153,8 @@ class PoolFile:
         return {"path": self.path, "cache_bytes": self.cache_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(**state)
+        self.path, self.cache_bytes = state["path"], state["cache_bytes"]
+        self._open()
 
     def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
         """Return a pair's candidates in the file's order; none for an unknown pair."""
@@ -222,7 +226,7 @@ class PoolFile:
             raise DataError(f"{self.path}: {error}") from error
         self._cache: OrderedDict[int, _Rows] = OrderedDict()
         self._cached_bytes = 0
-        self._last: tuple[int, pa.Table] | None = None
+        self._last = None
         self._process = os.getpid()
 
     def _find(self, key: PairKey) -> tuple[int, int, int] | None:

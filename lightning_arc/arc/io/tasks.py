@@ -249,10 +249,12 @@ def _solved(task: Task, outputs: Any, where: str) -> Task:
         raise DataError(f"{where}: has {found}, the task has {len(task.tests)} test inputs")
     tests = []
     for i, (pair, value) in enumerate(zip(task.tests, outputs, strict=True)):
-        output = pair.output if value is None else named_grid(value, f"{where}: [{i}]")
-        if pair.output is not None and not same_grid(output, pair.output):
-            raise DataError(f"{where}: [{i}] is another output than the one beside the test input")
-        tests.append(Pair(pair.input, output))
+        if value is not None:
+            output = named_grid(value, f"{where}: [{i}]")
+            if pair.output is not None and not same_grid(output, pair.output):
+                raise DataError(f"{where}: [{i}] is another output than the one beside the test input")
+            pair = Pair(pair.input, output)
+        tests.append(pair)
     return replace(task, tests=tuple(tests))
 
 

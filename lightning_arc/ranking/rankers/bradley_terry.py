@@ -48,8 +48,8 @@ def bradley_terry(wins: NDArray[np.float64], prior: float = 0.1) -> NDArray[np.f
         between = games * p * (1 - p)
         return np.diag(between.sum(1)) - between + 1 / n
 
-    options = {"gtol": TOLERANCE * games.max()}
-    found = minimize(loss, np.zeros(n), jac=True, hess=hessian, method="trust-exact", options=options)
+    tolerance = TOLERANCE * games.max()
+    found = minimize(loss, np.zeros(n), jac=True, hess=hessian, method="trust-exact", options={"gtol": tolerance})
     return found.x - found.x.mean()
 
 

@@ -76,6 +76,7 @@ class ComparativeRanker(Ranker):
         contestants = self._contestants(evidence, live, view)
         if len(contestants) < 2:
             return ()
+        selections: tuple[tuple[int, ...], ...]
         if self.style == "pairs":
             selections = tuple(permutations(contestants, 2))
         else:

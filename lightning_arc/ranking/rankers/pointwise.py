@@ -12,7 +12,7 @@ from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.means import paired_means, standard_errors
 from lightning_arc.ranking.rankers.comparative import ComparativeRanker as ComparativeRanker
 from lightning_arc.ranking.rankers.ranker import Ranker, Ranking
-from lightning_arc.ranking.records import ScoringRequest
+from lightning_arc.ranking.records import RequestKind, ScoringRequest
 from lightning_arc.ranking.scores import CandidateScores
 
 
@@ -31,7 +31,7 @@ class MajorityVote(Ranker):
 class PointwiseRanker(Ranker):
     """A ranker that has all live candidates written and judged under each view."""
 
-    kinds = ("verify",)
+    kinds: tuple[RequestKind, ...] = ("verify",)
 
     def ask(self, evidence: CandidateScores, live: Sequence[int], view: int) -> tuple[ScoringRequest, ...]:
         return (ScoringRequest(evidence.key, view, tuple(live)),)
@@ -136,18 +136,18 @@ class LogLinearRanker(PointwiseRanker):
             "mismatches": -evidence.mismatches,
         }
         parts = [self.weights[name] * table for name, table in tables.items() if self._counts(name, table)]
-        total = sum(parts) if parts else np.full(evidence.log_odds.shape, np.nan)
-        still = sum(
-            self.weights.get(source, 0.0) * values
-            for source, values in signals(evidence).items()
-            if source not in self.models
-        )
-        return total + still
+        shape = evidence.log_odds.shape
+        total = sum(parts, np.zeros(shape)) if parts else np.full(shape, np.nan)
+        others = {source: values for source, values in signals(evidence).items() if source not in self.models}
+        return total + self._weighed(others, len(evidence.candidates))
 
     def rank(self, evidence: CandidateScores) -> Ranking:
-        by_source = signals(evidence)
-        score = sum(self.weights.get(source, 0.0) * values for source, values in by_source.items())
+        score = self._weighed(signals(evidence), len(evidence.candidates))
         return self._ranking(evidence, score, standard_errors(self.table(evidence)), none=self.none)
+
+    def _weighed(self, by_source: Mapping[str, NDArray[np.float64]], n: int) -> NDArray[np.float64]:
+        """Return the ``(n,)`` weighted sums of what some sources say."""
+        return sum((self.weights.get(source, 0.0) * values for source, values in by_source.items()), np.zeros(n))
 
     def _counts(self, source: str, table: NDArray[np.float64]) -> bool:
         return bool(self.weights.get(source)) and not np.isnan(table).all()

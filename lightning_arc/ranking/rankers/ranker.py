@@ -90,13 +90,11 @@ class Ranker(ABC):
         none: float | None = None,
     ) -> Ranking:
         """Order by a score; probabilities are of given log-odds, or of a choice by the score."""
-        log_p = log_softmax(score, none) if log_odds is None else None
-        if log_p is None:
-            p_correct = expit(log_odds) if self.calibration is None else self.calibration(log_odds)
-        elif self.calibration is None:
-            p_correct = np.exp(log_p)
+        if log_odds is None:
+            log_p = log_softmax(score, none)
+            p_correct = np.exp(log_p) if self.calibration is None else self.calibration(logits(log_p))
         else:
-            p_correct = self.calibration(logits(log_p))
+            p_correct = expit(log_odds) if self.calibration is None else self.calibration(log_odds)
         order = order_by(score, evidence.votes)
         return Ranking(order, score, p_correct, np.full(len(score), np.nan) if stderr is None else stderr)
 
