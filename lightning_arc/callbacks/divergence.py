@@ -5,11 +5,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
 
 from lightning_arc.callbacks.interruption import is_launched_child
 from lightning_arc.errors import DataError, Stopped
 from lightning_arc.model.finite import check_finite, not_finite
+from lightning_arc.model.typed import typed_model, typed_trainer
 
 NEVER = 2**62
 """The step at which a loss that is always finite stops being so."""
@@ -25,20 +25,20 @@ class Divergence(L.Callback):
     """
 
     def __init__(self) -> None:
-        self._first: Tensor | None = None
+        self._first = torch.full((), NEVER, dtype=torch.int64)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse to go on from weights that are not finite."""
-        self._first = torch.full((), NEVER, dtype=torch.int64, device=pl_module.device)
-        check_finite(pl_module.named_parameters(), pl_module.source)
-        trainer.last_checkpoint = trainer.ckpt_path
+        self._first = torch.full_like(self._first, NEVER, device=pl_module.device)
+        check_finite(pl_module.named_parameters(), typed_model(pl_module).source)
+        typed_trainer(trainer).last_checkpoint = trainer.ckpt_path
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Refuse to validate weights that are not finite."""
         if trainer.state.fn == "fit":
             self.check(trainer, pl_module)
         else:
-            check_finite(pl_module.named_parameters(), pl_module.source)
+            check_finite(pl_module.named_parameters(), typed_model(pl_module).source)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -47,7 +47,7 @@ class Divergence(L.Callback):
         step = torch.full_like(self._first, trainer.global_step).where(~outputs["loss"].isfinite(), NEVER)
         self._first = torch.minimum(self._first, step)
         alone_on_cpu = trainer.world_size == 1 and pl_module.device.type == "cpu"
-        if alone_on_cpu or trainer.global_step % trainer.log_every_n_steps == 0:
+        if alone_on_cpu or trainer.global_step % typed_trainer(trainer).log_every_n_steps == 0:
             self._check_loss(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -75,7 +75,7 @@ class Divergence(L.Callback):
 def _diverged(trainer: L.Trainer, what: str) -> BaseException:
     if is_launched_child(trainer):
         return Stopped(0)
-    last = trainer.last_checkpoint
+    last = typed_trainer(trainer).last_checkpoint
     kept = f"the last good checkpoint is {last}" if last and Path(last).exists() else "no checkpoint was written before"
     tried = "try a lower model.learning_rate"
     if str(trainer.precision).startswith("16"):

@@ -28,10 +28,11 @@ class DueValidation(L.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return whether a validation is due."""
-        loop = self._trainer.fit_loop.epoch_loop
+        assert self._trainer is not None  # which asks for it
+        loop, fetcher = self._trainer.fit_loop.epoch_loop, self._trainer.fit_loop._data_fetcher
         is_done = self._validated == loop.total_batch_idx
-        is_due = self._is_due or self._validating or loop._should_check_val_fx(self._trainer.fit_loop._data_fetcher)
-        return {"validation_due": bool(is_due and not is_done)}
+        is_next = fetcher is not None and loop._should_check_val_fx(fetcher)
+        return {"validation_due": bool((self._is_due or self._validating or is_next) and not is_done)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Remember whether one is due."""

@@ -7,6 +7,7 @@ import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_arc.model.export import export
+from lightning_arc.model.typed import typed_model, typed_trainer
 
 
 class ExportModel(L.Callback):
@@ -31,4 +32,4 @@ class ExportModel(L.Callback):
             kept = next(name for n in count(1) if not (name := root / f"{self.folder}-{n}").exists())
             path.rename(kept)
             rank_zero_info(f"{path}: the model of an earlier run is now {kept}")
-        export(pl_module, trainer.datamodule.prompt_encoder.tokenizer, path, self.merge)
+        export(typed_model(pl_module), typed_trainer(trainer).datamodule.prompt_encoder.tokenizer, path, self.merge)

@@ -1,6 +1,7 @@
 """Pictures in any logger that takes them."""
 
 from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
@@ -10,16 +11,26 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 _refused: set[str] = set()
 
 
-def picture_loggers(loggers: Sequence[Logger]) -> list[Logger]:
+@runtime_checkable
+class ImageLogger(Protocol):
+    """A logger that takes pictures as W&B's does."""
+
+    def log_image(self, key: str, images: list[Any], step: int | None = None) -> None: ...
+
+
+PictureLogger = TensorBoardLogger | ImageLogger
+
+
+def picture_loggers(loggers: Sequence[Logger]) -> list[PictureLogger]:
     """Return the loggers that take pictures; a line says once which do not."""
-    able = [each for each in loggers if isinstance(each, TensorBoardLogger) or hasattr(each, "log_image")]
+    able: list[PictureLogger] = [each for each in loggers if isinstance(each, PictureLogger)]
     for name in {type(each).__name__ for each in loggers if each not in able} - _refused:
         _refused.add(name)
         rank_zero_warn(f"{name} takes no pictures: none are logged to it", category=PossibleUserWarning)
     return able
 
 
-def log_picture(loggers: Sequence[Logger], name: str, picture: np.ndarray, step: int) -> None:
+def log_picture(loggers: Sequence[PictureLogger], name: str, picture: np.ndarray, step: int) -> None:
     """Log a picture.
 
     Args:
@@ -31,5 +42,5 @@ def log_picture(loggers: Sequence[Logger], name: str, picture: np.ndarray, step:
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(name, picture, step, dataformats="HWC")
-        else:  # W&B's name and arguments, which others have too
+        else:
             logger.log_image(name, [picture], step=step)

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from lightning_arc.data.workers import end_with_parent
 from lightning_arc.errors import Stopped
+from lightning_arc.model.typed import typed_trainer
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 """What ends a command, as messages call it."""
@@ -100,8 +101,9 @@ class Interruption(L.Callback):
         self._received = number
         if not self._trains:
             raise self._stopped(number)
-        if self._trainer.is_global_zero:  # print would fail in the midst of another print
-            text = f"\n{SIGNALS[number]}: saving a checkpoint after the running step; Ctrl-C ends at once\n"
+        if self._trainer is not None and self._trainer.is_global_zero:  # print would fail in the midst of another print
+            name = SIGNALS[signal.Signals(number)]
+            text = f"\n{name}: saving a checkpoint after the running step; Ctrl-C ends at once\n"
             os.write(2, text.encode())
 
     def _save_and_stop(self, trainer: L.Trainer, number: int) -> None:
@@ -124,9 +126,10 @@ class Interruption(L.Callback):
         if trainer.state.fn != "fit":
             return Stopped(status, f"stopped by {name}")
         text = f"stopped by {name} at step {trainer.global_step}: "
-        if trainer.last_checkpoint is None:
+        last = typed_trainer(trainer).last_checkpoint
+        if last is None:
             return Stopped(status, text + "there is no checkpoint")
-        return Stopped(status, text + f"go on with the same command and --ckpt_path {trainer.last_checkpoint}")
+        return Stopped(status, text + f"go on with the same command and --ckpt_path {last}")
 
 
 def checkpoint_folder(trainer: L.Trainer) -> Path:

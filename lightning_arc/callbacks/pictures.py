@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from lightning_arc.callbacks.images import log_picture, picture_loggers
+from lightning_arc.model.typed import typed_trainer
 from lightning_arc.reporting.drawing import draw_episode, figure_to_array
 
 
@@ -35,7 +36,7 @@ class EpisodePictures(L.Callback):
         """
         for output in outputs or ():
             if len(self._verdicts) < self.n:
-                log_odds = np.full(len(trainer.datamodule.validation.episodes[output["episode"]].answers), np.nan)
+                log_odds = np.full(len(typed_trainer(trainer).datamodule.validation.episodes[output["episode"]].answers), np.nan)
                 log_odds[output["answers"].numpy()] = output["log_odds"].numpy()
                 self._verdicts[output["episode"]] = expit(log_odds)
 
@@ -45,7 +46,7 @@ class EpisodePictures(L.Callback):
             return
         loggers = picture_loggers(trainer.loggers) if self._verdicts else []
         for i, p_correct in self._verdicts.items() if loggers else ():
-            episode = trainer.datamodule.validation.episodes[i]
+            episode = typed_trainer(trainer).datamodule.validation.episodes[i]
             picture = figure_to_array(draw_episode(episode, p_correct))
             name = f"val_episodes/{episode.key.task_id}-{episode.key.index}"
             log_picture(loggers, name, picture, trainer.global_step)

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from lightning_arc.callbacks.speed import Speed
+from lightning_arc.model.typed import typed_model, typed_trainer
 from lightning_arc.model.validation_metrics import VERIFY, WRITE
 
 LINE_SECONDS = 30.0
@@ -106,14 +107,14 @@ class TrainingProgress(RichProgressBar):
         if self.train_progress_bar_id is None:  # the run continues in the midst of an epoch
             self._initialize_train_progress_bar_id()
         self._update(self.train_progress_bar_id, trainer.global_step)
-        if now - self._last_look >= LOOK_SECONDS:
+        if self._metric_component is not None and now - self._last_look >= LOOK_SECONDS:
             self._last_look = now
             self._metric_component.update(self._figures(trainer, pl_module, outputs) | self._validated)
         self.refresh()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the last figures."""
-        figures = {} if not pl_module.means else self._figures(trainer, pl_module, None)
+        figures = {} if not typed_model(pl_module).means else self._figures(trainer, pl_module, None)
         if self._metric_component is not None and self.is_enabled:
             self._metric_component.update(figures | self._validated)
             self.refresh(hard=True)
@@ -160,10 +161,10 @@ class TrainingProgress(RichProgressBar):
 
     def _figures(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any) -> dict[str, str]:
         """Return the loss, its mean as it was logged last or that of a step, and the speed."""
-        loss = pl_module.means.get("train/loss")
+        loss = typed_model(pl_module).means.get("train/loss")
         if loss is None and outputs is not None:
             loss = float(outputs["loss"])
-        rate = next((c.rate for c in trainer.callbacks if isinstance(c, Speed)), 0.0)
+        rate = next((c.rate for c in typed_trainer(trainer).callbacks if isinstance(c, Speed)), 0.0)
         figures = {} if loss is None else {"loss": f"{loss:.3f}"}
         return figures | ({"tokens/s": f"{rate:,.0f}"} if rate else {})
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.model.machine import computing_type, fastest_attention, product_rate
+from lightning_arc.model.typed import typed_model, typed_trainer
 
 
 class Speed(L.Callback):
@@ -37,10 +38,11 @@ class Speed(L.Callback):
         dtype, device = computing_type(str(trainer.precision)), pl_module.device.type
         if device not in ("cpu", "cuda"):
             return
-        self._peak, self._operations = product_rate(dtype, device), operations_a_token(pl_module.model)
-        attention = pl_module.attention
+        model = typed_model(pl_module)
+        self._peak, self._operations = product_rate(dtype, device), operations_a_token(model.model)
+        attention: str = model.attention
         if attention == "auto":
-            attention = "flex" if device == "cuda" else _fastest(pl_module.causal_lm.config.get_text_config(), dtype)
+            attention = "flex" if device == "cuda" else _fastest(model.causal_lm.config.get_text_config(), dtype)
         rank_zero_info(
             f"Speed: precision {trainer.precision}, matrix products {self._peak / 1e12:.2f} TFLOP/s; "
             f"attention {attention}"
@@ -61,7 +63,7 @@ class Speed(L.Callback):
             return
         n = trainer.world_size
         self.rate = rate = n * self._tokens / self._seconds
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % typed_trainer(trainer).log_every_n_steps == 0:
             values = {"tokens_per_second": rate, "verdicts_per_second": n * self._verdicts / self._seconds}
             values["share_of_peak"] = rate * self._operations / (n * self._peak)
             values["memory_gib"] = peak_memory_gib(pl_module.device)

@@ -1,7 +1,5 @@
 """What TensorBoard shows of verdicts after a validation, and the first prompt of a training."""
 
-from typing import Any
-
 import lightning as L
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -9,7 +7,10 @@ from scipy.special import expit
 
 from lightning_arc.callbacks.images import log_picture, picture_loggers
 from lightning_arc.data.batch import TreeBatch
+from lightning_arc.model.typed import typed_model, typed_trainer
 from lightning_arc.model.validation_metrics import VERDICTS, VERIFY
+from lightning_arc.prompt.prompt_encoder import PromptEncoder
+from lightning_arc.prompt.tokenizer import decoded
 from lightning_arc.reporting.drawing import figure_to_array
 from lightning_arc.reporting.validation import draw_reliability
 
@@ -19,7 +20,7 @@ class ValidationBoard(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Log what the verdicts of all processes were."""
-        verdicts = pl_module.metrics.samples.get(VERDICTS)
+        verdicts = typed_model(pl_module).metrics.samples.get(VERDICTS)
         if verdicts is None or trainer.sanity_checking or not trainer.is_global_zero:
             return
         log_odds, right, step = verdicts.values, verdicts.others == 1, trainer.global_step
@@ -45,17 +46,17 @@ class FirstPrompt(L.Callback):
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if trainer.global_step or batch_idx or not loggers or not trainer.is_global_zero:
             return
-        text = prompt_text(batch, trainer.datamodule.prompt_encoder)
+        text = prompt_text(batch, typed_trainer(trainer).datamodule.prompt_encoder)
         indented = "\n".join(f"    {line}" for line in text.splitlines())  # Markdown leaves such lines as they are
         for logger in loggers:
             logger.experiment.add_text("first prompt", indented, 0)
 
 
-def prompt_text(batch: TreeBatch, prompt_encoder: Any) -> str:
+def prompt_text(batch: TreeBatch, prompt_encoder: PromptEncoder) -> str:
     """Return a batch's first prompt with its first answer."""
     pack = batch.packs[0]
     segment = pack.segments[0]
     tokens = pack.tokens[: segment.prefix + segment.branches[0]].long().cpu()
     if prompt_encoder.kept is not None:
         tokens = torch.from_numpy(prompt_encoder.kept).long()[tokens]
-    return prompt_encoder.tokenizer.decode(tokens.tolist())
+    return decoded(prompt_encoder.tokenizer, tokens.tolist())

@@ -1,7 +1,6 @@
 """Prompts in words, through a tokenizer's chat template."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -11,6 +10,7 @@ from lightning_arc.arc.task import Episode, Pair
 from lightning_arc.prompt.chat_template import own_template, turn_frames
 from lightning_arc.prompt.grid_encoders import GridEncoder
 from lightning_arc.prompt.templates import PromptTemplate, RenderedBranch, RenderedPrompt, Segment
+from lightning_arc.prompt.tokenizer import decoded
 from lightning_arc.prompt.tree import PromptKind
 
 _TEST = "# Test\n\nInput:\n"
@@ -46,15 +46,9 @@ class ChatTemplatePrompt(PromptTemplate):
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(encoder)
-        self._tokenizer = tokenizer
         self.template, self.arguments = template or own_template(tokenizer), dict(arguments or {})
         self.frames = turn_frames(tokenizer, self.template, self.arguments, self.system)
-
-    @cached_property
-    def end(self) -> str:
-        """Text of the token that ends the assistant's turn."""
-        ids = self._tokenizer(self.frames.question, add_special_tokens=False).input_ids
-        return self._tokenizer.decode(ids[:1])
+        self.end = decoded(tokenizer, tokenizer(self.frames.question, add_special_tokens=False).input_ids[:1])
 
     @property
     def asked_after_writing(self) -> str:
@@ -92,7 +86,8 @@ class ChatTemplatePrompt(PromptTemplate):
         shown = Segment(f"{block}\n\n", free=True)
         if kind is PromptKind.OUTPUT_FROM_CODE:
             query = Segment(f"\n\nWrite the output grid.{asked}", episode.query)
-            return RenderedPrompt((opening, shown, Segment("# Input\n\n"), query), (_written(episode.output, kind),))
+            branch = _written(episode.known_output, kind)
+            return RenderedPrompt((opening, shown, Segment("# Input\n\n"), query), (branch,))
         return RenderedPrompt(
             (opening, shown, Segment(f"Write an input grid for it.{asked}")), (_written(episode.query, kind),)
         )
@@ -101,7 +96,7 @@ class ChatTemplatePrompt(PromptTemplate):
         for i, pair in enumerate(pairs, 1):
             yield Segment(f"# Example {i}\n\nInput:\n")
             yield Segment("\n\nOutput:\n", pair.input)
-            yield Segment("\n\n", pair.output, trained=i > 1)
+            yield Segment("\n\n", pair.known_output, trained=i > 1)
 
 
 def _written(grid: Grid, kind: PromptKind) -> RenderedBranch:

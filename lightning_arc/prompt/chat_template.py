@@ -91,7 +91,7 @@ def own_template(tokenizer: PreTrainedTokenizerBase) -> str:
             return tokenizer.get_chat_template()
         except ValueError as error:
             raise DataError(f"{name}: several chat templates and no default among them; {REMEDY}") from error
-    ids = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    ids = [tokenizer.convert_tokens_to_ids(token) for token in ("<|im_start|>", "<|im_end|>")]
     if None not in ids and tokenizer.unk_token_id not in ids:
         return CHATML
     raise DataError(f"{name}: the tokenizer has no chat template (a base model?) and no tokens of ChatML; {REMEDY}")
@@ -121,13 +121,15 @@ def turn_frames(tokenizer: PreTrainedTokenizerBase, template: str, arguments: Ma
     name, dated = name_of(tokenizer), (_TODAY if "strftime_now" in template else "") + template
     system_mark, *marks = _MARKS
 
-    def render(turns: list[str], with_system: bool, **options: bool) -> str:
+    def render(turns: list[str], with_system: bool, **options: Any) -> str:
         messages = [{"role": "system", "content": system_mark}] if with_system else []
         roles = ("user", "assistant") * len(turns)
         messages += [{"role": role, "content": text} for role, text in zip(roles, turns, strict=False)]
-        return tokenizer.apply_chat_template(
+        text = tokenizer.apply_chat_template(
             messages, chat_template=dated, tokenize=False, **dict(arguments), **options
         )
+        assert isinstance(text, str)  # it is not tokenized
+        return text
 
     def frames(with_system: bool) -> Frames:
         whole = _between(render(marks, with_system), marks)

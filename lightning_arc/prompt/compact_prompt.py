@@ -29,7 +29,7 @@ class CompactPrompt(PromptTemplate):
             segments += [
                 Segment(compact.INPUT),
                 Segment(compact.OUTPUT, pair.input),
-                Segment(compact.END, pair.output, i > 0),
+                Segment(compact.END, pair.known_output, i > 0),
             ]
         return (*segments, Segment(compact.INPUT), Segment(self._endings[ending], episode.query))
 

@@ -32,7 +32,7 @@ def parse_encoder(text: str) -> GridEncoder:
 
 
 def _build(node: ast.expr, text: str) -> GridEncoder | str | int:
-    if isinstance(node, ast.Constant) and type(node.value) in (str, int):
+    if isinstance(node, ast.Constant) and (type(node.value) is str or type(node.value) is int):
         return node.value
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id not in ENCODERS:

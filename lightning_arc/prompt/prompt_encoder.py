@@ -41,6 +41,7 @@ from lightning_arc.prompt.templates import (
     RenderedPrompt,
     Segment,
 )
+from lightning_arc.prompt.tokenizer import decoded
 from lightning_arc.prompt.tree import IGNORE, Branch, TokenTree
 from lightning_arc.prompt.turns import AnswerTokenizer, TurnTokenizer
 
@@ -98,27 +99,27 @@ class PromptEncoder:
             default = GridShapeEncoder(RowNumberEncoder(MinimalGridEncoder()))
             self.template = ChatTemplatePrompt(tokenizer, grid_encoder or default, chat_template, chat_template_kwargs)
         self.grid_encoder = self.template.encoder
-        self._turns: TurnTokenizer | None = None
+        self._answers: AnswerTokenizer | None = None
         try:
             self._begin(PieceTokenizer(tokenizer, self.grid_encoder.symbols, self.template.pieces, kept))
         except DataError:
             if not isinstance(self.template, ChatTemplatePrompt):
                 raise
-            self._turns = TurnTokenizer(tokenizer, kept)
-            self._begin(AnswerTokenizer(self._turns, self.template.frames))
+            self._answers = AnswerTokenizer(TurnTokenizer(tokenizer, kept), self.template.frames)
+            self._begin(self._answers)
 
     def _begin(self, pieces: PieceTokenizer | AnswerTokenizer) -> None:
         """Take what texts are tokenized by, and prove that it does."""
         self._parts = SegmentTokenizer(pieces, self.grid_encoder)
         self.yes_id, self.no_id = self._single(self.template.yes), self._single(self.template.no)
         self.choice_ids = [self._single(number) for number in self.template.numbers]
-        if self._turns is None:
-            self.end_id = self._single(self.template.end)
-        else:
-            self.end_id = int(self._turns.encode(self.template.frames.question)[0][0])
+        if isinstance(pieces, AnswerTokenizer):
+            self.end_id = int(pieces.turns.encode(pieces.frames.question)[0][0])
             pieces.refuse_joined_cells(self.grid_encoder)
             self._parts.check()
-            self._prove_answers()
+            self._prove_answers(pieces)
+        else:
+            self.end_id = self._single(self.template.end)
         if self.grid_positions:
             self._parts.rows = GridRows(self.tokenizer, self.grid_encoder, self.write, self.kept)
         self._prove()
@@ -132,7 +133,7 @@ class PromptEncoder:
     @property
     def by_turns(self) -> bool:
         """Whether whole turns are tokenized, because the tokenizer's pieces do not add up to a text."""
-        return self._turns is not None
+        return self._answers is not None
 
     def tree(
         self, episode: Episode, prompt: str, right_share: float = 0.5, learn_demonstrations: bool = False
@@ -177,20 +178,20 @@ class PromptEncoder:
         """Return the token ids of a grid as an answer, without the token ``end_id`` that ends it."""
         return self._parts.grid(grid)
 
-    def read(self, tokens: NDArray[np.int64]) -> Grid:
+    def read(self, tokens: NDArray[np.integer]) -> Grid:
         """Return the grid that a model wrote, the token that ends it left out.
 
         Raises:
             DecodeError: if it is none.
         """
-        text = self.tokenizer.decode(tokens if self.kept is None else self.kept[tokens])
+        text = decoded(self.tokenizer, tokens if self.kept is None else self.kept[tokens])
         return self.grid_encoder.decode(text.removeprefix(" ") if self._begins_with_space else text)
 
     def opening(self, episode: Episode) -> NDArray[np.int32]:
         """Return the token ids of a prompt up to the output that is to be written."""
         segments = self.template.examples(episode, "write")
-        if self._turns is not None:
-            return self._opening_of_turns(segments, episode.query)[0]
+        if self._answers is not None:
+            return self._opening_of_turns(self._answers, segments, episode.query)[0]
         return np.concatenate([self._parts.ids(segment) for segment in segments])
 
     def opening_positions(self, episode: Episode) -> NDArray[np.int32] | None:
@@ -198,10 +199,10 @@ class PromptEncoder:
         if self.rows is None:
             return None
         segments = self.template.examples(episode, "write")
-        if self._turns is not None:
-            tail = self.grid_encoder.encode(episode.query) + self.template.frames.question
-            n = len(self._opening_of_turns(segments, episode.query)[0])
-            return positions_of_turns(self._turns, self.rows, self.template, segments, tail)[:n]
+        if self._answers is not None:
+            tail = self.grid_encoder.encode(episode.query) + self._answers.frames.question
+            n = len(self._opening_of_turns(self._answers, segments, episode.query)[0])
+            return positions_of_turns(self._answers.turns, self.rows, self.template, segments, tail)[:n]
         return placed_parts([self._parts.placed(segment) for segment in segments])
 
     @property
@@ -250,22 +251,24 @@ class PromptEncoder:
     @property
     def _begins_with_space(self) -> bool:
         """Whether an answer's first token may begin with a space of the template, as behind Mistral's ``[/INST]``."""
-        return self._turns is not None and self.template.frames.answer.endswith(" ")
+        return self._answers is not None and self._answers.frames.answer.endswith(" ")
 
-    def _opening_of_turns(self, segments: Sequence[Segment], grid: Grid) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def _opening_of_turns(
+        self, answers: AnswerTokenizer, segments: Sequence[Segment], grid: Grid
+    ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Return the ids of an opening as they are before a grid, and those of the whole with the grid and its end."""
         opening = self.template.text_of(segments)
-        text = f"{opening}{self.grid_encoder.encode(grid)}{self.template.frames.question}"
-        ids, (stop,) = self._turns.encode(text, [len(opening)])
+        text = f"{opening}{self.grid_encoder.encode(grid)}{answers.frames.question}"
+        ids, (stop,) = answers.turns.encode(text, [len(opening)])
         return ids[:stop], ids
 
-    def _prove_answers(self) -> None:
+    def _prove_answers(self, answers: AnswerTokenizer) -> None:
         """See that a prompt ends in the same tokens with an answer behind it, whatever its first cell, and is read."""
         segments = self.template.examples(_EXAMPLE, "write")
-        first = self._opening_of_turns(segments, _GRID)[0]
+        first = self._opening_of_turns(answers, segments, _GRID)[0]
         for colour in range(N_COLOURS):
             grid = (_GRID + colour - _GRID[0, 0]) % N_COLOURS
-            ids, whole = self._opening_of_turns(segments, grid)
+            ids, whole = self._opening_of_turns(answers, segments, grid)
             written = self.write(grid)
             expected = [*first, *written, self.end_id]
             if len(ids) != len(first) or whole[: len(expected)].tolist() != expected:
@@ -282,18 +285,19 @@ class PromptEncoder:
     def _tree(
         self, rendered: RenderedPrompt, prompt: str, weights: Sequence[float], learn_demonstrations: bool = False
     ) -> TokenTree:
-        if self._turns is not None:
-            tree = tree_of_turns(self._turns, self.template, rendered, prompt, weights, learn_demonstrations)
+        if self._answers is not None:
+            turns = self._answers.turns
+            tree = tree_of_turns(turns, self.template, rendered, prompt, weights, learn_demonstrations)
             if self.rows is None:
                 return tree
-            return tree_of_turns_with_positions(tree, self._turns, self.rows, self.template, rendered)
+            return tree_of_turns_with_positions(tree, turns, self.rows, self.template, rendered)
         ids, targets = self._prefix(rendered.prefix, learn_demonstrations)
         before, *placed = self._positions(rendered)
         about = zip(rendered.branches, weights, placed, strict=True)
         branches = [self._branch(ids[-1:], *branch) for branch in about]
         return TokenTree(ids[:-1], targets[:-1], tuple(branches), prompt, before)
 
-    def _positions(self, rendered: RenderedPrompt) -> list[NDArray[np.int32] | None]:
+    def _positions(self, rendered: RenderedPrompt) -> Sequence[NDArray[np.int32] | None]:
         """Return the grid positions of the prefix and of every branch."""
         if self.rows is None:
             return [None] * (1 + len(rendered.branches))

@@ -110,6 +110,7 @@ class SegmentTokenizer:
 
     def _placed_behind(self, ids: NDArray[np.int32], grid: str, text: str) -> Placed:
         """Return the positions of a grid's tokens and those of a text; one that both share is the text's."""
+        assert self.rows is not None  # without them nothing is placed
         made = self.pieces.tokenizer(grid + text, add_special_tokens=False, return_offsets_mapping=True)
         ends = np.maximum.accumulate([end for _, end in made.offset_mapping])
         n = int(np.searchsorted(ends, len(grid), "right"))

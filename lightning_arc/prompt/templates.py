@@ -162,11 +162,12 @@ class PromptTemplate(ABC):
         if kind in FROM_CODE:
             return self.program(episode, kind)
         if kind is PromptKind.INPUT_FROM_INPUTS:
-            written, prefix = episode.query, self.series([p.input for p in episode.demonstrations], inputs=True)
+            prefix = self.series([p.input for p in episode.demonstrations], inputs=True)
         elif kind is PromptKind.OUTPUT_FROM_OUTPUTS:
-            written, prefix = episode.output, self.series([p.output for p in episode.demonstrations], inputs=False)
+            prefix = self.series([p.known_output for p in episode.demonstrations], inputs=False)
         else:
-            written, prefix = episode.output, self.examples(episode, "write")
+            prefix = self.examples(episode, "write")
+        written = episode.query if kind is PromptKind.INPUT_FROM_INPUTS else episode.known_output
         return RenderedPrompt(prefix, (RenderedBranch(Segment(grid=written), kind=kind),))
 
     def text(self, prompt: RenderedPrompt, i: int) -> str:
@@ -181,21 +182,19 @@ class PromptTemplate(ABC):
         return "".join(("" if p.grid is None else self.encoder.encode(p.grid)) + p.text for p in segments)
 
     def _verify(self, episode: Episode, writes: bool) -> RenderedPrompt:
-        asked = Segment(self.asked_after_writing) if writes else None
-        branches = []
-        for answer in episode.answers:
-            about = {
-                "verdict": self.no if answer.correct is False else self.yes,
-                "answer": answer.index,
-                "correct": answer.correct,
-            }
-            if writes:
-                branches.append(
-                    RenderedBranch(Segment(grid=answer.grid), (asked,), trained=answer.correct is True, **about)
-                )
-            else:
-                branches.append(RenderedBranch(None, (Segment(self.asked_after_showing, answer.grid),), **about))
-        return RenderedPrompt(self.examples(episode, "write" if writes else "verify"), tuple(branches))
+        asked = Segment(self.asked_after_writing)
+        branches = tuple(
+            RenderedBranch(
+                written=Segment(grid=answer.grid) if writes else None,
+                shown=(asked if writes else Segment(self.asked_after_showing, answer.grid),),
+                verdict=self.no if answer.correct is False else self.yes,
+                trained=not writes or answer.correct is True,
+                answer=answer.index,
+                correct=answer.correct,
+            )
+            for answer in episode.answers
+        )
+        return RenderedPrompt(self.examples(episode, "write" if writes else "verify"), branches)
 
     def selections(self, episode: Episode, orders: Sequence[Sequence[int]]) -> RenderedPrompt:
         """Render selections among an episode's answers, a branch for each order in which some of them are shown.

@@ -3,7 +3,10 @@
 import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lightning_arc.errors import DataError, first_line
@@ -54,7 +57,7 @@ def _check_gguf(file: Path) -> None:
         raise DataError(f"{file}: a GGUF file needs the package gguf: pip install gguf (model_path)")
 
 
-def pretrained_source(path: str) -> tuple[str, dict[str, str]]:
+def pretrained_source(path: str) -> tuple[str, dict[str, Any]]:
     """Return what transformers calls a resolved ``model_path``: a folder or hub name, and further arguments."""
     if is_gguf(path):
         return str(Path(path).parent), {"gguf_file": Path(path).name}
@@ -79,6 +82,13 @@ def load_tokenizer(model_path: str | None) -> PreTrainedTokenizerBase:
     if len(tokenizer) <= len(tokenizer.all_special_tokens):
         raise DataError(f"{path}: no tokenizer could be loaded: tokenizer.json is missing or has no vocabulary")
     return tokenizer
+
+
+def decoded(tokenizer: PreTrainedTokenizerBase, ids: list[int] | NDArray[np.integer]) -> str:
+    """Return the text of one sequence of token ids."""
+    text = tokenizer.decode(ids)
+    assert isinstance(text, str)  # a list belongs to several sequences
+    return text
 
 
 def _is_generic(folder: Path) -> bool:

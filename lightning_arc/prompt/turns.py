@@ -87,7 +87,7 @@ class AnswerTokenizer:
     """Whether a cell's token is the same wherever it stands; `SegmentTokenizer.check` looks at it here."""
 
     def __init__(self, turns: TurnTokenizer, frames: Frames) -> None:
-        self.turns, self.frames = turns, frames
+        self.turns, self.frames, self.tokenizer = turns, frames, turns.tokenizer
 
     def array(self, text: str) -> NDArray[np.int32]:
         """Return the ``int32`` ids of an answer; what it shares a token with on its left is part of its first one."""
@@ -110,11 +110,11 @@ class AnswerTokenizer:
             text, other = encoder.encode(grid), encoder.encode((grid + 1) % N_COLOURS)
             places = [i for i, (a, b) in enumerate(zip(text, other, strict=True)) if a != b]
             cell_of = {place: i * grid.size // len(places) for i, place in enumerate(places)}
-            made = self.turns.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            made = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
             for token_id, (start, stop) in zip(made.input_ids, made.offset_mapping, strict=True):
                 if len({cell_of[place] for place in range(start, stop) if place in cell_of}) > 1:
-                    token = self.turns.tokenizer.decode([token_id])
+                    token = self.tokenizer.decode([token_id])
                     raise DataError(
-                        f"{name_of(self.turns.tokenizer)}: the tokenizer joins cells of {encoder} in one token "
+                        f"{name_of(self.tokenizer)}: the tokenizer joins cells of {encoder} in one token "
                         f"({token!r}); take one {remedy}"
                     )
