@@ -1,12 +1,13 @@
 """Losses that are computed one after the other and summed, with the memory of one."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from lightning_arc.model.autocast import LIFT, autocast_type
+from lightning_arc.model.autograd import Context
 
 
 def accumulate_losses(
@@ -32,9 +33,9 @@ def accumulate_losses(
 class _SumInTurn(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, losses: Sequence[Callable[[], tuple[Tensor, Tensor]]], *parameters: Tensor
+        ctx: Context, losses: Sequence[Callable[[], tuple[Tensor, Tensor]]], *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
-        total = other = None
+        totals, others = [], []
         gradients: list[Tensor | None] = [None] * len(parameters)
         lift = LIFT if autocast_type(parameters[0].device.type) == torch.float16 else 1.0
         for compute in losses:
@@ -44,10 +45,11 @@ class _SumInTurn(torch.autograd.Function):
                 found = torch.autograd.grad(loss * lift, parameters, allow_unused=True)
             for i, gradient in enumerate(found):
                 if gradient is not None:
-                    gradient = gradient if lift == 1 else gradient / lift
-                    gradients[i] = gradient if gradients[i] is None else gradients[i] + gradient
-            total = loss.detach() if total is None else total + loss.detach()
-            other = more if other is None else other + more
+                    gradient, before = gradient if lift == 1 else gradient / lift, gradients[i]
+                    gradients[i] = gradient if before is None else before + gradient
+            totals.append(loss.detach())
+            others.append(more)
+        total, other = reduce(torch.add, totals), reduce(torch.add, others)
         torch.clear_autocast_cache()
         ctx.save_for_backward(*gradients)
         ctx.mark_non_differentiable(other)
@@ -55,5 +57,5 @@ class _SumInTurn(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: FunctionCtx, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Context, scale: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         return None, *(None if gradient is None else gradient * scale for gradient in ctx.saved_tensors)

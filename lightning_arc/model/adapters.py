@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 from peft import LoraConfig, PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
 from torch import nn
 from torch.nn import Parameter
 from transformers import PreTrainedModel
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.adapter_folder import check_adapter, check_complete
 from lightning_arc.model.fast_layers import use_fast_lora
+from lightning_arc.model.load import without_wrapper
 
 
 class Adapters:
@@ -23,7 +24,7 @@ class Adapters:
 
     def __init__(self, model: PreTrainedModel | PeftModel) -> None:
         self.peft = model if isinstance(model, PeftModel) else None
-        self.model: PreTrainedModel = model if self.peft is None else model.get_base_model()
+        self.model = without_wrapper(model)
         self.own: tuple[str, ...] = () if self.peft is None else tuple(self.peft.active_adapters)
         self._added: list[str] = []
         self._learned = {id(p) for p in model.parameters() if p.requires_grad}
@@ -60,13 +61,15 @@ class Adapters:
 
     def weights(self, name: str) -> dict[str, Parameter]:
         """Return an adapter's weights by their names in the model."""
-        return {key: p for key, p in self.peft.named_parameters() if f".{name}." in f"{key}."}
+        adapted = () if self.peft is None else self.peft.named_parameters()
+        return {key: p for key, p in adapted if f".{name}." in f"{key}."}
 
     def use(self, names: Sequence[str]) -> None:
         """Let adapters of these names change what the model computes, and no others; none of them is trained."""
         if self.peft is None:
             return
         tuner = self.peft.base_model
+        assert isinstance(tuner, BaseTuner)
         if names:
             tuner.enable_adapter_layers()
             tuner.set_adapter(list(names), inference_mode=True)
@@ -84,11 +87,13 @@ class Adapters:
 
     def remove(self) -> None:
         """Take off what was added: layers, their names and what is trained are as they were."""
-        if self._added and not self.own:
-            self.peft.unload()
-            self.peft = None
-        for name in self._added if self.own else ():
-            self.peft.delete_adapter(name)
+        if self.peft is not None and self._added:
+            if self.own:
+                for name in self._added:
+                    self.peft.delete_adapter(name)
+            else:
+                self.peft.unload()
+                self.peft = None
         self._added = []
         self.use(self.own)
         for p in (self.model if self.peft is None else self.peft).parameters():

@@ -15,7 +15,7 @@ from lightning_arc.model.finite import finite_answers
 from lightning_arc.model.scoring import BranchScores
 from lightning_arc.prompt.grammar import Grammar
 from lightning_arc.prompt.positions import GridRows
-from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores
+from lightning_arc.ranking.records import SCORES, Choice, ScoringRequest, ViewScores
 
 
 def view_scores(request: ScoringRequest, n: int, shape: TreeShape, scores: BranchScores, seconds: float) -> ViewScores:
@@ -31,7 +31,7 @@ def view_scores(request: ScoringRequest, n: int, shape: TreeShape, scores: Branc
     Raises:
         FloatingPointError: if one of them is not a finite number.
     """
-    scored = {name: [math.nan] * n for name in ("log_odds", "log_likelihood", "mismatches")}
+    scored = {name: [math.nan] * n for name in SCORES}
     choices: tuple[Choice, ...] = ()
     if request.selections:
         rows = zip(request.selections, scores.choices.tolist(), strict=True)
@@ -48,7 +48,9 @@ def view_scores(request: ScoringRequest, n: int, shape: TreeShape, scores: Branc
     return ViewScores(
         request.key,
         request.view,
-        **scored,
+        log_odds=scored["log_odds"],
+        log_likelihood=scored["log_likelihood"],
+        mismatches=scored["mismatches"],
         prefix_tokens=shape.prefix,
         branch_tokens=sum(shape.branches),
         seconds=seconds,

@@ -110,9 +110,9 @@ def check_checkpoint(
     if bool(own) != (base is not None):
         kind = "an adapter" if own else "all weights"
         raise DataError(f"the checkpoint holds {kind}, the settings of the model say otherwise (model.lora)")
-    if own:
+    if base is not None:
         check_base(own, base, "the checkpoint")
-    if not own and checkpoint.get("kept_tokens") != kept:
+    elif checkpoint.get("kept_tokens") != kept:
         raise DataError("model.trim_vocabulary: the checkpoint was trained with other tokens than these settings keep")
     missing = {*trained} - {*saved}
     if missing:

@@ -44,6 +44,11 @@ class Decoding:
     constrained: bool = True
     max_tokens: int = 32_768
 
+    @property
+    def most_found(self) -> int:
+        """Rows that a search has at most, 0 without one."""
+        return 0 if self.min_probability is None else math.ceil(1 / self.min_probability)
+
     def __post_init__(self) -> None:
         if self.n_samples < 0 or (self.n_samples == 0 and self.min_probability is None):
             raise DataError("model.decoding: n_samples must be more than 0, or min_probability be given")
@@ -57,7 +62,8 @@ class Decoding:
             raise DataError(f"model.decoding.max_tokens is {self.max_tokens}, expected more than 0")
 
 
-class GeneratedAnswer(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class GeneratedAnswer:
     """An answer.
 
     Args:
@@ -166,7 +172,8 @@ def generate(
     """
     decoder, head = model.get_decoder(), Head.of(model)
     written: list[list[GeneratedAnswer]] = [[] for _ in openings]
-    n_tokens, prompts, jobs = [0] * len(openings), {}, []
+    n_tokens, prompts = [0] * len(openings), dict[int, PromptKeys]()
+    jobs: list[_Job] = []
     for number, opening in enumerate(openings):
         if grammar is not None and not grammar.start(1, opening.max_new_tokens).any():
             continue
@@ -177,7 +184,8 @@ def generate(
         jobs += _jobs(number, opening, head.logits(hidden[0, -1:]), decoding, grammar)
     for group in _rounds(jobs, decoding.max_tokens):
         room = max(openings[job.number].max_new_tokens for job in group)
-        cache = Cache(layers=[WrittenLayer(room) for _ in prompts[group[0].number].layers])
+        layers = [WrittenLayer(room) for _ in prompts[group[0].number].layers]
+        cache = Cache(layers=[*layers])
         for place in range(room):
             first, parents, active = 0, [], []
             for job in group:
@@ -190,7 +198,7 @@ def generate(
             if not group:
                 break
             rows = torch.from_numpy(np.concatenate(parents)).to(hidden.device)
-            for layer in cache.layers:
+            for layer in layers:
                 layer.select(rows)
             counts = [len(job.rows.counts) for job in group]
             attention = PrefixedAttention([prompts[job.number] for job in group], counts)
@@ -212,7 +220,7 @@ def _jobs(number: int, opening: Opening, logits: Tensor, decoding: Decoding, gra
         rows = _Rows(np.zeros((1, 0), np.int64), np.zeros(1), np.array([n]), shapes)
         seed = int(np.random.SeedSequence([opening.seed, done]).generate_state(1)[0])
         generator = torch.Generator(device=logits.device).manual_seed(seed)
-        cost = length + room * (n or math.ceil(1 / decoding.min_probability))
+        cost = length + room * (n or decoding.most_found)
         yield _Job(number, n, generator, cost, rows, logits, np.zeros(1, np.int64))
 
 
@@ -270,6 +278,7 @@ def _last_hidden(
         if opening.positions is None:
             positions.append(torch.full(ids[-1].shape, len(opening.prompt) + tokens.shape[1] - 1))
         else:
+            assert grid_rows is not None  # as the prompt has grid positions
             positions.append(_last_position(tokens, opening.positions.cpu(), grid_rows))
     output = decoder(
         input_ids=torch.cat(ids).to(device),
@@ -294,10 +303,11 @@ def _children(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return which rows go on with which tokens: row, token and number of samples of each, ordered by row."""
     allowed = None
-    if rows.shapes is not None:
+    if grammar is not None and rows.shapes is not None:
         mask = grammar.allowed(place, rows.shapes, _last(rows), log_probs.shape[-1])
         allowed = torch.from_numpy(mask).to(log_probs.device)
     if not samples:
+        assert decoding.min_probability is not None  # as this is a search
         # Prefixes of one length exclude each other, so that no more than 1 / min_probability are left at a time.
         total = torch.from_numpy(rows.log_likelihood).to(log_probs.device)[:, None] + log_probs.double()
         likely = total > math.log(decoding.min_probability)
@@ -336,7 +346,7 @@ def _descend(
     """Return the rows one token longer."""
     chosen = log_probs[torch.from_numpy(parents), torch.from_numpy(tokens)].double().cpu().numpy()
     shapes = None
-    if rows.shapes is not None:
+    if grammar is not None and rows.shapes is not None:
         shapes = grammar.advance(place, rows.shapes[parents], _last(rows)[parents], tokens)
     written = np.concatenate([rows.tokens[parents], tokens[:, None]], 1)
     return _Rows(written, rows.log_likelihood[parents] + chosen, counts, shapes)

@@ -20,6 +20,7 @@ from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import saved_settings
 from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
 from lightning_arc.model.ttt import TestTimeResult, TestTimeTrainer, TrainingBatches
+from lightning_arc.model.vocabulary import end_weights
 from lightning_arc.prompt.positions import has_grid_positions
 from lightning_arc.prompt.tokenizer import is_gguf
 
@@ -133,12 +134,13 @@ def _whole(
 ) -> PreTrainedModel:
     """Return a whole model, the first one's copy with other weights where they are a checkpoint's."""
     if found is None:
+        assert load is not None  # given wherever whole models may be
         model = load(path)
-        if model.get_input_embeddings().weight.shape[0] != own.model.get_input_embeddings().weight.shape[0]:
+        if len(end_weights(model)[0]) != len(end_weights(own.model)[0]):
             raise DataError(f"{path}: reads other tokens than the first model (model.ensemble)")
         if has_grid_positions(model.config.to_dict()) != has_grid_positions(own.model.config.to_dict()):
             raise DataError(f"{path}: takes other positions than the first model (model.ensemble)")
-        return model.to(own.model.device)
+        return model.to(own.model.device)  # type: ignore[arg-type]  # `self` is lost in transformers' wrapper
     if own.peft is not None:
         raise DataError(f"{path}: holds all weights, the model is asked with an adapter (model.ensemble)")
     model = copy.deepcopy(own.model)
@@ -152,14 +154,14 @@ def _whole(
 def _add(own: Adapters, name: str, path: str, found: dict[str, Any] | None, base: Mapping[str, Any] | None) -> None:
     """Add the adapter of a folder or a checkpoint."""
     try:
-        if found is not None and base is None:
+        if found is not None and base is not None:
+            check_base(found["base"], base, path, "model.ensemble")
+        elif found is not None:
             named = found["base"]["model_path"]
             raise DataError(f"{path}: was trained on {named}, the first model has other weights (model.ensemble)")
-        if found is not None:
-            check_base(found["base"], base, path, "model.ensemble")
         elif base is not None:
             check_base_of_folder(path, base, "model.ensemble")
-        settings = {"adapter_path": path} if found is None else saved_settings(found, path)
+        settings: dict[str, Any] = {"adapter_path": path} if found is None else saved_settings(found, path)
         lora, folder = settings.get("lora"), settings.get("adapter_path")
         config = adapter_config(folder) if folder else lora_config(Lora(**(lora or {})))
         if any(changes_base(c) for c in (config, *(own.peft.peft_config.values() if own.peft else ()))):

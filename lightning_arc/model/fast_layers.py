@@ -5,14 +5,15 @@ A layer is replaced by what it computes and not by its name: on random input bot
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Protocol
 
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from lightning_arc.model.autocast import autocast_type
+from lightning_arc.model.autograd import Context
 
 SAME, SAME_IN_16_BITS = 1e-5, 1e-2
 """Largest difference of what a layer and its replacement compute, as a share of the largest number."""
@@ -31,11 +32,12 @@ def use_fast_layers(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, FastRMSNorm | FastSwiGLU):
             continue
+        own: type = type(module)
         norm = next((fast for fast in (FastRMSNorm, FastOffsetRMSNorm) if _is_rms_norm(module, fast.offset)), None)
         if norm is not None:
-            module.__class__ = _fast(norm, type(module))
+            module.__class__ = _fast(norm, own)
         elif _is_swiglu(module):
-            module.__class__ = _fast(FastSwiGLU, type(module))
+            module.__class__ = _fast(FastSwiGLU, own)
 
 
 @lru_cache
@@ -68,15 +70,20 @@ class FastLoraLinear(LoraLinear):
     def _is_plain(self, name: str) -> bool:
         """Whether an adapter is two products and nothing else."""
         dropout = self.lora_dropout[name]
-        drops = self.training and not isinstance(dropout, nn.Identity) and dropout.p > 0
+        drops = self.training and not isinstance(dropout, nn.Identity) and getattr(dropout, "p", 1.0) > 0
         own = type(self.lora_A[name]) is type(self.lora_B[name]) is nn.Linear and self.lora_B[name].bias is None
         return own and not drops and not self.fan_in_fan_out and name not in getattr(self, "lora_variant", {})
+
+
+class _LoraContext(Context, Protocol):
+    scales: list[float]
+    shape: torch.Size
 
 
 class _LoraLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None, scales: list[float], *factors: Tensor
+        ctx: _LoraContext, x: Tensor, weight: Tensor, bias: Tensor | None, scales: list[float], *factors: Tensor
     ) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):
             rows = x.flatten(0, -2)
@@ -91,7 +98,7 @@ class _LoraLinear(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _LoraContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         rows, weight, *others = ctx.saved_tensors
         n, wanted = len(ctx.scales), ctx.needs_input_grad
         factors, inner = others[: 2 * n], others[2 * n :]
@@ -111,6 +118,7 @@ class _LoraLinear(torch.autograd.Function):
 class FastRMSNorm(nn.Module):
     """A root-mean-square norm (Zhang and Sennrich, 2019) whose output has the type of the products that follow."""
 
+    weight: Tensor
     offset = 0.0
     """What is added to its weight."""
 
@@ -125,10 +133,14 @@ class FastOffsetRMSNorm(FastRMSNorm):
     offset = 1.0
 
 
+class _NormContext(Context, Protocol):
+    offset: float
+
+
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, x: Tensor, weight: Tensor, offset: float, epsilon: float, dtype: torch.dtype
+        ctx: _NormContext, x: Tensor, weight: Tensor, offset: float, epsilon: float, dtype: torch.dtype
     ) -> Tensor:
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         share = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_().div_(x.shape[-1]).add_(epsilon).rsqrt_()
@@ -138,7 +150,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _NormContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, share = ctx.saved_tensors
         normal = x * share  # of the wide type, which share has
         of_weight = None
@@ -152,6 +164,10 @@ class _RMSNorm(torch.autograd.Function):
 class FastSwiGLU(nn.Module):
     """A gated feed-forward layer (Shazeer, 2020) that keeps what goes into its product and makes the rest again."""
 
+    gate_proj: nn.Module
+    up_proj: nn.Module
+    down_proj: nn.Module
+
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(…, d)`` of ``(…, d)``."""
         return self.down_proj(_Gated.apply(self.gate_proj(x), self.up_proj(x)))
@@ -159,13 +175,13 @@ class FastSwiGLU(nn.Module):
 
 class _Gated(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: Context, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
         return F.silu(gate).mul_(up)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
 
@@ -178,21 +194,25 @@ def _is_rms_norm(module: nn.Module, offset: float) -> bool:
     if "RMSNorm" not in type(module).__name__ or _epsilon(module) is None:
         return False
     weights = dict(module.named_parameters())
-    if [*weights] != ["weight"] or module.weight.dim() != 1 or module.weight.is_meta:
+    if [*weights] != ["weight"]:
         return False
-    x = _random(len(module.weight)).to(module.weight.device)
-    return _same(module, x, lambda: _RMSNorm.apply(x, module.weight, offset, _epsilon(module), x.dtype))
+    weight = weights["weight"]
+    if weight.dim() != 1 or weight.is_meta:
+        return False
+    x = _random(len(weight)).to(weight.device)
+    return _same(module, x, lambda: _RMSNorm.apply(x, weight, offset, _epsilon(module), x.dtype))
 
 
 def _is_swiglu(module: nn.Module) -> bool:
-    names = [name for name, _ in module.named_children()]
-    if {*names} - {"act_fn"} != {"gate_proj", "up_proj", "down_proj"}:
+    parts = dict(module.named_children())
+    if parts.keys() - {"act_fn"} != {"gate_proj", "up_proj", "down_proj"}:
         return False
-    if not hasattr(module.gate_proj, "in_features") or module.gate_proj.weight.is_meta:
+    gate, up, down = (parts[name] for name in ("gate_proj", "up_proj", "down_proj"))
+    width, weight = getattr(gate, "in_features", None), getattr(gate, "weight", None)
+    if width is None or weight is None or weight.is_meta:
         return False
-    weight = module.gate_proj.weight
-    x = _random(module.gate_proj.in_features).to(weight)
-    return _same(module, x, lambda: module.down_proj(F.silu(module.gate_proj(x)) * module.up_proj(x)))
+    x = _random(width).to(weight)
+    return _same(module, x, lambda: down(F.silu(gate(x)) * up(x)))
 
 
 def _random(width: int) -> Tensor:

@@ -2,14 +2,15 @@
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from lightning_arc.model.autocast import LIFT, autocast_type
+from lightning_arc.model.autograd import Context
 
 LOGITS_PER_CHUNK = 64 * 2**20
 """Logits that are held at once: 256 MB in float32, of 441 positions at Qwen's 151,936 tokens."""
@@ -40,7 +41,9 @@ class Head:
     @property
     def weight(self) -> Tensor:
         """``(vocabulary, d)``."""
-        return self.linear.weight
+        weight = self.linear.weight
+        assert isinstance(weight, Tensor)  # of an output embedding
+        return weight
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Return ``(…, vocabulary)`` logits of ``(…, d)`` hidden states, in ``float32`` or wider.
@@ -99,10 +102,14 @@ def chunked_cross_entropy(
     return (losses * weights).sum(), losses.detach(), logits.argmax(-1) == targets
 
 
+class _Context(Context, Protocol):
+    lift: float
+
+
 class _WeightedLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: _Context,
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
@@ -147,7 +154,7 @@ class _WeightedLoss(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
         # in place, as the second may be the largest tensor of all; a second pass is an error of autograd's
         of_hidden, of_weight = (None if x is None else x.mul_(gradient / ctx.lift) for x in ctx.saved_tensors)
         return of_hidden, of_weight, None, None, None, None

@@ -90,7 +90,7 @@ def settings_to_save(settings: Mapping[str, Any], adapter: LoraConfig | None = N
 
 
 def _plain(value: Any) -> Any:
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
@@ -106,7 +106,7 @@ def _lora(config: LoraConfig) -> Lora | None:
         r=config.r,
         alpha=config.lora_alpha,
         dropout=config.lora_dropout,
-        target_modules=modules if isinstance(modules, str) else sorted(modules),
+        target_modules=modules if isinstance(modules, str) else sorted(modules or ()),
         use_rslora=config.use_rslora,
         use_dora=config.use_dora,
     )

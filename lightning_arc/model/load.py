@@ -12,6 +12,7 @@ from torch import nn
 from transformers import (
     AutoModelForCausalLM,
     BitsAndBytesConfig,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen2Config,
@@ -148,7 +149,7 @@ def new_model(size: Scratch, tokenizer: PreTrainedTokenizerBase) -> PreTrainedMo
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    config = Qwen2Config(**common, rope_parameters=rope)
+    config: PretrainedConfig = Qwen2Config(**common, rope_parameters=rope)
     if size.positions == "grid":
         width = size.hidden_size // size.heads
         if width < 6:
@@ -179,6 +180,13 @@ def add_lora(base: PreTrainedModel, lora: Lora | None, adapter_path: str | None)
         return get_peft_model(base, lora_config(lora or Lora()))
     except ValueError as error:
         raise DataError(f"model.lora: {first_line(error)}") from error
+
+
+def without_wrapper(model: nn.Module) -> PreTrainedModel:
+    """Return the causal language model that peft may have wrapped, its adapters' layers in place."""
+    base = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(base, PreTrainedModel)
+    return base
 
 
 def lora_config(lora: Lora) -> LoraConfig:

@@ -8,20 +8,22 @@ tokens of a pack and with the layers, as no attention but that by a mask keeps a
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from lightning_arc.data.batch import Pack, TreeBatch
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.head import LOGITS_PER_CHUNK
+from lightning_arc.model.load import without_wrapper
 from lightning_arc.model.machine import computing_type
 from lightning_arc.model.meta import PROBE_TOKENS, few_layers
 from lightning_arc.model.optimizers import OptimizerName, make_optimizer
 from lightning_arc.model.tree_forward import pack_hidden
+from lightning_arc.model.vocabulary import end_weights
 from lightning_arc.prompt.positions import has_grid_positions
 from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
 
@@ -131,7 +133,7 @@ def memory(module: ArcModel, model: nn.Module, probe: Probe, step: StepSize, pre
         precision: as the trainer names it.
         recompute: whether layers are run again in the backward pass (gradient checkpointing).
     """
-    causal_lm = model.get_base_model() if module.uses_lora else model
+    causal_lm = without_wrapper(model)
     config = causal_lm.config.get_text_config()
     trained = [p for p in model.parameters() if p.requires_grad]
     gradients = _bytes(trained)
@@ -145,7 +147,7 @@ def memory(module: ArcModel, model: nn.Module, probe: Probe, step: StepSize, pre
         trained=gradients,
         gradients=gradients,
         copies=gradients * ((step.packs > 1) + (step.packs > 1 and step.accumulates)),
-        optimizer=optimizer_bytes(module.optimizer_name, trained, _ends(causal_lm)),
+        optimizer=optimizer_bytes(module.optimizer_name, trained, end_weights(causal_lm)),
         activations=kept + (0 if recompute else n * pairs),
         layer=layer * (2 if recompute else 1),  # its activations once more, and their gradients
         logits=_logits(causal_lm, step.targets, wide),
@@ -190,11 +192,7 @@ def _frozen(model: nn.Module, quantized: bool) -> int:
     return _bytes(rest) + round(QUANTIZED * sum(p.numel() for p in narrow.values()))
 
 
-def _ends(causal_lm: Any) -> list[Tensor]:
-    return [part.weight for part in (causal_lm.get_input_embeddings(), causal_lm.get_output_embeddings())]
-
-
-def _logits(causal_lm: Any, targets: int, wide: int) -> int:
+def _logits(causal_lm: PreTrainedModel, targets: int, wide: int) -> int:
     head = causal_lm.get_output_embeddings()
     n_tokens, width = head.weight.shape
     rows = min(targets, max(1, LOGITS_PER_CHUNK // n_tokens))
@@ -221,7 +219,7 @@ def _activations(models: Sequence[nn.Module], precision: str, checkpointing: boo
 
 def _kept(model: nn.Module, precision: str, n: int, checkpointing: bool) -> int:
     """Return the bytes that layers keep of a pack of ``n`` tokens, without their weights."""
-    causal_lm = model.get_base_model() if hasattr(model, "get_base_model") else model
+    causal_lm = without_wrapper(model)
     if checkpointing:
         causal_lm.gradient_checkpointing_enable({"use_reentrant": False})
     weights = {x.untyped_storage().data_ptr() for x in (*model.parameters(), *model.buffers())}

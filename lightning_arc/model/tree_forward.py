@@ -68,5 +68,5 @@ def batch_hidden(
         if not pack.n_cached:
             cache = DynamicCache() if after is not None and after.n_cached else None
         yield pack, pack_hidden(decoder, pack, backend, cache)
-        if after is not None and after.n_cached:
+        if cache is not None and after is not None and after.n_cached:
             cache.crop(after.n_cached - cache.get_seq_length())  # a negative number is how many are removed

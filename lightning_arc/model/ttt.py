@@ -236,7 +236,7 @@ class TestTimeTrainer:
 
     def _resume(self, optimizer: Optimizer, path: Path) -> tuple[int, float, int]:
         """Take over what an interrupted training saved; return its steps, seconds and tokens, 0 if there is nothing."""
-        shapes = {f"weight/{key}": p.shape for key, p in self._weights.items()}
+        shapes: dict[str, Sequence[int]] = {f"weight/{key}": p.shape for key, p in self._weights.items()}
         averages = _averages(optimizer)
         for key, p in self._weights.items():
             shapes |= {f"{part}/{key}": () if part == "step" else p.shape for part in averages[p]}

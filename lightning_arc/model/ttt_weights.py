@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.adapters import Adapters, linear_names
+from lightning_arc.model.vocabulary import end_weights
 
 NAME = "test_time"
 """What the adapter is called on the model."""
@@ -91,8 +92,7 @@ class CopiedWeights:
         self._copy = copy.deepcopy(self._model)
         self._copy.requires_grad_(True)
         self.weights = dict(self._copy.named_parameters())
-        ends = (self._copy.get_input_embeddings(), self._copy.get_output_embeddings())
-        self.embeddings = [layer.weight for layer in ends]
+        self.embeddings = end_weights(self._copy)
 
     def reset(self, seed: int) -> None:
         """Begin with the model's weights; nothing is random about them."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR
+from torchmetrics.retrieval.base import RetrievalMetric
 from torchmetrics.utilities.data import dim_zero_cat
 
 from lightning_arc.data.batch import TreeShape
@@ -45,6 +46,9 @@ class KeptSample(Metric):
     """Keeps the rows of a `Sample`."""
 
     full_state_update = False
+    preds: list[Tensor]
+    target: list[Tensor]
+    indexes: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,32 +79,37 @@ class ValidationMetrics(nn.Module):
 
     def __init__(self, ranker: Ranker | None = None) -> None:
         super().__init__()
-        judges = ranker is not None and ranker.kinds == ("verify",)
-        self.rankers = RANKERS | ({ranker.name: ranker} if judges else {})
-        self.writing = nn.ModuleList(
+        self.rankers = dict(RANKERS)
+        if ranker is not None and ranker.kinds == ("verify",):
+            self.rankers[ranker.name] = ranker
+        self.writing_losses = [MeanMetric() for _ in PromptKind]
+        self.writing = [
             MetricCollection(
-                {"loss": MeanMetric(), "token_accuracy": MeanMetric(), "exact_match": MeanMetric()},
+                {"loss": loss, "token_accuracy": MeanMetric(), "exact_match": MeanMetric()},
                 prefix=f"val/{kind.label}/",
                 compute_groups=False,
             )
-            for kind in PromptKind
-        )
+            for kind, loss in zip(PromptKind, self.writing_losses, strict=True)
+        ]
         self.verdict_loss = MeanMetric()
         self.verdicts = MetricCollection(
             {"auroc": BinaryAUROC(), "accuracy": BinaryAccuracy()}, prefix=f"val/{VERIFY}/", compute_groups=False
         )
-        self.rankings = nn.ModuleDict()
+        self.rankings: dict[str, RetrievalMetric] = {}
         for method in self.rankers:
             for k in (1, 2):
                 self.rankings[f"{method}_top{k}"] = RetrievalHitRate(top_k=k, empty_target_action="skip")
             self.rankings[f"{method}_mrr"] = RetrievalMRR(empty_target_action="skip")
         names = [*(kind.label for kind in PromptKind), VERDICTS, *self.rankers]
-        self.kept = nn.ModuleDict({name: KeptSample() for name in names})
+        self.kept = {name: KeptSample() for name in names}
+        self.by_query: list[RetrievalMetric | KeptSample] = [*self.rankings.values(), *self.kept.values()]
+        self.all: list[Metric | MetricCollection] = [*self.writing, self.verdict_loss, self.verdicts, *self.by_query]
+        self.known_to_torch = nn.ModuleList(self.all)
         self.samples: dict[str, Sample] = {}
 
     def reset(self) -> None:
         """Begin with nothing."""
-        for metric in (*self.writing, self.verdict_loss, self.verdicts, *self.rankings.values(), *self.kept.values()):
+        for metric in self.all:
             metric.reset()
         self.samples = {}
 
@@ -131,15 +140,17 @@ class ValidationMetrics(nn.Module):
         Args:
             add_up: sums a tensor over all processes.
         """
-        ranked = [torch.tensor(float(len(m.indexes)), device=m.device) for m in self.rankings.values()]
-        seen = [self.verdict_loss.weight, *(metrics["loss"].weight for metrics in self.writing)]
-        kept = [torch.tensor(float(len(m.indexes)), device=m.device) for m in self.kept.values()]
-        verdicts, *others = add_up(torch.stack([*seen, *ranked, *kept])).tolist()
+        n_seen = [
+            self.verdict_loss.weight,
+            *(loss.weight for loss in self.writing_losses),
+            *(torch.tensor(float(len(metric.indexes)), device=metric.device) for metric in self.by_query),
+        ]
+        verdicts, *others = add_up(torch.stack(n_seen)).tolist()
         writing, others = others[: len(self.writing)], others[len(self.writing) :]
         ranked, kept = others[: len(self.rankings)], others[len(self.rankings) :]
         found: dict[str, Any] = {}
-        for seen, metrics in zip(writing, self.writing, strict=True):
-            found |= metrics.compute() if seen else {}
+        for n_targets, metrics in zip(writing, self.writing, strict=True):
+            found |= metrics.compute() if n_targets else {}
         if verdicts:
             _join(self.verdicts["auroc"])
             found |= {f"val/{VERIFY}/loss": self.verdict_loss.compute(), **self.verdicts.compute()}
@@ -147,14 +158,14 @@ class ValidationMetrics(nn.Module):
             if n_trees:
                 _join(metric)
                 found[f"val/ranking/{name}"] = metric.compute()
-        for n_trees, (name, metric) in zip(kept, self.kept.items(), strict=True):
+        for n_trees, (name, sample) in zip(kept, self.kept.items(), strict=True):
             if n_trees:
-                _join(metric)
-                self.samples[name] = Sample(*(rows.numpy(force=True) for rows in metric.compute()))
+                _join(sample)
+                self.samples[name] = Sample(*(rows.numpy(force=True) for rows in sample.compute()))
         votes = self.samples.get("vote")
         for method in [name for name in self.rankers if name != "vote"]:
-            ranked = self.samples.get(method)
-            if ranked is None or votes is None or not np.array_equal(ranked.episodes, votes.episodes):
+            firsts = self.samples.get(method)
+            if firsts is None or votes is None or not np.array_equal(firsts.episodes, votes.episodes):
                 continue
             for k in (1, 2):
                 difference = found[f"val/ranking/{method}_top{k}"] - found[f"val/ranking/vote_top{k}"]

@@ -7,6 +7,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 
+def end_weights(model: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return the ``(vocabulary, d)`` weights of a causal language model's embedding and head; they may be the same."""
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    return embedding.get_parameter("weight"), head.get_parameter("weight")
+
+
 @torch.no_grad()
 def trim(model: PreTrainedModel, kept: NDArray[np.int32]) -> None:
     """Keep the rows of some tokens in the embedding and the head; their numbers are then their places among these.
@@ -17,18 +23,19 @@ def trim(model: PreTrainedModel, kept: NDArray[np.int32]) -> None:
     """
     places = torch.from_numpy(kept.astype(np.int64))
     embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    assert isinstance(embedding, nn.Embedding) and isinstance(head, nn.Linear)
     tied = head.weight is embedding.weight
     # In place, as an embedding may do more than look rows up (Gemma's multiplies them).
     embedding.weight = _rows(embedding.weight, places)
     head.weight = embedding.weight if tied else _rows(head.weight, places)
-    if getattr(head, "bias", None) is not None:
+    if head.bias is not None:
         head.bias = _rows(head.bias, places)
     embedding.num_embeddings = head.out_features = len(kept)
     embedding.padding_idx = None
     model.config.vocab_size = len(kept)
 
 
-def _rows(weight: nn.Parameter, places: Tensor) -> nn.Parameter:
+def _rows(weight: Tensor, places: Tensor) -> nn.Parameter:
     return nn.Parameter(weight[places].clone(), weight.requires_grad)
 
 

@@ -7,14 +7,15 @@ share keys are rows of one product. Only a block's scores exist at a time; the b
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 from torch.nn import functional as F
 
 from lightning_arc.data.batch import PackSegment
 from lightning_arc.model.attention.operators import private_operator
+from lightning_arc.model.autograd import Context
 
 _softmax = private_operator("_softmax", "self dim half_to_float out", "out")
 _softmax_backward = private_operator("_softmax_backward_data", "grad_output output dim input_dtype grad_input", "out")
@@ -119,10 +120,16 @@ def block_attention(query: Tensor, key: Tensor, value: Tensor, cut: Sequence[Blo
     return _BlockAttention.apply(query, key, value, cut, scaling)
 
 
+class _Context(Context, Protocol):
+    cut: Sequence[Block]
+    scaling: float
+    n_keys: int
+
+
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, query: Tensor, key: Tensor, value: Tensor, cut: Sequence[Block], scaling: float
+        ctx: _Context, query: Tensor, key: Tensor, value: Tensor, cut: Sequence[Block], scaling: float
     ) -> Tensor:
         n, groups = query.shape[2], query.shape[1] // key.shape[1]
         rows, keys, values = _by_token(query, groups, scaling), _padded(key[0]), _padded(value[0])
@@ -137,7 +144,8 @@ class _BlockAttention(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        assert _softmax_backward is not None  # as `block_attention` is `SUPPORTED`
         rows, keys, values = ctx.saved_tensors
         n, groups = gradient.shape[2], gradient.shape[1] // len(keys)
         of_out, of_rows = _by_token(gradient, groups, 1.0), torch.empty_like(rows)
@@ -207,10 +215,12 @@ class _Work:
 
     def probabilities(self, block: Block, rows: Tensor, keys: Tensor) -> Tensor:
         """Return what a block's rows give to each key, which is nothing for rows behind its tokens."""
+        assert _softmax is not None  # as `block_attention` is `SUPPORTED`
         scores = torch.bmm(rows, keys.mT, out=self.scores(0, block))
         masked = scores.view(self.kv_heads, block.n_rows, self.groups, block.n_keys)[..., -block.mask.shape[1] :]
         masked += block.mask[:, None]
-        given = _softmax(scores, -1, False, out=self.scores(1, block))
+        given = self.scores(1, block)
+        _softmax(scores, -1, False, out=given)
         given[:, block.n_tokens * self.groups :] = 0
         return given
 

@@ -8,13 +8,14 @@ whole (as in ring attention: Liu et al., 2023), so that nothing is approximated.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from lightning_arc.data.batch import PackSegment
 from lightning_arc.model.attention.operators import private_operator
+from lightning_arc.model.autograd import Context
 
 _FLASH = "_scaled_dot_product_flash_attention_for_cpu"
 _forward = private_operator(_FLASH, "query key value dropout_p is_causal attn_mask scale")
@@ -99,16 +100,22 @@ def cascade(
     return _Cascade.apply(query, key, value, segments, scaling)
 
 
+class _Context(Context, Protocol):
+    segments: Sequence[PackSegment]
+    scaling: float | None
+
+
 class _Cascade(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx,
+        ctx: _Context,
         query: Tensor,
         key: Tensor,
         value: Tensor,
         segments: Sequence[PackSegment],
         scaling: float | None,
     ) -> Tensor:
+        assert _forward is not None  # as `cascade` is `SUPPORTED`
         _, heads, n, width = query.shape
         out = query.new_empty(1, n, heads, width).transpose(1, 2)
         sums = query.new_empty(1, n, heads, dtype=torch.promote_types(query.dtype, torch.float32)).transpose(1, 2)
@@ -133,7 +140,7 @@ class _Cascade(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, out, sums = ctx.saved_tensors
         grads = [torch.zeros_like(x) for x in (query, key, value)]
         found, branches = spans(ctx.segments)
@@ -174,5 +181,6 @@ def _gradients(
     shared = query.shape[1] // key.shape[1]
     if shared > 1:  # the kernel wants as many keys as queries
         key, value = key.repeat_interleave(shared, 1), value.repeat_interleave(shared, 1)
+    assert _backward is not None  # as `cascade` is `SUPPORTED`
     of_query, *others = _backward(gradient, query, key, value, out, sums, 0.0, causal, scale=scaling)
     return of_query, *(x.unflatten(1, (-1, shared)).sum(2) for x in others)

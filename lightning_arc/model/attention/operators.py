@@ -1,11 +1,11 @@
 """Operators of torch that are private to it: a version may lack them, or take other arguments."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
 
-Operator = Callable[..., Tensor | tuple[Tensor, ...]]
+Operator = Callable[..., Any]
 
 
 def private_operator(name: str, arguments: str, overload: str = "default") -> Operator | None:

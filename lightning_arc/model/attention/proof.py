@@ -6,6 +6,7 @@ not know (attention sinks, recurrent states, other windows or positions) is refu
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.attention.tree import AttentionBackend
 from lightning_arc.model.head import Head
 from lightning_arc.model.tree_forward import batch_hidden, position_ids
+from lightning_arc.model.vocabulary import end_weights
 from lightning_arc.prompt.positions import has_grid_positions
 from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
 
@@ -55,10 +57,10 @@ def proved(
         DataError: names the model and the reason.
     """
     name = ": ".join(filter(None, [model.name_or_path, type(model).__name__]))
-    n_tokens = model.get_input_embeddings().weight.shape[0] if kept is None else len(kept)
+    n_tokens = len(end_weights(model)[0] if kept is None else kept)
     tree = _tree(n_tokens, has_grid_positions(model.config.to_dict()))
-    ids = np.stack([tree.sequence(i) for i in range(BRANCHES)])
-    ids = torch.from_numpy((ids if kept is None else kept[ids]).astype(np.int64)).to(model.device)
+    places = np.stack([tree.sequence(i) for i in range(BRANCHES)])
+    ids = torch.from_numpy((places if kept is None else kept[places]).astype(np.int64)).to(model.device)
     with _tried(model, name, "its own forward pass fails"):
         hidden, own = _own(model, ids, tree)
         unlike = difference(Head.of(model).logits(hidden), own)
@@ -101,7 +103,7 @@ def check_positions(model: PreTrainedModel, longest: int, grid_positions: bool =
             if rope_type != "longrope" and "dynamic" not in str(rope_type):
                 continue
             own = settings if layer is None else settings[layer]
-            limit = own.get("original_max_position_embeddings") or module.original_max_seq_len
+            limit: Any = own.get("original_max_position_embeddings") or module.original_max_seq_len
             if longest > limit:
                 raise DataError(
                     f"data.max_seq_len is {longest}, expected at most {limit}: beyond that {type(model).__name__} "

@@ -42,8 +42,7 @@ class WrittenLayer(DynamicLayer):
         for buffer, states in zip(self._buffers, both, strict=True):
             buffer[:n, :, self._length : self._length + 1] = states
         self._length += 1
-        self._show(n)
-        return self.keys, self.values
+        return self._show(n)
 
     def select(self, rows: Tensor) -> None:
         """Let row ``i`` be what row ``rows[i]`` was."""
@@ -63,8 +62,10 @@ class WrittenLayer(DynamicLayer):
         buffer[: len(old), :, : self._length] = old[:, :, : self._length]
         return buffer
 
-    def _show(self, n: int) -> None:
-        self.keys, self.values = (buffer[:n, :, : self._length] for buffer in self._buffers)
+    def _show(self, n: int) -> tuple[Tensor, Tensor]:
+        keys, values = (buffer[:n, :, : self._length] for buffer in self._buffers)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 @dataclass(eq=False)

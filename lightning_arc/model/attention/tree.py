@@ -9,7 +9,7 @@ pack in which no token sees another. Anywhere, and for layers with a sliding win
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -153,7 +153,7 @@ def tree_attention(
     dropout: float = 0.0,
     sliding_window: int | None = None,
     packed: PackedAttention | PrefixedAttention | PromptKeys | None = None,
-    **kwargs: object,
+    **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """The attention of a layer, as transformers calls it; without ``packed`` it is the library's own.
 
@@ -188,7 +188,7 @@ def tree_attention(
     # Under autocast rotations leave float32 behind, where only the library's own attention is cast by itself.
     query, key = query.to(value.dtype), key.to(value.dtype)
     if isinstance(packed, PrefixedAttention):
-        out = packed.attend(module.layer_idx, query, key, value, scaling, sliding_window)
+        out = packed.attend(cast(int, module.layer_idx), query, key, value, scaling, sliding_window)
         return out.transpose(1, 2), None
     longest = max(segment.prefix + max(segment.branches) for segment in packed.segments)
     backend = fastest_attention(query, key) if packed.backend == "auto" else packed.backend
@@ -217,7 +217,9 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, blocks: BlockMask, scaling:
     groups = query.shape[1] // key.shape[1]
     if groups & (groups - 1):  # the kernels share keys among a power of two of heads
         key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    attend = _compiled_flex() if query.is_cuda else flex_attention
+    attend: Callable[..., Any] = flex_attention
+    if query.is_cuda:
+        attend = _compiled_flex()
     return attend(query, key, value, block_mask=blocks, scale=scaling, enable_gqa=True)
 
 
