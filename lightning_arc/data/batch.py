@@ -197,15 +197,17 @@ class TreeBatch:
         """The packs, as views of the buffer."""
         packs, stop = [], 0
         for segments, n_targets in zip(self.segments, self.n_targets, strict=True):
-            n_tokens, tensors = sum(segment.n_tokens for segment in segments), [None]
+            n_tokens = sum(segment.n_tokens for segment in segments)
+            grid_positions: Tensor | None = None
             if self.has_grid_positions:
                 start, stop = stop, stop + 3 * n_tokens
-                tensors = [self.buffer[start:stop].view(-1, 3)]
+                grid_positions = self.buffer[start:stop].view(-1, 3)
+            tensors = []
             for name in _TENSORS:
                 start, stop = stop, stop + (n_tokens if name in _BY_TOKEN else n_targets)
                 tensor = self.buffer[start:stop]
                 tensors.append(tensor.view(torch.float32) if name == "weights" else tensor)
-            packs.append(Pack(segments, *tensors))
+            packs.append(Pack(segments, grid_positions, *tensors))
         return packs
 
     @property
@@ -302,9 +304,12 @@ def _arrays(
 ) -> list[NDArray[Any]]:
     """Return the arrays of a pack in the order of `Pack`."""
     parts: list[tuple[NDArray[Any], ...]] = []
-    grid: list[NDArray[np.int32] | None] = []
+    grid: list[NDArray[np.int32]] = []
     # of each part: its first token's position, the place before which it is seen, and its branch
-    first, visible_until, owner, n = [], [], [], 0
+    first: list[int] = []
+    visible_until: list[int] = []
+    owner: list[int] = []
+    n = 0
     for segment in segments:
         tree, end = trees[segment.tree], n + segment.n_tokens
         before = sum(len(shape.branches) for shape in shapes[: segment.tree])
@@ -312,14 +317,14 @@ def _arrays(
             learned = training and segment.first == before
             targets = tree.prefix_targets if learned else np.full(segment.prefix, IGNORE, np.int32)
             parts.append((tree.prefix, targets, np.ones(segment.prefix, np.float32), np.zeros(segment.prefix, np.int8)))
-            grid.append(tree.positions)
+            grid += [] if tree.positions is None else [tree.positions]
             first, visible_until, owner, n = [*first, 0], [*visible_until, end], [*owner, -1], n + segment.prefix
         for number, branch in enumerate(
             tree.branches[segment.first - before :][: len(segment.branches)], segment.first
         ):
             n += len(branch.tokens)
             parts.append((branch.tokens, branch.targets, branch.weights, branch.kinds))
-            grid.append(branch.positions)
+            grid += [] if branch.positions is None else [branch.positions]
             first.append(segment.prefix)
             visible_until.append(n)
             owner.append(number)
@@ -331,8 +336,8 @@ def _arrays(
     arrays = [tokens, positions, np.repeat(visible_until, lengths), places, targets[places]]
     branch_ids = np.repeat(owner, lengths)[places]
     whole = [array.astype(np.int32, copy=False) for array in (*arrays, kinds[places], branch_ids)]
-    first = [np.concatenate(grid)] if _have_grid_positions(trees) else []
-    return [*first, *whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]
+    placed = [np.concatenate(grid)] if _have_grid_positions(trees) else []
+    return [*placed, *whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]
 
 
 def _have_grid_positions(trees: Sequence[TokenTree]) -> bool:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -94,9 +94,14 @@ def drop_leaks(sources: Sequence[Source], found: Sequence[Sequence[Leak]]) -> tu
         for task_id in source.tasks.ids:
             if base_id(task_id) in named:
                 dropped.setdefault(task_id, "the id of one that leaks")
-        kept.append(only(source, lambda task_id, dropped=dropped: task_id not in dropped))
+        kept.append(_without(source, dropped))
         reasons.append(Counter(dropped.values()))
     return kept, reasons
+
+
+def _without(source: Source, dropped: Collection[str]) -> Source:
+    """Return a source without the tasks of some ids."""
+    return only(source, lambda task_id: task_id not in dropped)
 
 
 def _kept_at(path: Path, source: Source, judged: Sequence[Task], any_pair: bool) -> Path:

@@ -68,7 +68,7 @@ def collate(
     return TreeBatch.collate(trees, *ids, info, stats, limit, training)
 
 
-class BatchStream(IterableDataset):
+class BatchStream(IterableDataset[TreeBatch | DataError]):
     """Batches of numbered samples.
 
     Args:
@@ -82,6 +82,11 @@ class BatchStream(IterableDataset):
         self.make_batch, self.batch_size, self.rank, self.world_size = make_batch, batch_size, rank, world_size
         self.first = 0
         self.stop = 0
+
+    @property
+    def samples_a_step(self) -> int:
+        """Samples of all processes in a step."""
+        return self.batch_size * self.world_size
 
     def __iter__(self) -> Iterator[TreeBatch | DataError]:
         worker = get_worker_info()
@@ -109,18 +114,24 @@ class ResumableLoader(DataLoader):
     def __init__(
         self, stream: BatchStream, batches_per_epoch: int, num_workers: int = 0, pin_memory: bool = False
     ) -> None:
-        ahead = PREFETCHED if num_workers else None
-        options = {"num_workers": num_workers, "prefetch_factor": ahead, "worker_init_fn": follow_parent}
-        super().__init__(stream, batch_size=None, pin_memory=pin_memory, **options)
+        super().__init__(
+            stream,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            worker_init_fn=follow_parent,
+            prefetch_factor=PREFETCHED if num_workers else None,
+        )
+        self._stream = stream
         self._batches_per_epoch = batches_per_epoch
         self._next_batch = 0
 
     def __len__(self) -> int:
         return self._batches_per_epoch
 
-    def __iter__(self) -> Iterator[TreeBatch]:
-        self.dataset.first = self._next_batch
-        self.dataset.stop = (self._next_batch // self._batches_per_epoch + 1) * self._batches_per_epoch
+    def __iter__(self) -> Iterator[TreeBatch]:  # type: ignore[override]  # any iterator does
+        self._stream.first = self._next_batch
+        self._stream.stop = (self._next_batch // self._batches_per_epoch + 1) * self._batches_per_epoch
         for batch in super().__iter__():
             if isinstance(batch, DataError):
                 raise batch
@@ -129,8 +140,8 @@ class ResumableLoader(DataLoader):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of samples that all processes have taken."""
-        return {"samples": self._next_batch * self.dataset.batch_size * self.dataset.world_size}
+        return {"samples": self._next_batch * self._stream.samples_a_step}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the samples that were taken."""
-        self._next_batch = state["samples"] // (self.dataset.batch_size * self.dataset.world_size)
+        self._next_batch = state["samples"] // self._stream.samples_a_step

@@ -135,7 +135,7 @@ def opening_tree(prompt_encoder: PromptEncoder, episode: Episode, max_seq_len: i
     """
     while True:
         ids = prompt_encoder.opening(episode)
-        shown = [episode.query, *(pair.output for pair in episode.demonstrations)]
+        shown = [episode.query, *(pair.known_output for pair in episode.demonstrations)]
         if len(ids) + max(len(prompt_encoder.write(grid)) for grid in shown) + 1 <= max_seq_len:
             break
         if len(episode.demonstrations) < 2:

@@ -70,7 +70,7 @@ class TaskOptions:
             raise DataError(f"data.held_out_fraction is {self.held_out_fraction}, expected 0 to less than 1")
 
 
-class TaskList(Sequence[Task]):
+class TaskList:
     """Some tasks of a mapping by their place; they are looked up, and so perhaps read, when they are asked for."""
 
     def __init__(self, tasks: Mapping[str, Task], ids: Sequence[str]) -> None:
@@ -82,6 +82,9 @@ class TaskList(Sequence[Task]):
 
     def __getitem__(self, place: int) -> Task:
         return self._tasks[self.ids[place]]
+
+    def __iter__(self) -> Iterator[Task]:
+        return (self._tasks[task_id] for task_id in self.ids)
 
     def task(self, task_id: str) -> Task:
         """Return the task of an id."""

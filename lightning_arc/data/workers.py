@@ -34,6 +34,7 @@ def follow_parent(worker_id: int = 0) -> None:
         worker_id: number of the worker.
     """
     parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     end_with_parent()
