@@ -52,10 +52,11 @@ bench: $(STAMP) ## measure speed; what it compares with is installed first
 	$(VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(VENV) -m pytest tests/benchmarks -s $(ARGS)
 
-lint: $(STAMP) ## check style
+lint: $(STAMP) ## check style and types
 	$(VENV) -m ruff check .
 	$(VENV) -m ruff format --check .
+	$(VENV) -m mypy
 
 clean: ## remove caches and build outputs; .venv and runs stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .coverage htmlcov
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
