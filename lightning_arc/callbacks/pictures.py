@@ -6,6 +6,7 @@ import lightning as L
 import numpy as np
 from scipy.special import expit
 
+from lightning_arc.arc import Episode
 from lightning_arc.callbacks.images import log_picture, picture_loggers
 from lightning_arc.model.typed import typed_trainer
 from lightning_arc.reporting.drawing import draw_episode, figure_to_array
@@ -36,7 +37,7 @@ class EpisodePictures(L.Callback):
         """
         for output in outputs or ():
             if len(self._verdicts) < self.n:
-                log_odds = np.full(len(typed_trainer(trainer).datamodule.validation.episodes[output["episode"]].answers), np.nan)
+                log_odds = np.full(len(_episodes(trainer)[output["episode"]].answers), np.nan)
                 log_odds[output["answers"].numpy()] = output["log_odds"].numpy()
                 self._verdicts[output["episode"]] = expit(log_odds)
 
@@ -46,7 +47,13 @@ class EpisodePictures(L.Callback):
             return
         loggers = picture_loggers(trainer.loggers) if self._verdicts else []
         for i, p_correct in self._verdicts.items() if loggers else ():
-            episode = typed_trainer(trainer).datamodule.validation.episodes[i]
+            episode = _episodes(trainer)[i]
             picture = figure_to_array(draw_episode(episode, p_correct))
             name = f"val_episodes/{episode.key.task_id}-{episode.key.index}"
             log_picture(loggers, name, picture, trainer.global_step)
+
+
+def _episodes(trainer: L.Trainer) -> list[Episode]:
+    """Return what is validated with."""
+    validation = typed_trainer(trainer).datamodule.validation
+    return [] if validation is None else validation.episodes

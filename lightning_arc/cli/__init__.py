@@ -87,9 +87,14 @@ def _run(name: str, words: list[str]) -> None:
     if name == "show" and len(words) > 1 and words[1].isdigit():
         words[1:2] = ["--test", words[1]]
     what = found if len(found) > 1 else found[0]
-    how = {"as_positional": name in POSITIONAL, "prog": f"{program()} {name}", "exit_on_error": False}
     try:
-        auto_cli(what, args=find_configs(words), **how)
+        auto_cli(
+            what,
+            args=find_configs(words),
+            as_positional=name in POSITIONAL,
+            prog=f"{program()} {name}",
+            exit_on_error=False,
+        )
     except ArgumentError as error:
         asked = [each for each in found if words and each.__name__ == words[0]] or found
         options = {option: hint for each in asked for option, hint in get_type_hints(each).items()}

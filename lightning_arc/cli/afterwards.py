@@ -9,6 +9,7 @@ import lightning as L
 
 from lightning_arc.callbacks.export import ExportModel
 from lightning_arc.cli import program
+from lightning_arc.model.typed import typed_trainer
 from lightning_arc.prompt.templates import PROMPTS
 from lightning_arc.prompt.tree import PromptKind
 
@@ -27,7 +28,8 @@ def print_afterwards(trainer: L.Trainer) -> None:
 
 def next_command(trainer: L.Trainer, checkpoint: Path) -> str:
     """Return the command that ranks with a checkpoint, or generates with one that has not learned to judge."""
-    prompts = [prompt for dataset in trainer.datamodule.options.train_datasets for prompt in dataset.prompts]
+    datasets = typed_trainer(trainer).datamodule.options.train_datasets or ()
+    prompts = [prompt for dataset in datasets for prompt in dataset.prompts]
     judges = any(PROMPTS[prompt] is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES for prompt in prompts)
     name = "rank" if judges else "generate"
     folder = Path(trainer.default_root_dir).absolute() / name
@@ -40,7 +42,7 @@ def _written(trainer: L.Trainer) -> Iterator[tuple[str, Path]]:
         path = getattr(saving, "last_model_path", "") or getattr(saving, "best_model_path", "")
         if path:
             yield "checkpoint", Path(path)
-    for callback in trainer.callbacks:
+    for callback in typed_trainer(trainer).callbacks:
         if isinstance(callback, ExportModel) and callback.folder is not None:
             yield "model", Path(trainer.default_root_dir) / callback.folder
     for logger in trainer.loggers:

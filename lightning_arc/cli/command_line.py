@@ -19,6 +19,7 @@ from lightning_arc.cli import LIGHTNING, program
 from lightning_arc.cli.afterwards import print_afterwards
 from lightning_arc.cli.callback_groups import GROUPS, add_groups, further_callbacks, saving_callbacks, use_typed
 from lightning_arc.cli.checkpoint_path import (
+    Chosen,
     choose_checkpoint,
     newest_checkpoint,
     remove_forgotten,
@@ -124,6 +125,7 @@ class ArcCLI(LightningCLI):
         )
         if subcommand != "export":  # all read a config of fit
             add_options(parser)
+        assert isinstance(parser, CommandParser)  # as `ArcCLI` asks for
         parser.arrange(subcommand, program())
         return parser
 
@@ -132,7 +134,8 @@ class ArcCLI(LightningCLI):
 
         What is typed wins over YAML files, they over the checkpoint, and the checkpoint over defaults.
         """
-        self.chosen, self.version = None, None
+        self.chosen: Chosen | None = None
+        self.version: int | str | None = None
         given = sys.argv[1:] if args is None else args
         words = find_configs([str(word) for word in given]) if isinstance(given, list) else []
         with warnings.catch_warnings():
@@ -159,7 +162,7 @@ class ArcCLI(LightningCLI):
         if self.chosen is not None:
             check_unchanged(saved, settings.model.as_dict(), self.chosen.path, training=command == "fit")
         if command == "fit" and self.chosen is not None:
-            self._continue_version(settings)
+            self._continue_version(settings, self.chosen)
         elif command == "fit" and not asked and not settings.dry_run:
             earlier = newest_checkpoint(root, folders)
             if earlier is not None:
@@ -174,16 +177,16 @@ class ArcCLI(LightningCLI):
             else:
                 self.config = parser.parse_object(given)
         except ArgumentError as error:
-            command = given[0] if isinstance(given, list) and given else None
+            command = given[0] if isinstance(given, list) and given else ""
             raise DataError(explain(error, _types(self._subcommand_parsers.get(command)))) from error
 
     def _parse_ckpt_path(self) -> None:
         """Leave the settings as they are; Lightning would let the checkpoint's win over what was typed."""
 
-    def _continue_version(self, settings: Namespace) -> None:
+    def _continue_version(self, settings: Namespace, chosen: Chosen) -> None:
         """Let a run that continues log and save in the folder of its version, if its latest checkpoint is there."""
         if settings.trainer.logger in (None, True):
-            self.version = version_to_continue(self.chosen, settings.trainer.default_root_dir)
+            self.version = version_to_continue(chosen, settings.trainer.default_root_dir)
         if self.version is not None:
             for saving in saving_callbacks(settings):
                 saving.enable_version_counter = False  # checkpoints take the place of those of the same name
@@ -200,24 +203,27 @@ class ArcCLI(LightningCLI):
             return
         dry_run(self.model, self.datamodule, self.config.fit.trainer, self.config.fit.dry_run_steps)
 
-    def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer | None:
+    def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer | None:  # type: ignore[override]  # none in a dry run
         """Make the trainer, and end in good order at signals from then on. A run that continues is one curve.
 
         A dry run has none, so that it plans the training of a GPU on any machine.
         """
         if self.is_dry:
             return None
-        if self.version is not None:
+        if self.chosen is not None and self.version is not None:
             root = self.config.fit.trainer.default_root_dir or "."
             kwargs["logger"] = TensorBoardLogger(root, version=self.version, purge_step=self.chosen.step + 1)
-        settings = self.config_init[self.subcommand]
+        command = self.subcommand
+        assert command is not None  # as `ArcCLI` runs one
+        settings = self.config_init[command]
         given = settings.trainer.callbacks or []
         given = given if isinstance(given, list) else [given]
         groups = {name: settings[name] for name in GROUPS}
-        kwargs["callbacks"] = further_callbacks(self.subcommand, given, groups, self.config[self.subcommand])
-        if self.subcommand == "fit":
+        kwargs["callbacks"] = further_callbacks(command, given, groups, self.config[command])
+        if command == "fit":
             kwargs["callbacks"].append(HyperParameters(self._compared_settings()))
         trainer = super().instantiate_trainer(**kwargs)
+        assert isinstance(trainer, ArcTrainer)  # as `ArcCLI` asks for
         trainer.interruption.listen()
         return trainer
 
@@ -248,9 +254,11 @@ class ArcCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Remove what killed runs left in the folder of a run that continues."""
+        if self.chosen is None or self.version is None:
+            return
         saving = saving_callbacks(self.config.fit)
         one_file = [each.save_top_k == 1 and each.monitor is None and each.dirpath is None for each in saving]
-        if self.version is not None and one_file == [True] and self.trainer.is_global_zero:
+        if one_file == [True] and self.trainer.is_global_zero:
             remove_forgotten(self.chosen)
 
     def after_fit(self) -> None:

@@ -118,16 +118,18 @@ def cost(module: ArcModel, data: ArcDataModule, trainer: Namespace) -> Cost:
         DataError: if the data cannot be had, or the base's configuration.
     """
     data.setup("fit")
-    assert data.training is not None and data.prompt_encoder is not None  # as they are set up
+    assert data.training is not None  # as the stage is ``fit``
     precision, accumulated = precision_name(trainer.precision), trainer.accumulate_grad_batches
     batches = [data.training.batch(_numbers(data, i)) for i in range(BATCHES)]
     size, tokens = step_size(batches, accumulated)
     model = meta_model(module, precision, data.prompt_encoder.kept if module.trim_vocabulary else None)
     probe = Probe.of(module, precision)
-    counts = [sum(p.numel() for p in model.parameters() if p.requires_grad is trained) for trained in (True, False)]
+    trained, frozen = (
+        sum(p.numel() for p in model.parameters() if p.requires_grad is learns) for learns in (True, False)
+    )
     found = {again: memory(module, model, probe, size, precision, again) for again in (False, True)}
     operations = {again: operations_a_token(model, again) for again in (False, True)}
-    return Cost(*counts, tokens, size, _steps(data, trainer), operations, found)
+    return Cost(trained, frozen, tokens, size, _steps(data, trainer), operations, found)
 
 
 def step_size(batches: Sequence[TreeBatch], accumulated: int = 1) -> tuple[StepSize, float]:
@@ -195,9 +197,9 @@ def measure(module: ArcModel, data: ArcDataModule, trainer: Namespace, steps: in
     clock = _Clock()
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
     kept = ("precision", "accelerator", "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm")
-    settings = {name: trainer[name] for name in kept} | dict.fromkeys(quiet, False)
-    limits = {"max_steps": steps + 1, "limit_val_batches": 0, "num_sanity_val_steps": 0, "devices": 1}
-    L.Trainer(callbacks=[clock], **settings, **limits).fit(module, datamodule=data)
+    settings: dict[str, Any] = {name: trainer[name] for name in kept} | dict.fromkeys(quiet, False)
+    settings |= {"max_steps": steps + 1, "limit_val_batches": 0, "num_sanity_val_steps": 0, "devices": 1}
+    L.Trainer(callbacks=[clock], **settings).fit(module, datamodule=data)
     taken = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else None
     return (clock.times[-1] - clock.times[0]) / steps, taken
 

@@ -5,6 +5,7 @@ Hidden options are still accepted, so that a command reads the config of another
 
 from argparse import SUPPRESS, Action
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from jsonargparse._link_arguments import ActionLink
 from lightning.pytorch.cli import LightningArgumentParser
@@ -80,21 +81,22 @@ class CommandParser(LightningArgumentParser):
             if action.dest == "ckpt_path":
                 action.help = CHECKPOINT
         self._hidden = [action for action in self._actions if not shown(action, command)]
+        assert self.groups is not None  # as options have been added
         for name, title in TITLES.items():
             self.groups[name].title = title
         own = [group for group in self._action_groups if any(a.dest == "ckpt_path" for a in group._group_actions)]
         for group in own:
             group.title = "of this command"
-            self._action_groups.remove(group)
-            self._action_groups.insert(1, group)
+        first, *others = (group for group in self._action_groups if group not in own)
+        self._action_groups = [first, *own, *others]
 
-    def format_help(self) -> str:
+    def format_help(self, *args: Any) -> str:
         """Return the help without what is hidden."""
         kept = [(action, action.help) for action in self._hidden]
         try:
             for action in self._hidden:  # elsewhere, suppressed help would take an option out of the settings
                 action.help = SUPPRESS
-            return super().format_help()
+            return super().format_help(*args)
         finally:
             for action, text in kept:
                 action.help = text

@@ -27,8 +27,8 @@ def one_line_errors() -> Iterator[None]:
 
     The status is 2 for an error, 130 for SIGINT (Ctrl-C) and 143 for SIGTERM.
     """
-    for message in NOISE:
-        warnings.filterwarnings("ignore", message=message)
+    for noise in NOISE:
+        warnings.filterwarnings("ignore", message=noise)
     warnings.showwarning = _one_line_warning
     for package in ("pytorch", "fabric"):
         logger = logging.getLogger(f"lightning.{package}.utilities.rank_zero")

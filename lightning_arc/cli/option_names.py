@@ -57,7 +57,9 @@ def _in_configs(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _classes() -> dict[str, tuple[Path, str]]:
     """Return the file and the class whose arguments are a group of options, by the group's name."""
-    lightning = Path(find_spec("lightning").origin).parent
+    found = find_spec("lightning")
+    assert found is not None and found.origin is not None  # it is installed, as a package with a file
+    lightning = Path(found.origin).parent
     return {
         "model": (PACKAGE / "model" / "arc_model.py", "ArcModel"),
         "data": (PACKAGE / "data" / "options.py", "DataOptions"),

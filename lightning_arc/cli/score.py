@@ -101,12 +101,13 @@ def score_submission(attempts: Mapping[str, Sequence[tuple[Grid, Grid]]], tasks:
     ids = [e.key.task_id for e in evidence]
     solved = np.array([e.solvable for e in evidence], float)
     points = np.array([solved[[i == task_id for i in ids]].mean() for task_id in tasks])
+    low, high = bootstrap_interval(points, list(tasks))
     found = {id_: attempts[id_] for id_ in tasks if id_ in attempts}
     return SubmissionScore(
         n_tasks=len(tasks),
         n_tests=len(evidence),
         score=competition_score(evidence, [file_order(e) for e in evidence]),
-        score_ci=tuple(len(tasks) * bound for bound in bootstrap_interval(points, list(tasks))),
+        score_ci=(len(tasks) * low, len(tasks) * high),
         solved=int(solved.sum()),
         solved_share=float(solved.mean()),
         solved_share_ci=bootstrap_interval(solved, ids),

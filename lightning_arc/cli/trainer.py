@@ -1,5 +1,6 @@
 """A Lightning trainer that leaves nothing torn, diverged or lost behind, however it ends."""
 
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -10,8 +11,10 @@ from lightning_arc.callbacks.divergence import Divergence
 from lightning_arc.callbacks.due_validation import DueValidation
 from lightning_arc.callbacks.interruption import Interruption
 from lightning_arc.callbacks.speed import Speed
+from lightning_arc.data.module import ArcDataModule
 from lightning_arc.inference.loop import PredictionLoop
 from lightning_arc.model.checkpoint_io import WholeFileCheckpointIO
+from lightning_arc.model.typed import typed_model
 from lightning_arc.reporting.validation import print_validation
 
 
@@ -23,6 +26,9 @@ class SafeTrainer(L.Trainer):
     whole or not at all, unless another ``CheckpointIO`` is given. A prediction is a `PredictionLoop`.
     """
 
+    callbacks: list[L.Callback]
+    datamodule: ArcDataModule
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.divergence, self.interruption = Divergence(), Interruption()
@@ -30,12 +36,14 @@ class SafeTrainer(L.Trainer):
         self.callbacks[:0] = [Speed(), DueValidation(), self.divergence, self.interruption]
         self._signal_connector = _Signals(self)
         self.predict_loop = PredictionLoop(self)
-        self.validate_loop._print_results = self._print_validation
-        self.last_checkpoint: str | None = None
+        self.validate_loop._print_results = self._print_validation  # type: ignore[method-assign]  # a table of our own
+        self.last_checkpoint: str | Path | None = None
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = WholeFileCheckpointIO()
 
-    def save_checkpoint(self, filepath: str, weights_only: bool | None = None, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any = None
+    ) -> None:
         """Save a checkpoint, unless the training has diverged; what was logged so far is on disk before it.
 
         Raises:
@@ -43,7 +51,7 @@ class SafeTrainer(L.Trainer):
         """
         if self.training or self.validating:
             self.divergence.check(self, self.lightning_module)
-            self.lightning_module.log_means()
+            typed_model(self.lightning_module).log_means()
         for logger in self.loggers:
             logger.save()
         super().save_checkpoint(filepath, weights_only, storage_options)
@@ -52,9 +60,10 @@ class SafeTrainer(L.Trainer):
     def _print_validation(self, results: list[dict[str, Any]], stage: str) -> None:
         """Print what ``validate`` found, in the place of Lightning's table."""
         found = {name: float(value) for result in results for name, value in result.items()}
-        tasks = [episode.key.task_id for episode in self.datamodule.validation.episodes]
-        if found:
-            print_validation(found, self.lightning_module.metrics.samples, tasks)
+        validation = self.datamodule.validation
+        if found and validation is not None:
+            tasks = [episode.key.task_id for episode in validation.episodes]
+            print_validation(found, typed_model(self.lightning_module).metrics.samples, tasks)
 
 
 class _Signals(_SignalConnector):
@@ -65,4 +74,5 @@ class _Signals(_SignalConnector):
 
     def register_signal_handlers(self) -> None:
         super().register_signal_handlers()
+        assert isinstance(self.trainer, SafeTrainer)
         self.trainer.interruption.listen()

@@ -25,7 +25,6 @@ class ArcDataModule(L.LightningDataModule):
 
     Attributes:
         options: all of them, checked.
-        prompt_encoder: makes token trees; of a checkpoint's training once its state is loaded.
         training: set up by ``fit``.
         validation: set up by ``fit`` and ``validate``, if there is a dataset for it.
         prediction: set up by ``predict``.
@@ -38,10 +37,21 @@ class ArcDataModule(L.LightningDataModule):
         super().__init__()
         self.options = DataOptions(**options)
         self.prompts = PromptSettings.read(self.options)
-        self.prompt_encoder: PromptEncoder | None = None
+        self._prompt_encoder: PromptEncoder | None = None
         self.training: TrainingData | None = None
         self.validation: ValidationData | None = None
         self.prediction: PredictionData | None = None
+
+    @property
+    def prompt_encoder(self) -> PromptEncoder:
+        """Makes token trees, those of a checkpoint's training once its state is loaded.
+
+        Raises:
+            RuntimeError: before the data is set up.
+        """
+        if self._prompt_encoder is None:
+            raise RuntimeError("the data module has not been set up")
+        return self._prompt_encoder
 
     def setup(self, stage: str) -> None:
         """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
@@ -75,16 +85,16 @@ class ArcDataModule(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: how prompts are written."""
-        return remembered(self.prompt_encoder) if self.prompt_encoder else {}
+        return {} if self._prompt_encoder is None else remembered(self._prompt_encoder)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Write prompts as the checkpoint's model learned them, unless the options say otherwise."""
-        if self.prompt_encoder is not None and state:
+        if self._prompt_encoder is not None and state:
             self._write_with(self.prompts.resumed(self.prompt_encoder, state))
 
     def _write_with(self, prompt_encoder: PromptEncoder) -> None:
         """Let all data be written by one encoder."""
-        self.prompt_encoder = prompt_encoder
+        self._prompt_encoder = prompt_encoder
         if self.training is not None:
             self.training.sampler.prompt_encoder = prompt_encoder
         if self.validation is not None:

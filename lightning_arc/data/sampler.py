@@ -8,11 +8,12 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 
+from lightning_arc.arc.candidates import Pool
 from lightning_arc.arc.grid import Grid
-from lightning_arc.arc.io.merged_pool import Pool
 from lightning_arc.arc.leave_one_out import FEW, MANY
 from lightning_arc.arc.task import Episode, LabeledCandidate, PairKey, Task
 from lightning_arc.augment.composition import DEFAULT_WEIGHTS, maybe_compose
@@ -134,7 +135,7 @@ class SamplingOptions:
 
 
 def fit_demonstrations(
-    prompt_encoder: PromptEncoder, episode: Episode, prompt: str, max_seq_len: int, drop: bool, **options: float | bool
+    prompt_encoder: PromptEncoder, episode: Episode, prompt: str, max_seq_len: int, drop: bool, **options: Any
 ) -> TokenTree | None:
     """Make an episode's token tree within a length.
 
@@ -196,7 +197,7 @@ class Sampler:
         Raises:
             DataError: if none of many draws does, with the reasons; or if a pool that is read as it goes is damaged.
         """
-        options, skipped = self.options, Counter()
+        options, skipped = self.options, Counter[str]()
         n_draws = PATIENCE * max(MIN_ROUNDS, len(self._choices))
         for draw in range(n_draws):
             try:
@@ -296,9 +297,9 @@ class Sampler:
         if kind is PromptKind.SELECT_OUTPUT_FROM_EXAMPLES:
             n = int(rng.integers(1, min(n, MAX_OPTIONS - 1) + 1))
         n_pool = n - int(rng.binomial(n, self.options.distractor_probability))
-        grids = pool.draw_wrong(rng, episode.key, episode.output, n_pool)
+        grids = pool.draw_wrong(rng, episode.key, episode.known_output, n_pool)
         grids += draw_distractors(rng, episode, n - len(grids), self.options.makers, exclude=grids)
-        answers = with_right_answer(episode.output, grids)
+        answers = with_right_answer(episode.known_output, grids)
         if kind is PromptKind.SELECT_OUTPUT_FROM_EXAMPLES:
             answers = tuple(answers[i] for i in rng.permutation(len(answers)))
         return replace(episode, answers=answers)
@@ -315,7 +316,7 @@ def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: Sampl
         prompts: all that can be drawn.
         options: how they were drawn.
     """
-    n, skipped = len(samples), Counter()
+    n, skipped = len(samples), Counter[str]()
     for sample in samples:
         skipped.update(sample.skipped)
     n_draws = n + skipped.total()

@@ -83,7 +83,8 @@ class ValidationData:
             if episode_for_prompt(episode, prompt, self.options.seed) is not None
         ]
         size, n = self.options.batch_size, self.options.num_workers
-        return DataLoader(asked, size, collate_fn=self.batch, num_workers=n, worker_init_fn=follow_parent)
+        # torch takes any sequence
+        return DataLoader(asked, size, collate_fn=self.batch, num_workers=n, worker_init_fn=follow_parent)  # type: ignore[arg-type]
 
 
 def validation_episodes(source: Source, seed: int) -> list[Episode]:

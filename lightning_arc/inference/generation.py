@@ -172,6 +172,10 @@ def gather_answers(queries: Collection[PairKey], records: list[ViewAnswers], sou
     pool = CandidatePool()
     for key in queries:
         pool.open(key)
-        for candidate in sorted(all_answers[key], key=lambda c: (-c.votes, -c.log_likelihood)):
+        for candidate in sorted(all_answers[key], key=_most_votes_first):
             pool.add(key, candidate)
     return pool
+
+
+def _most_votes_first(candidate: Candidate) -> tuple[int, float]:
+    return -candidate.votes, 0.0 if candidate.log_likelihood is None else -candidate.log_likelihood

@@ -7,12 +7,12 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.loops.prediction_loop import _PredictionLoop
 from lightning.pytorch.trainer import call
 
-from lightning_arc.data.prediction import PredictionData
 from lightning_arc.errors import Stopped
 from lightning_arc.inference.generation import Generation
 from lightning_arc.inference.progress import PredictionProgress
 from lightning_arc.inference.ranking import CandidateRanking
 from lightning_arc.inference.work import PredictionWork
+from lightning_arc.model.typed import typed_model, typed_trainer
 
 
 class PredictionLoop(_PredictionLoop):
@@ -30,9 +30,10 @@ class PredictionLoop(_PredictionLoop):
             self._on_predict_model_eval()
             self._on_predict_start()
             self._on_predict_epoch_start()
-            data: PredictionData = trainer.datamodule.prediction
+            data = typed_trainer(trainer).datamodule.prediction
+            assert data is not None  # as the stage is ``predict``
             kind = Generation if data.options.generate else CandidateRanking
-            work = kind(trainer, trainer.lightning_module, data)
+            work = kind(trainer, typed_model(trainer.lightning_module), data)
             try:
                 work.prepare()
                 with PredictionProgress(work, shown=self._shows_progress) as progress:
@@ -69,7 +70,7 @@ class PredictionLoop(_PredictionLoop):
 
     def _call(self, hook: str, *given: object) -> None:
         """Call a hook of the callbacks, but for progress bars, which would need to know how many batches there are."""
-        for callback in self.trainer.callbacks:
+        for callback in typed_trainer(self.trainer).callbacks:
             if not isinstance(callback, ProgressBar):
                 getattr(callback, hook)(self.trainer, self.trainer.lightning_module, *given)
         call._call_lightning_module_hook(self.trainer, hook, *given)

@@ -127,7 +127,7 @@ class Predictor:
         """Train a member on the dataset of this key; return what this took, ``None`` if there is none."""
         settings, models = self.model.test_time, self.model.models
         dataset = self.data.test_time_dataset(key)
-        if dataset is None or not settings.steps:
+        if settings is None or dataset is None or not settings.steps:
             return None
 
         def new_trainer(adapters: Adapters) -> TestTimeTrainer:

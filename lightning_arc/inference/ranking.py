@@ -11,6 +11,7 @@ from lightning_arc.inference.predictor import ScoringBatch
 from lightning_arc.inference.ranking_files import all_views, write_ranking
 from lightning_arc.inference.work import PredictionWork, batches_of_equal
 from lightning_arc.model.arc_model import ArcModel
+from lightning_arc.model.typed import typed_trainer
 from lightning_arc.ranking.records import ViewScores, decode_scores, encode_scores, no_answer
 from lightning_arc.ranking.scheduler import RankingScheduler
 from lightning_arc.ranking.scores import gather
@@ -79,10 +80,10 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
 
     def note(self) -> str:
         """Return the accuracy so far, where outputs are known."""
-        known = [e for e in self.scheduler.answered() if e.records and e.correct is not None and any(e.correct)]
+        known = [e for e in self.scheduler.answered() if e.records and e.solvable]
         if not known:
             return ""
-        hits = sum(any(e.correct[i] for i in self.model.ranker.rank(e).order[:2]) for e in known)
+        hits = sum(e.any_right(self.model.ranker.rank(e).order[:2]) for e in known)
         return f"top-2 so far {hits / len(known):.1%} of {len(known)}"
 
     def write(self, records: list[ViewScores]) -> None:
@@ -97,7 +98,7 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
         options, model, stopping = self.data.options, self.model, self.model.stopping
         members = [model.adapter_path or model.model_path or "from scratch", *model.ensemble]
         until = f"{self.stopping.min_views} to {self.stopping.max_views}, until settled"
-        saved = [each for each in self.trainer.callbacks if isinstance(each, SaveConfigCallback)]
+        saved = [each for each in typed_trainer(self.trainer).callbacks if isinstance(each, SaveConfigCallback)]
         return Origin(
             model=", ".join(map(str, members)),
             checkpoint=None if self.trainer.ckpt_path is None else str(self.trainer.ckpt_path),

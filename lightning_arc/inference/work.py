@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import lightning as L
 from lightning.pytorch.utilities import rank_zero_info
@@ -15,7 +15,21 @@ from lightning_arc.inference.predictor import Predictor
 from lightning_arc.model.arc_model import ArcModel
 
 Batch = TypeVar("Batch")
-Record = TypeVar("Record")
+
+
+class ViewRecord(Protocol):
+    """What a record is about."""
+
+    @property
+    def key(self) -> PairKey:
+        """The query."""
+
+    @property
+    def view(self) -> int:
+        """Number of the view."""
+
+
+Record = TypeVar("Record", bound=ViewRecord)
 
 
 class PredictionWork(ABC, Generic[Batch, Record]):

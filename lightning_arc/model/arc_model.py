@@ -9,13 +9,17 @@ import numpy as np
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision, Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType, rank_zero_warn
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from numpy.typing import NDArray
+from peft import LoraConfig, PeftModel
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from lightning_arc.augment.weights import shares
 from lightning_arc.data.batch import TreeBatch
+from lightning_arc.data.module import ArcDataModule
 from lightning_arc.data.options import check_prediction
 from lightning_arc.errors import DataError
 from lightning_arc.model.attention.proof import check_positions, proved
@@ -27,13 +31,23 @@ from lightning_arc.model.decoding import Decoding
 from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
 from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
-from lightning_arc.model.load import Lora, Scratch, add_lora, base_type, fingerprint, load_base, new_model
+from lightning_arc.model.load import (
+    Lora,
+    Scratch,
+    add_lora,
+    base_type,
+    fingerprint,
+    load_base,
+    new_model,
+    without_wrapper,
+)
 from lightning_arc.model.optimizers import OptimizerName, ScheduleName, make_optimizer, make_schedule, use_settings
 from lightning_arc.model.recent import Recent
 from lightning_arc.model.scoring import BranchScores, score_batch
 from lightning_arc.model.ttt import TestTimeTrainingConfig
+from lightning_arc.model.typed import typed_trainer
 from lightning_arc.model.validation_metrics import ValidationMetrics
-from lightning_arc.model.vocabulary import trim
+from lightning_arc.model.vocabulary import end_weights, trim
 from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import PromptKind
 from lightning_arc.ranking.rankers import Ensemble, Ranker, Verifier
@@ -73,6 +87,10 @@ class ArcModel(L.LightningModule):
         test_time: how an adapter is trained on the demonstrations of each task, or of all, before it is asked; ``null``
             asks the model as it is.
     """
+
+    model: PreTrainedModel | PeftModel
+    """The causal language model, perhaps with an adapter, once it is built."""
+    kind_weights: Tensor
 
     def __init__(
         self,
@@ -114,13 +132,12 @@ class ArcModel(L.LightningModule):
         self.quantize, self.trim_vocabulary, self.attention = quantize, trim_vocabulary, attention
         self.gradient_checkpointing, self.compiles = gradient_checkpointing, compile
         self.optimizer_name, self.learning_rate = optimizer, learning_rate
-        self.weight_decay, self.betas = weight_decay, tuple(betas)
+        self.weight_decay, self.betas = weight_decay, (betas[0], betas[1])
         self.schedule, self.warmup_steps = schedule, warmup_steps
         weights = torch.tensor([(loss_weights or {}).get(label, 1.0) for label in labels])
         self.register_buffer("kind_weights", weights, persistent=False)
         self.decoding = decoding or Decoding()
         self.ranker, self.stopping = ranker or Verifier(), stopping
-        self.model: torch.nn.Module | None = None
         self.base: dict[str, Any] | None = None
         self._built: str | None = None
         self.kept: NDArray[np.int32] | None = None
@@ -138,7 +155,7 @@ class ArcModel(L.LightningModule):
     @property
     def causal_lm(self) -> PreTrainedModel:
         """The causal language model, with its adapter's layers in place."""
-        return self.model.get_base_model() if self.uses_lora else self.model
+        return without_wrapper(self.model)
 
     @property
     def trained(self) -> list[torch.nn.Parameter]:
@@ -180,8 +197,8 @@ class ArcModel(L.LightningModule):
 
     def configure_model(self) -> None:
         """Load or build the model, once."""
-        if self.model is None:
-            data = getattr(self.trainer, "datamodule", None)
+        if not hasattr(self, "model"):
+            data: ArcDataModule | None = getattr(self.trainer, "datamodule", None)
             kept = data.prompt_encoder.kept if self.trim_vocabulary and data is not None else None
             self.build(str(self.trainer.precision), kept)
             if data is not None:
@@ -231,22 +248,22 @@ class ArcModel(L.LightningModule):
         """Make the validation metrics."""
         self.metrics = ValidationMetrics(self.ranker)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
         settings = self.learning_rate, self.weight_decay, self.betas
         # A scaler of gradients, which 16-bit floats need, and a fused optimizer do not let gradients be clipped.
         fused = not str(self.trainer.precision).startswith("16")
-        model = self.causal_lm
-        ends = [part.weight for part in (model.get_input_embeddings(), model.get_output_embeddings())]
+        ends = end_weights(self.causal_lm)
         optimizer = make_optimizer(self.optimizer_name, self.trained, *settings, fused=fused, embeddings=ends)
         schedule = make_schedule(self.schedule, optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
-        name = {"name": "train/learning_rate"}  # as which it is logged
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", **name}}
+        name = "train/learning_rate"  # as which it is logged
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": name}}
 
     def on_train_start(self) -> None:
         """Let training that continues go on with the present settings of the optimizer and its schedule."""
         if self.trainer.ckpt_path is not None:
             schedule = self.lr_schedulers()
+            assert isinstance(schedule, LambdaLR)  # as `make_schedule` makes it
             use_settings(schedule, self.learning_rate, self.weight_decay, self.betas)
 
     def configure_gradient_clipping(
@@ -277,7 +294,7 @@ class ArcModel(L.LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Take the norm of the gradients before they are clipped, in the steps that are logged."""
         gradients = [p.grad for p in self.trained if p.grad is not None]
-        if gradients and (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if gradients and (self.global_step + 1) % typed_trainer(self.trainer).log_every_n_steps == 0:
             self._recent.add({"train/gradient_norm": torch.nn.utils.get_total_norm(gradients)})
 
     def on_train_batch_end(self, outputs: Any, batch: TreeBatch, batch_idx: int) -> None:
@@ -286,7 +303,8 @@ class ArcModel(L.LightningModule):
 
     def log_means(self) -> None:
         """Log what is due of this step, unless it has been logged."""
-        if self.global_step % self.trainer.log_every_n_steps == 0 and self.global_step != self._logged:
+        due = self.global_step % typed_trainer(self.trainer).log_every_n_steps == 0
+        if due and self.global_step != self._logged:
             self._logged = self.global_step
             self.means = self._recent.means()
             for logger in self.loggers:
@@ -300,7 +318,9 @@ class ArcModel(L.LightningModule):
         """Return the scores of a batch's branches."""
         return score_batch(self.causal_lm, batch, self.attention)
 
-    def validation_step(self, batch: TreeBatch, batch_idx: int) -> list[dict[str, Any]]:
+    def validation_step(  # type: ignore[override]  # Lightning hands any result to callbacks
+        self, batch: TreeBatch, batch_idx: int
+    ) -> list[dict[str, Any]]:
         """Update the metrics; return ``{"episode", "log_odds", "answers"}`` per judged tree for pictures."""
         outputs = []
         scores = self(batch)
@@ -330,9 +350,10 @@ class ArcModel(L.LightningModule):
         self.teardown(stage)
         if stage == "predict" and isinstance(self.ranker, Fitted) and self.ranker.path is None:
             warn_of_other_model(self.source)
-        if stage == "predict" and self.trainer.datamodule is not None:
+        data: ArcDataModule | None = getattr(self.trainer, "datamodule", None)
+        if stage == "predict" and data is not None:
             scope = None if self.test_time is None else self.test_time.scope
-            check_prediction(self.trainer.datamodule.options, bool(self.ensemble), scope)
+            check_prediction(data.options, bool(self.ensemble), scope)
 
     def teardown(self, stage: str) -> None:
         """Leave the model as it was before a prediction."""
@@ -348,8 +369,9 @@ class ArcModel(L.LightningModule):
             checkpoint["base"] = self.base
         elif self.kept is not None:
             checkpoint["kept_tokens"] = self.kept.tolist()
-        adapter = self.model.peft_config["default"] if self.uses_lora else None
-        checkpoint["hyper_parameters"] = settings_to_save(self.hparams, adapter)
+        adapter = self.model.peft_config["default"] if isinstance(self.model, PeftModel) else None
+        lora = adapter if isinstance(adapter, LoraConfig) else None
+        checkpoint["hyper_parameters"] = settings_to_save(self.hparams, lora)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint that belongs to another model, see `check_checkpoint`."""

@@ -18,7 +18,7 @@ from lightning_arc.model.base_name import check_base, check_base_of_folder
 from lightning_arc.model.checkpoint import is_archive, read_checkpoint
 from lightning_arc.model.finite import check_finite
 from lightning_arc.model.hyper_parameters import saved_settings
-from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config
+from lightning_arc.model.load import Lora, changes_base, fingerprint, lora_config, moved
 from lightning_arc.model.ttt import TestTimeResult, TestTimeTrainer, TrainingBatches
 from lightning_arc.model.vocabulary import end_weights
 from lightning_arc.prompt.positions import has_grid_positions
@@ -140,7 +140,7 @@ def _whole(
             raise DataError(f"{path}: reads other tokens than the first model (model.ensemble)")
         if has_grid_positions(model.config.to_dict()) != has_grid_positions(own.model.config.to_dict()):
             raise DataError(f"{path}: takes other positions than the first model (model.ensemble)")
-        return model.to(own.model.device)  # type: ignore[arg-type]  # `self` is lost in transformers' wrapper
+        return moved(model, own.model.device)
     if own.peft is not None:
         raise DataError(f"{path}: holds all weights, the model is asked with an adapter (model.ensemble)")
     model = copy.deepcopy(own.model)

@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from peft import PeftModel
 from safetensors import SafetensorError
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lightning_arc.arc.io.files import whole_folder
 from lightning_arc.errors import DataError, first_line
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.base_name import write_base
 from lightning_arc.model.checkpoint import read_checkpoint
-from lightning_arc.model.load import load_base
+from lightning_arc.model.load import load_base, moved
 from lightning_arc.model.vocabulary import untrim
 
 
@@ -63,20 +63,28 @@ def export(
 
 
 def _write(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: Path, merge: bool, dtype: torch.dtype) -> None:
-    if module.uses_lora and not merge:
+    model = module.model
+    if isinstance(model, PeftModel) and not merge:
+        assert module.base is not None  # as an adapter is on one
         # peft would write the embedding beside the adapter if its size is not that of the base
-        module.model.save_pretrained(folder, save_embedding_layers=False)
+        model.save_pretrained(str(folder), save_embedding_layers=False)
         write_base(folder, module.base)
-    elif module.uses_lora:
+    elif isinstance(model, PeftModel):
         with tempfile.TemporaryDirectory() as adapter:
-            module.model.save_pretrained(adapter, save_embedding_layers=False)
-            base = load_base(module.model_path, torch.float32)
-            PeftModel.from_pretrained(base, adapter).merge_and_unload().to(dtype).save_pretrained(folder)
+            model.save_pretrained(adapter, save_embedding_layers=False)
+            merged = PeftModel.from_pretrained(_as_loaded(module), adapter).merge_and_unload()
+            merged.to(dtype).save_pretrained(folder)
     elif module.kept is not None:
-        whole = load_base(module.model_path, torch.float32)
-        untrim(module.model, whole, module.kept)
-        whole.to(dtype).save_pretrained(folder)
+        whole = _as_loaded(module)
+        untrim(model, whole, module.kept)
+        moved(whole, dtype).save_pretrained(folder)
     else:
-        whole = module.model if module.model.dtype == dtype else copy.deepcopy(module.model).to(dtype)
+        whole = model if model.dtype == dtype else moved(copy.deepcopy(model), dtype)
         whole.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _as_loaded(module: ArcModel) -> PreTrainedModel:
+    """Return the model that was adapted or trimmed as it was before."""
+    assert module.model_path is not None  # a model from scratch is neither
+    return load_base(module.model_path, torch.float32)

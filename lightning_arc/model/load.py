@@ -189,6 +189,11 @@ def without_wrapper(model: nn.Module) -> PreTrainedModel:
     return base
 
 
+def moved(model: PreTrainedModel, to: torch.device | torch.dtype) -> PreTrainedModel:
+    """Move a model to a device, or its weights to a type."""
+    return model.to(to)  # type: ignore[arg-type]  # transformers' decorator hides `self`
+
+
 def lora_config(lora: Lora) -> LoraConfig:
     """Return an adapter's settings as peft takes them."""
     return LoraConfig(

@@ -36,7 +36,7 @@ class BranchScores:
         """``(n,)`` how many written tokens are not the likeliest one, nan where nothing is written."""
         return (self.written - self.hits).double().where(self.written > 0, torch.nan)
 
-    def select(self, rows: Tensor) -> "BranchScores":
+    def select(self, rows: Tensor | slice) -> "BranchScores":
         """Return the scores of some branches."""
         return BranchScores(*(getattr(self, f.name)[rows] for f in fields(self)))
 

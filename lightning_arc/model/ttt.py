@@ -90,8 +90,13 @@ class TestTimeTrainingConfig:
 class TrainingBatches(Protocol):
     """Training batches by number, see `lightning_arc.data.ttt.TestTimeDataset`."""
 
-    name: str
-    seed: int
+    @property
+    def name(self) -> str:
+        """A file name for the dataset."""
+
+    @property
+    def seed(self) -> int:
+        """For random choices."""
 
     def batch(self, number: int, n_trees: int) -> TreeBatch | None:
         """Return a training batch, ``None`` if there is none."""
