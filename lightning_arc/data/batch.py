@@ -336,7 +336,10 @@ def _arrays(
     arrays = [tokens, positions, np.repeat(visible_until, lengths), places, targets[places]]
     branch_ids = np.repeat(owner, lengths)[places]
     whole = [array.astype(np.int32, copy=False) for array in (*arrays, kinds[places], branch_ids)]
-    placed = [np.concatenate(grid)] if _have_grid_positions(trees) else []
+    has_grid_positions = _have_grid_positions(trees)
+    if has_grid_positions and len(grid) < len(parts):
+        raise ValueError("some trees of a batch have grid positions, and others have none")
+    placed = [np.concatenate(grid)] if has_grid_positions else []
     return [*placed, *whole[:5], weights[places].astype(np.float32, copy=False), *whole[5:]]
 
 

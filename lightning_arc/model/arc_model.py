@@ -348,10 +348,12 @@ class ArcModel(L.LightningModule):
     def setup(self, stage: str) -> None:
         """Undo what an interrupted prediction changed, and refuse settings that contradict each other."""
         self.teardown(stage)
-        if stage == "predict" and isinstance(self.ranker, Fitted) and self.ranker.path is None:
+        if stage != "predict":
+            return
+        if isinstance(self.ranker, Fitted) and self.ranker.path is None:
             warn_of_other_model(self.source)
         data: ArcDataModule | None = getattr(self.trainer, "datamodule", None)
-        if stage == "predict" and data is not None:
+        if data is not None:
             scope = None if self.test_time is None else self.test_time.scope
             check_prediction(data.options, bool(self.ensemble), scope)
 
