@@ -200,11 +200,13 @@ def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
 
 
 @pytest.mark.slow
-def test_the_example_config_names_rankers_that_there_are(repo_root: Path, given: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("config", "ranker"), [("rankers", "fitted without order"), ("views", "likelihood")])
+def test_the_configs_of_the_repository_name_rankers_that_there_are(
+    repo_root: Path, given: dict[str, Any], tmp_path: Path, config: str, ranker: str
+) -> None:
     runs = f"--runs={json.dumps(given['runs'])}"
     more = [f"--tasks={given['tasks']}", f"--candidates={json.dumps(given['candidates'])}", runs]
-    line = [sys.executable, "-m", "lightning_arc.cli", "compare", "--config=configs/experiments/rankers.yaml", *more]
-    done = subprocess.run(
-        [*line, "--markdown=null", "--json=null"], cwd=repo_root, capture_output=True, text=True, check=True
-    )
-    assert "fitted without order" in done.stdout and "verifier and votes" in done.stdout
+    line = [sys.executable, "-m", "lightning_arc.cli", "compare", f"--config=configs/experiments/{config}.yaml", *more]
+    line += ["--markdown=null", "--json=null", f"--figure={tmp_path / 'figure.svg'}", "--views=[1, 2]"]
+    done = subprocess.run(line, cwd=repo_root, capture_output=True, text=True, check=True)
+    assert ranker in " ".join(done.stdout.split()) and (tmp_path / "figure.svg").is_file()
