@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lightning_arc.arc import Episode, PairKey, add_right_outputs, leave_one_out, read_candidates, read_tasks
+from lightning_arc.arc import Episode, PairKey, Task, add_right_outputs, leave_one_out, read_candidates, read_tasks
 from lightning_arc.arc.io.files import whole_file, write_json
 from lightning_arc.arc.io.outputs import check_file
+from lightning_arc.data.queries import held_out
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.coverage import is_judged
 from lightning_arc.ranking.metrics import asked_views, file_order, score_rankings
@@ -62,6 +63,7 @@ def compare(
     candidates: list[str],
     runs: dict[str, str],
     with_right_output: bool = False,
+    held_out_fraction: float = 0.0,
     views: list[int] | None = None,
     rankers: dict[str, Ranker] | None = None,
     markdown: str | None = None,
@@ -80,6 +82,7 @@ def compare(
         runs: by a name for the table, the folder in which a ranking left its ``evidence-*.jsonl``, or such a file.
         with_right_output: whether they were ranked with ``data.with_right_output``; what goes by votes tells nothing
             then. Test inputs are those of the tasks that the runs are about.
+        held_out_fraction: the ``data.held_out_fraction`` that they were ranked with; other tasks are left out.
         views: numbers of first views that are ranked by, each in its own row; all that there are if not given.
         rankers: by a name for the table, what ranks beside voting, the verifier and the likelihood. Where a run has no
             questions of the kind that one asks, it is left out.
@@ -102,7 +105,10 @@ def compare(
     for n in views or ():
         if n < 1:
             raise DataError(f"views: {n}, expected at least 1")
-    queries, by_run, n_tasks = _gathered(tasks, candidates, runs, with_right_output)
+    known = read_tasks(tasks)
+    if held_out_fraction:
+        known = held_out(known, held_out_fraction)
+    queries, by_run, n_tasks = _gathered(known, candidates, runs, with_right_output)
     rows = compare_evidence(by_run, RANKERS | (rankers or {}), views)
     about = _about(by_run, n_tasks)
     names, cells = ("run", "ranker", *TITLES), [cells for row in rows for cells in row.cells()]
@@ -153,10 +159,9 @@ def compare_evidence(
 
 
 def _gathered(
-    tasks: str, candidates: list[str], runs: Mapping[str, str], with_right_output: bool
+    known: Mapping[str, Task], candidates: list[str], runs: Mapping[str, str], with_right_output: bool
 ) -> tuple[dict[PairKey, Episode], dict[str, list[CandidateScores]], int]:
     """Return all pairs that are compared, each run's evidence about them, and of how many tasks they are."""
-    known = read_tasks(tasks)
     pool = read_candidates(candidates, known)
     recorded = {name: read_evidence([path]) for name, path in runs.items()}
     judged = {record.key for records in recorded.values() for record in records}

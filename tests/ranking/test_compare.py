@@ -12,8 +12,9 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from lightning_arc.arc import PairKey
+from lightning_arc.arc import PairKey, read_tasks
 from lightning_arc.cli.compare import Row, compare
+from lightning_arc.data.queries import held_out
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.metrics import bootstrap_interval
 from lightning_arc.ranking.rankers import ComparativeRanker, LogLinearRanker
@@ -109,6 +110,12 @@ def test_fewer_views_cost_less_and_each_ranker_what_its_own_questions_cost(given
 
 def test_without_numbers_of_views_all_that_a_run_has_are_taken(given: dict[str, Any]) -> None:
     assert [row.views for row in compare(**given) if row.run is not None] == [2, 2]
+
+
+def test_tasks_that_were_not_held_out_are_left_out(given: dict[str, Any]) -> None:
+    first, *_ = compare(**given, held_out_fraction=0.5)
+    left = {task for task in held_out(read_tasks(given["tasks"]), 0.5) if task in TASKS}
+    assert 0 < len(left) < len(TASKS) and len(first.rankings) == len(left)
 
 
 def test_the_report_opposes_the_best_rows_of_two_runs(given: dict[str, Any], tmp_path: Path) -> None:
