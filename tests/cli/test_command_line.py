@@ -133,12 +133,12 @@ def test_a_checkpoint_is_validated_and_ranked_with(cli, fitted, tmp_path):
         assert words in first["report.html"], words
 
 
-def test_a_killed_run_goes_on_with_the_next_sample(repo_root, tmp_path):
+def test_a_killed_run_goes_on_with_the_next_sample(cli, repo_root, tmp_path):
     common = ("--trainer.max_steps=6", "--trainer.limit_val_batches=0", "--trainer.callbacks=null", *TINY)
     every = "{every_n_train_steps: 3, save_last: true}"
     saving = f"{{class_path: lightning.pytorch.callbacks.ModelCheckpoint, init_args: {every}}}"
     arguments = ("fit", "--config", "configs/fit.yaml", *common, "--trainer.callbacks+=" + saving)
-    run(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / 'whole'}")
+    cli(*arguments, f"--trainer.default_root_dir={tmp_path / 'whole'}")
 
     process = start(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / 'cut'}", "--trainer.max_steps=1000")
     while not list((tmp_path / "cut").rglob("*step=3.ckpt")) and process.poll() is None:
@@ -146,7 +146,7 @@ def test_a_killed_run_goes_on_with_the_next_sample(repo_root, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     (checkpoint,) = list((tmp_path / "cut").rglob("*step=3*.ckpt")) or list((tmp_path / "cut").rglob("last.ckpt"))
-    _, err = run(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / 'cut'}", "--ckpt_path", checkpoint)
+    err = cli(*arguments, f"--trainer.default_root_dir={tmp_path / 'cut'}", "--ckpt_path", checkpoint)
     assert "not resumable" not in err
 
     import torch
@@ -487,7 +487,7 @@ def test_candidates_are_written_for_every_pair_and_ranked(cli, tmp_path):
     assert len((tmp_path / "r" / "ranking.jsonl").read_text().splitlines()) == 3
 
 
-def test_demonstration_pairs_are_ranked_behind_the_others_and_an_interrupted_run_goes_on(repo_root, tmp_path):
+def test_demonstration_pairs_are_ranked_behind_the_others_and_an_interrupted_run_goes_on(cli, repo_root, tmp_path):
     wrong = {"attempt_1": [[3]], "attempt_2": [[3]], "attempt_3": [[0, 1], [1, 1]]}
     tasks = {f"t{i}": TASKS["a"] for i in range(12)}
     told = {task_id: {"n_train": 2, "train": [PAIR | wrong, PAIR, PAIR | wrong]} for task_id in tasks}
@@ -499,7 +499,7 @@ def test_demonstration_pairs_are_ranked_behind_the_others_and_an_interrupted_run
     journal = tmp_path / "cut" / "evidence-0.jsonl"
     done = killed_midway(repo_root, journal, *arguments)
     for name in ("cut", "whole"):
-        _, err = run(repo_root, *arguments, f"--trainer.default_root_dir={tmp_path / name}")
+        err = cli(*arguments, f"--trainer.default_root_dir={tmp_path / name}")
     assert journal.read_bytes().startswith(done) and done.count(b"\n") > 3
     texts = [(tmp_path / name / "ranking.jsonl").read_text() for name in ("cut", "whole")]
     lines = [json.loads(line) for line in texts[1].splitlines()]
@@ -519,13 +519,13 @@ def test_demonstration_pairs_are_ranked_behind_the_others_and_an_interrupted_run
     assert (metrics["n_tests"], metrics["n_solvable"]) == (2 * n, 2 * n)
 
 
-def test_a_killed_generation_goes_on_and_ends_with_the_same_candidates(repo_root, tmp_path):
+def test_a_killed_generation_goes_on_and_ends_with_the_same_candidates(cli, repo_root, tmp_path):
     tasks = ("--data.tasks", write(tmp_path / "tasks.json", {f"t{i}": TASKS["a"] for i in range(12)}))
     journal = tmp_path / "cut" / "generated-0.jsonl"
     done = killed_midway(repo_root, journal, *GENERATE, *tasks)
-    run(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'cut'}")
+    cli(*GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'cut'}")
     assert journal.read_bytes().startswith(done) and done.count(b"\n") > 3
-    run(repo_root, *GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'whole'}")
+    cli(*GENERATE, *tasks, f"--trainer.default_root_dir={tmp_path / 'whole'}")
     ends = [(tmp_path / name / "candidates.json").read_text() for name in ("cut", "whole")]
     assert ends[0] == ends[1]
 
