@@ -30,6 +30,10 @@ MEASURES = {
 """What is measured of each pair, and what it means."""
 
 
+SEEDS = 3
+"""How many seeds must agree before a difference is claimed."""
+
+
 @dataclass(frozen=True)
 class Ranked:
     """A run of an arm.
@@ -53,16 +57,18 @@ class Difference:
         mean: over all pairs, of means over seeds.
         interval: 95% bootstrap interval over tasks.
         agrees: whether every seed's own difference has the sign of the mean.
+        seeds: how many there are.
     """
 
     mean: float
     interval: tuple[float, float]
     agrees: bool
+    seeds: int
 
     @property
     def holds(self) -> bool:
-        """Whether it is one: its interval leaves out 0, and all seeds agree."""
-        return self.agrees and (self.interval[0] > 0 or self.interval[1] < 0)
+        """Whether it is one: its interval leaves out 0, and all seeds agree, `SEEDS` at least."""
+        return self.seeds >= SEEDS and self.agrees and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
 def measures(evidence: Sequence[CandidateScores]) -> dict[str, NDArray[np.float64]]:
@@ -92,7 +98,7 @@ def difference(one: NDArray[np.float64], other: NDArray[np.float64], tasks: Sequ
     each = other - one
     mean = float(each.mean())
     agrees = bool((np.sign(each.mean(1)) == np.sign(mean)).all())
-    return Difference(mean, bootstrap_interval(each.mean(0), tasks), agrees)
+    return Difference(mean, bootstrap_interval(each.mean(0), tasks), agrees, len(each))
 
 
 def write_report(
@@ -190,7 +196,8 @@ def _page(
     costs = [f"{c['tokens']:,.0f} tokens, {c['seconds']:,.0f} s" for c in figures["cost"].values()]
     lines += [f"| the ranking | {' | '.join(costs)} |", ""]
     lines += [
-        f"Differences from *{first}*, paired by pairs; **bold** where the interval leaves out 0 and all seeds agree:",
+        f"Differences from *{first}*, paired by pairs; **bold** where the interval leaves out 0 and all seeds agree, "
+        f"{SEEDS} at least:",
         "",
     ]
     lines += [f"| | {' | '.join(against)} |", f"| --- | {' | '.join('---:' for _ in against)} |"]

@@ -67,7 +67,7 @@ def test_a_difference_holds_if_its_interval_leaves_out_nothing_and_all_seeds_agr
     assert not difference(one, one + rng.normal(0, 1, (3, 80)), tasks).holds
     torn = difference(one, one + np.array([[1.0], [1.0], [-0.1]]), tasks)
     assert not torn.agrees and torn.interval[0] > 0 and not torn.holds
-    assert Difference(-1.0, (-2.0, -0.5), True).holds
+    assert Difference(-1.0, (-2.0, -0.5), True, 3).holds and not Difference(-1.0, (-2.0, -0.5), True, 2).holds
 
 
 @pytest.mark.parametrize(
