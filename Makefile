@@ -22,8 +22,9 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt .ci/setup $(VENV)
 # without a recipe of its own: the stamp is made again where this is missing, or links to a Python that is gone
 $(VENV): ;
 
-rank: $(STAMP) ## rank bundled candidates of evaluation tasks with the bundled model; ARGS='--data.n_views 8'
-	$(VENV) cli.py predict --config configs/rank.yaml --data.n_views 2 $(ARGS)
+rank: $(STAMP) ## rank bundled candidates of evaluation tasks with the bundled model, in five minutes; ARGS='--model.stopping.max_seconds 60'
+	$(VENV) cli.py predict --config configs/rank.yaml --model.stopping.min_views 2 --model.stopping.max_views 2 \
+	  --model.stopping.max_seconds 240 $(ARGS)
 
 fit: $(STAMP) ## train a small model; RE_ARC=path and POOLS="path path" add RE-ARC pairs and a solver's wrong predictions
 	$(VENV) cli.py fit --config configs/fit.yaml $(if $(RE_ARC),'--data.train_datasets+={path: "$(RE_ARC)"}') \

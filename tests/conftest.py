@@ -19,8 +19,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests compute little, and several run side by side
 
-# the examples are always the same where a change is judged, and new ones where a person works
-settings.register_profile("lightning_arc", deadline=None, max_examples=40, derandomize="CI" in os.environ)
+# where a change is judged the examples are always the same, and fewer; where a person works they are new ones
+IN_CI = "CI" in os.environ
+settings.register_profile("lightning_arc", deadline=None, max_examples=20 if IN_CI else 40, derandomize=IN_CI)
 settings.load_profile("lightning_arc")
 
 ROOT = Path(__file__).parent.parent

@@ -187,7 +187,7 @@ def test_one_run_mixes_five_prompt_kinds_from_four_sources(cli, repo_root, share
             assert sum(events[step].value for events in shares) == pytest.approx(1, abs=1e-5)
 
 
-def test_two_processes_train_together_and_rank_as_one_does(repo_root, tmp_path):
+def test_two_processes_train_together_and_rank_as_one_does(cli, repo_root, tmp_path):
     two = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
     fit(partial(run, repo_root), tmp_path / "fit", "--trainer.max_steps=2", "--trainer.val_check_interval=2", *two)
     checkpoint = last(tmp_path / "fit")
@@ -199,9 +199,8 @@ def test_two_processes_train_together_and_rank_as_one_does(repo_root, tmp_path):
     tasks = write(tmp_path / "tasks.json", TASKS)
     candidates = write(tmp_path / "c.json", {"a": [[[[1, 0], [0, 1]], [[3]], [[3]]]], "b": [[[[2]], [[4, 4]]]]})
     rankings = []
-    for name, options in (("one", ()), ("two", two)):
-        run(
-            repo_root,
+    for name, command, options in (("one", cli, ()), ("two", partial(run, repo_root), two)):
+        command(
             *("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates),
             *("--data.n_views=3", f"--trainer.default_root_dir={tmp_path / name}", "--ckpt_path", checkpoint, *options),
         )
