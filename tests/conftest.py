@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests compute little, and several run side by side
+if "PYTEST_XDIST_WORKER" in os.environ:  # tests compute little, and several run side by side; benchmarks run alone
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # where a change is judged the examples are always the same, and fewer; where a person works they are new ones
 IN_CI = "CI" in os.environ

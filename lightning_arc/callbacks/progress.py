@@ -133,7 +133,8 @@ class TrainingProgress(RichProgressBar):
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, *rest)
         now = self._clock()
         if self.prints_lines and now - self._last_line >= LINE_SECONDS:
-            total = self.total_val_batches_current_dataloader
+            counts = trainer.num_sanity_val_batches if trainer.sanity_checking else trainer.num_val_batches
+            total = counts[rest[0] if rest else 0]
             left = time_left(batch_idx + 1, 0, total, now - self._validation_began)
             self._print_line(_joined(f"Validation: batch {batch_idx + 1:,} of {_count(total)}", left))
 

@@ -2,10 +2,13 @@
 
 import math
 from io import StringIO
+from itertools import count
 from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel, RandomDataset
 from rich.console import Console
 
 from lightning_arc.callbacks import progress
@@ -20,7 +23,7 @@ VALIDATED = {
 }
 
 
-class Trainer:
+class FakeTrainer:
     is_global_zero, sanity_checking, global_step = True, False, 4
     callback_metrics = VALIDATED
     state = SimpleNamespace(fn="fit")
@@ -33,7 +36,7 @@ class Trainer:
 
 def lines(monkeypatch, terminal=False, steps=4, total=20, refresh_rate=1, means=None):
     """What is printed of some steps of 20 seconds and a validation."""
-    now, out, trainer = [0.0], StringIO(), Trainer(total)
+    now, out, trainer = [0.0], StringIO(), FakeTrainer(total)
     monkeypatch.setattr(progress, "get_console", lambda: Console(file=StringIO(), force_terminal=terminal))
     bar = TrainingProgress(refresh_rate, console=Console(file=out, width=20), clock=lambda: now[0])
     module = SimpleNamespace(means=means or {})
@@ -74,3 +77,24 @@ def test_there_are_no_lines_in_a_terminal_or_where_nothing_is_to_be_shown(monkey
 def test_main_figures_are_those_that_a_validation_has():
     assert main_figures({}) == {}
     assert main_figures(VALIDATED) == {"AUROC": "0.912", "top-2": "50.0%", "by votes": "25.0%"}
+
+
+def test_a_long_validation_without_a_terminal_says_how_far_it_is(monkeypatch, tmp_path):
+    class Model(BoringModel):
+        means = {}
+
+    ticks, out = count(0, 40), StringIO()
+    monkeypatch.setattr(progress, "get_console", lambda: Console(file=StringIO(), force_terminal=False))
+    bar = TrainingProgress(1, console=Console(file=out, width=80), clock=lambda: float(next(ticks)))
+    settings = {"max_steps": 2, "limit_val_batches": 3, "num_sanity_val_steps": 1, "enable_checkpointing": False}
+    beside = {"logger": False, "accelerator": "cpu", "enable_model_summary": False, "default_root_dir": tmp_path}
+    Trainer(**settings, **beside, callbacks=[bar]).fit(
+        Model(), LightningDataModule.from_datasets(RandomDataset(32, 2), RandomDataset(32, 3))
+    )
+    found = [line for line in out.getvalue().splitlines() if line.startswith("Validation: batch")]
+    assert found == [
+        "Validation: batch 1 of 1, about 0 s left",  # before the training
+        "Validation: batch 1 of 3, about 80 s left",
+        "Validation: batch 2 of 3, about 60 s left",
+        "Validation: batch 3 of 3, about 0 s left",
+    ]

@@ -22,7 +22,7 @@ _softmax_backward = private_operator("_softmax_backward_data", "grad_output outp
 SUPPORTED = None not in (_softmax, _softmax_backward)
 """Whether this torch has what `block_attention` calls."""
 
-ROWS = 1024
+ROWS = 2048
 """Rows of a block's scores, all heads together: so few that its scores stay in the cache."""
 
 STEP = 64
