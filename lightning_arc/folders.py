@@ -9,10 +9,11 @@ from lightning_arc.errors import DataError
 
 PACKAGE = Path(__file__).parent
 CANDIDATES = PACKAGE / "bundled" / "candidates"
+ADAPTERS = PACKAGE / "bundled" / "adapters"
 CONFIGS = PACKAGE / "configs"
 
 BUNDLED = "bundled:"
-"""What the name of a bundled file of candidates begins with."""
+"""What the name of a bundled file of candidates, or of a bundled adapter, begins with."""
 
 IN_A_CLONE = ("lightning_arc", "bundled", "candidates")
 """The folder of these files as configs of earlier versions name it."""
@@ -33,13 +34,25 @@ def find_candidates(path: Path) -> Path:
         DataError: if there is no such bundled file.
     """
     if str(path).startswith(BUNDLED):
-        name = str(path).removeprefix(BUNDLED)
-        names = sorted(each.name for each in CANDIDATES.glob("*.json"))
-        if name not in names:
-            raise DataError(f"{path}: no such bundled candidates, there are {', '.join(BUNDLED + n for n in names)}")
-        return CANDIDATES / name
+        return _bundled(str(path), CANDIDATES, "*.json", "candidates")
     inside = path.parts[:3] == IN_A_CLONE and not path.exists()
     return CANDIDATES.joinpath(*path.parts[3:]) if inside else path
+
+
+def find_adapter(path: str) -> str:
+    """Return the folder of an adapter: ``bundled:NAME`` is one of this package, any other path stays as it is.
+
+    Raises:
+        DataError: if there is no such bundled adapter.
+    """
+    return str(_bundled(path, ADAPTERS, "*", "adapter")) if path.startswith(BUNDLED) else path
+
+
+def _bundled(path: str, folder: Path, pattern: str, what: str) -> Path:
+    name, names = path.removeprefix(BUNDLED), sorted(each.name for each in folder.glob(pattern))
+    if name not in names:
+        raise DataError(f"{path}: no such bundled {what}, there are {', '.join(BUNDLED + n for n in names)}")
+    return folder / name
 
 
 def find_config(name: str) -> str:

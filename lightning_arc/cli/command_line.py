@@ -64,7 +64,7 @@ class ArcTrainer(SafeTrainer):
             folder: where it goes.
             ckpt_path: a checkpoint of its training; without one ``model.model_path`` is written as it is.
             merge: whether an adapter is added to its base's weights, and the whole model written.
-            dtype: type of a whole model's weights in the file; ``bfloat16`` takes half of the room.
+            dtype: type of the weights in the file; ``bfloat16`` takes half of the room.
         """
         datamodule.setup("export")
         model.build(kept=datamodule.prompt_encoder.kept)

@@ -22,6 +22,7 @@ from lightning_arc.data.batch import TreeBatch
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.data.options import check_prediction
 from lightning_arc.errors import DataError
+from lightning_arc.folders import find_adapter
 from lightning_arc.model.attention.proof import check_positions, proved
 from lightning_arc.model.attention.tree import AttentionBackend, use_tree_attention
 from lightning_arc.model.base_name import check_base_of_folder, name_of_base
@@ -63,7 +64,7 @@ class ArcModel(L.LightningModule):
             package; ``null`` to build one from scratch.
         scratch: size of a model from scratch.
         lora: adapter to train; ``null`` trains all weights (or an adapter from `adapter_path`).
-        adapter_path: folder of a saved adapter that goes on being trained.
+        adapter_path: folder of a saved adapter that goes on being trained; ``bundled:NAME`` for one of this package.
         quantize: ``4bit`` holds the base that an adapter is trained on in 4-bit numbers (needs a GPU and bitsandbytes).
         trim_vocabulary: whether only the tokens that prompts can hold keep their rows in the embedding and the head.
             Likelihoods are then over these tokens; what is exported has all rows.
@@ -123,12 +124,14 @@ class ArcModel(L.LightningModule):
         shares(loss_weights or {}, labels, "model.loss_weights")
         adapts = lora is not None or adapter_path is not None
         check_model_settings(model_path, adapts, quantize, trim_vocabulary, learning_rate)
-        self.ensemble, self.test_time, members = ensemble or [], test_time, 1 + len(ensemble or [])
+        self.ensemble = [find_adapter(path) for path in ensemble or []]
+        self.test_time, members = test_time, 1 + len(self.ensemble)
         if isinstance(ranker, Ensemble) and ranker.members != members:
             raise DataError(f"model.ranker: an ensemble of {ranker.members} models, model.ensemble makes {members}")
         if self.ensemble and not isinstance(ranker, Ensemble):
             ranker = Ensemble(ranker or Verifier(), members)
-        self.model_path, self.scratch, self.lora, self.adapter_path = model_path, scratch, lora, adapter_path
+        self.model_path, self.scratch, self.lora = model_path, scratch, lora
+        self.adapter_path = None if adapter_path is None else find_adapter(adapter_path)
         self.quantize, self.trim_vocabulary, self.attention = quantize, trim_vocabulary, attention
         self.gradient_checkpointing, self.compiles = gradient_checkpointing, compile
         self.optimizer_name, self.learning_rate = optimizer, learning_rate

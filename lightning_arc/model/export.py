@@ -50,7 +50,7 @@ def export(
         tokenizer: of its model, whole.
         folder: where it goes. Without ``merge`` it is a peft adapter where one was trained, else the whole model.
         merge: whether an adapter is added to its base's weights, and the whole model written.
-        dtype: type of a whole model's weights in the file.
+        dtype: type of the weights in the file.
 
     Raises:
         DataError: if the folder cannot be written; what was there before is then as it was.
@@ -66,8 +66,9 @@ def _write(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: Path, m
     model = module.model
     if isinstance(model, PeftModel) and not merge:
         assert module.base is not None  # as an adapter is on one
+        weights = {name: p.to(dtype) if ".lora_" in name else p for name, p in model.state_dict().items()}
         # peft would write the embedding beside the adapter if its size is not that of the base
-        model.save_pretrained(str(folder), save_embedding_layers=False)
+        model.save_pretrained(str(folder), save_embedding_layers=False, state_dict=weights)
         write_base(folder, module.base)
     elif isinstance(model, PeftModel):
         with tempfile.TemporaryDirectory() as adapter:

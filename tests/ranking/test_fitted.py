@@ -32,6 +32,15 @@ def test_the_bundled_ones_go_by_the_order_or_do_without_it_and_both_are_calibrat
     assert with_order.calibrated and without.calibrated and None not in (with_order.none, without.none)
 
 
+def test_of_a_folder_the_ranker_with_or_without_the_order_is_taken(written: Path, said: Any) -> None:
+    write_ranker(LogLinearRanker({"verifier": 1.0}), written.parent / "ranker_without_order.yaml")
+    folder = str(written.parent)
+    assert Fitted(folder).weights["order"] == 2.0
+    assert Fitted(folder, order=False).weights == {"verifier": 1.0}
+    with pytest.raises(DataError, match=r"bundled:other: no such bundled adapter, there are "):
+        Fitted("bundled:other")
+
+
 def test_a_test_input_that_no_model_judged_is_ranked_by_what_solvers_say(said: Any) -> None:
     silent = said([], votes=[1, 5, 2])
     ranking = Fitted(order=False).rank(silent)

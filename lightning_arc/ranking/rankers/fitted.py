@@ -6,6 +6,7 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lightning_arc.errors import DataError, first_line
+from lightning_arc.folders import find_adapter
 from lightning_arc.ranking.rankers.pointwise import LogLinearRanker
 from lightning_arc.ranking.rankers.ranker import Ranker
 
@@ -17,9 +18,10 @@ class Fitted(LogLinearRanker):
     """Orders by a combination, see `LogLinearRanker`, as `lightning_arc.cli.fit_ranker` wrote it.
 
     Args:
-        path: the file that it wrote; ``null`` for those that were fitted with the bundled model.
+        path: the file that it wrote, or a folder with a ``ranker.yaml`` and a ``ranker_without_order.yaml``;
+            ``bundled:NAME`` for those of a bundled adapter, ``null`` for those of the bundled model.
         order: whether candidates stand in their file in an order that tells something, best first, as the bundled ones
-            do. Of the bundled weights those without the order are taken where it does not.
+            do. Of a folder the weights without the order are taken where it does not.
 
     Raises:
         DataError: if there is no such file or no combined ranker in it, or if it goes by the order where it is not to.
@@ -27,8 +29,10 @@ class Fitted(LogLinearRanker):
 
     def __init__(self, path: str | None = None, order: bool = True) -> None:
         self.path = path
-        name = "ranker.yaml" if order else "ranker_without_order.yaml"
-        made = read_ranker(BUNDLED / name if path is None else Path(path))
+        file = BUNDLED if path is None else Path(find_adapter(path))
+        if file.is_dir():
+            file /= "ranker.yaml" if order else "ranker_without_order.yaml"
+        made = read_ranker(file)
         if not order and made.weights.get("order"):
             raise DataError(f"{path}: goes by the order of the candidates, and model.ranker.order is false")
         super().__init__(made.weights, made.none, made.calibration)
