@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_arc.environment import available_cpus, configure_threads
+from lightning_arc.environment import SPINS, available_cpus, configure_threads
 
 COUNT = "import lightning_arc, torch; print(torch.get_num_threads())"
 
@@ -66,14 +66,21 @@ def test_a_quota_is_rounded_up_and_never_beyond_the_affinity(tmp_path, version, 
 def test_without_a_quota_the_number_of_threads_is_left_to_openmp(tmp_path, version):
     environment: dict[str, str] = {}
     configure_threads(environment, write_quota(tmp_path, version, "-1"))
-    assert environment == {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert environment == {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": str(SPINS)}
     assert available_cpus(tmp_path) == len(os.sched_getaffinity(0))
 
 
-def test_what_a_person_set_stays(tmp_path):
-    environment = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "5"}
+@pytest.mark.parametrize("given", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"OMP_WAIT_POLICY": "PASSIVE"}])
+def test_what_a_person_set_stays(tmp_path, given):
+    environment = given | {"OMP_NUM_THREADS": "5"}
     configure_threads(environment, write_quota(tmp_path, 2, "100000"))
-    assert environment == {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "5"}
+    assert environment == given | {"OMP_NUM_THREADS": "5"}
+
+
+def test_a_number_of_spins_that_a_person_set_stays(tmp_path):
+    environment = {"GOMP_SPINCOUNT": "7"}
+    configure_threads(environment, write_quota(tmp_path, 2, "-1"))
+    assert environment == {"GOMP_SPINCOUNT": "7", "OMP_WAIT_POLICY": "PASSIVE"}
 
 
 def test_importing_the_package_sets_threads_before_torch_is_loaded(repo_root):
