@@ -15,7 +15,7 @@ LARGEST = 2**30
 """Bytes of the largest tensors that come from memory that was freed, and not from the system."""
 
 SPINS = 2000
-"""How often a waiting thread of GNU's OpenMP looks for work before it sleeps (``tests/benchmarks/test_side_by_side.py``)."""
+"""How often a waiting thread of GNU's OpenMP looks for work before it sleeps; ``make bench`` compares some numbers."""
 
 SET_BY_USERS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
