@@ -49,30 +49,35 @@ def computing_type(precision: str) -> torch.dtype:
 def fastest_attention(query: Tensor, key: Tensor) -> Literal["blocks", "cascade", "mask"]:
     """Return how a CPU attends fastest to heads like these; by a ``mask`` where torch lacks what the others call.
 
+    Where gradients are enabled the backward pass is timed too.
+
     Args:
         query: ``(1, heads, S, head_dim)``.
         key: ``(1, kv_heads, K, head_dim)``.
     """
     if query.dtype not in (torch.bfloat16, torch.float16):
         return "cascade" if cascade.SUPPORTED else "mask"
-    return _fastest_attention(query.dtype, query.shape[1], key.shape[1], query.shape[3], torch.get_num_threads())
+    sizes = query.shape[1], key.shape[1], query.shape[3]
+    return _fastest_attention(query.dtype, *sizes, torch.get_num_threads(), torch.is_grad_enabled())
 
 
 @lru_cache
 def _fastest_attention(
-    dtype: torch.dtype, heads: int, kv_heads: int, width: int, threads: int
+    dtype: torch.dtype, heads: int, kv_heads: int, width: int, threads: int, gradients: bool
 ) -> Literal["blocks", "cascade", "mask"]:
     if not (blocks.SUPPORTED and cascade.SUPPORTED):
         return "blocks" if blocks.SUPPORTED else "cascade" if cascade.SUPPORTED else "mask"
     n = sum(piece.n_tokens for piece in PIECES)
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng([]):
+    with torch.inference_mode(False), torch.set_grad_enabled(gradients), torch.random.fork_rng([]):
         query, key, value = (
-            torch.randn(1, h, n, width).to(dtype).requires_grad_() for h in (heads, kv_heads, kv_heads)
+            torch.randn(1, h, n, width).to(dtype).requires_grad_(gradients) for h in (heads, kv_heads, kv_heads)
         )
         cut = blocks.blocks(PIECES, heads, dtype)
 
         def run(attend: Callable[[], Tensor]) -> None:
-            torch.autograd.grad(attend().float().sum(), (query, key, value))
+            out = attend()
+            if gradients:
+                torch.autograd.grad(out.float().sum(), (query, key, value))
 
         slow = _milliseconds(lambda: run(lambda: cascade.cascade(query, key, value, PIECES, None)))
         fast = _milliseconds(lambda: run(lambda: blocks.block_attention(query, key, value, cut, None)))

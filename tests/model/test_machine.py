@@ -55,6 +55,18 @@ def test_attention_in_16_bits_is_the_faster_one(monkeypatch, times, chosen):
     assert machine.fastest_attention(query.float(), key.float()) == "cascade"
 
 
+def test_training_and_ranking_each_attend_in_the_way_that_is_faster_for_them(monkeypatch):
+    given = iter([3.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(machine, "_milliseconds", lambda work: (work(), next(given))[1])
+    query, key = torch.zeros(1, 4, 5, 16, dtype=torch.bfloat16), torch.zeros(1, 2, 5, 16, dtype=torch.bfloat16)
+    gradients = []
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_: gradients.append(torch.is_grad_enabled()))
+    assert machine.fastest_attention(query, key) == "blocks" and gradients == [True, True]
+    with torch.no_grad():
+        assert machine.fastest_attention(query, key) == "cascade" and len(gradients) == 2
+    assert machine.fastest_attention(query, key) == "blocks"
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="on a GPU nothing is measured")
 @pytest.mark.parametrize(
     ("missing", "narrow", "wide"),
