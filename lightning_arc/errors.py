@@ -30,19 +30,19 @@ class OversizedLineError(OversizedError, LineError):
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first sentence of an error's message that says something, as one line.
+    """Return the first sentence of an error's message that is not empty, as one line.
 
     A line that ends in a colon only announces the reason, so it is joined with the one behind it.
 
     Returns:
         The line, or the name of the error's class where there is no message.
     """
-    said = ""
+    sentence = ""
     for line in str(error).splitlines():
-        said = f"{said} {line.strip()}".strip()
-        if said and not said.endswith(":"):
+        sentence = f"{sentence} {line.strip()}".strip()
+        if sentence and not sentence.endswith(":"):
             break
-    return said.rstrip(": ") or type(error).__name__
+    return sentence.rstrip(": ") or type(error).__name__
 
 
 def shortened(text: str, most: int = 100) -> str:

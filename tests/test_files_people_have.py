@@ -23,7 +23,7 @@ SCRATCH = "--model.scratch={hidden_size: 16, layers: 1, heads: 2, kv_heads: 1, i
 
 @pytest.fixture
 def command(repo_root, monkeypatch, capsys):
-    """Run a command in this process and return its status, and what it says on standard error."""
+    """Run a command in this process and return its status, and its standard error."""
     monkeypatch.chdir(repo_root)
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
 

@@ -1,4 +1,4 @@
-"""Freed memory is used again by the next tensors, unless a person says otherwise."""
+"""Freed memory is used again by the next tensors, unless the environment sets otherwise."""
 
 import os
 import platform

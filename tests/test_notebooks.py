@@ -80,8 +80,8 @@ def test_a_notebook_has_its_outputs_stored(repo_root, name):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
     assert pictures(notebook) >= PICTURES.get(name, 0)
-    said = [output for cell in code for output in cell.outputs]
-    assert not [output for output in said if output.output_type == "error" or output.get("name") == "stderr"]
+    outputs = [output for cell in code for output in cell.outputs]
+    assert not [output for output in outputs if output.output_type == "error" or output.get("name") == "stderr"]
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def without_network() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("more", "says"),
+    ("more", "expected"),
     [
         ({"CANDIDATES": ["input/solver/candidates.json"]}, "outputs unknown"),
         (
@@ -123,7 +123,7 @@ def without_network() -> list[str]:
     ],
     ids=["candidates of a solver", "generated, with test-time training"],
 )
-def test_kaggles_notebook_makes_a_submission_without_a_network(repo_root, kaggle, more, says):
+def test_kaggles_notebook_makes_a_submission_without_a_network(repo_root, kaggle, more, expected):
     settings = {"INPUT": "input", "OUTPUT": "working", "VIEWS": 1, "SECONDS": 280, "RESERVE": 10} | more
     notebook = with_settings(repo_root / "notebooks" / "kaggle_submission.ipynb", settings)
     script = kaggle / "notebook.py"  # its cells in a row: a kernel would need a network to be talked to
@@ -132,7 +132,7 @@ def test_kaggles_notebook_makes_a_submission_without_a_network(repo_root, kaggle
     command = [*without_network(), sys.executable, str(script)]
     done = subprocess.run(command, cwd=kaggle, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert says in done.stdout
+    assert expected in done.stdout
     answers = read_submission(
         kaggle / "working" / "submission.json",
         read_tasks(kaggle / "input" / "arc-prize" / "arc-agi_test_challenges.json"),

@@ -91,11 +91,11 @@ def test_set_up_keeps_a_torch_of_the_declared_range_only(
     assert (accepted[0], accepted[-1]) == (int(low), int(high))
 
 
-def test_make_tells_every_target_and_does_nothing_else(repo_root: Path) -> None:
+def test_make_lists_every_target_and_does_nothing_else(repo_root: Path) -> None:
     targets = re.search(r"^\.PHONY: (.*)$", (repo_root / "Makefile").read_text(), re.MULTILINE).group(1).split()
-    told = [line.split()[1] for line in _make(repo_root).splitlines()]
-    assert sorted(told) == sorted(targets)
-    assert {"help", "setup", "rank", "fit", "board", "test", "bench", "lint", "clean"} <= set(told)
+    listed = [line.split()[1] for line in _make(repo_root).splitlines()]
+    assert sorted(listed) == sorted(targets)
+    assert {"help", "setup", "rank", "fit", "board", "test", "bench", "lint", "clean"} <= set(listed)
 
 
 def test_paths_given_to_make_fit_become_datasets(repo_root: Path) -> None:

@@ -83,7 +83,7 @@ def set_up(checkout: Path, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def asked(tmp_path: Path) -> Callable[[], list[str]]:
+def python_calls(tmp_path: Path) -> Callable[[], list[str]]:
     """A function that gives the lines that Python was called with, since the last time."""
 
     def lines() -> list[str]:
@@ -100,21 +100,23 @@ def _errors(done: subprocess.CompletedProcess) -> list[str]:
     return [line for line in done.stderr.splitlines() if not line.startswith("make")]
 
 
-def test_a_second_set_up_does_nothing(set_up: Run, asked: Callable) -> None:
+def test_a_second_set_up_does_nothing(set_up: Run, python_calls: Callable) -> None:
     assert set_up().returncode == 0
-    assert any("-e .[test,notebooks]" in line for line in asked())
+    assert any("-e .[test,notebooks]" in line for line in python_calls())
     assert set_up().returncode == 0
-    assert asked() == []
+    assert python_calls() == []
 
 
-def test_changed_requirements_update_the_environment_in_place(set_up: Run, asked: Callable, checkout: Path) -> None:
+def test_changed_requirements_update_the_environment_in_place(
+    set_up: Run, python_calls: Callable, checkout: Path
+) -> None:
     set_up()
-    asked()
+    python_calls()
     (checkout / ".venv" / "kept").touch()
     stamp = (checkout / ".venv" / ".complete").stat().st_mtime
     os.utime(checkout / "setup.cfg", (stamp + 1, stamp + 1))
     assert set_up().returncode == 0
-    assert any(line.endswith("-e .[test,notebooks]") for line in asked())
+    assert any(line.endswith("-e .[test,notebooks]") for line in python_calls())
     assert (checkout / ".venv" / "kept").exists()
 
 
@@ -147,16 +149,16 @@ def test_a_missing_python_ends_in_one_line(set_up: Run) -> None:
     assert _errors(set_up("PYTHON=python9")) == ["error: there is no python9: set PYTHON to a Python 3.11 or newer"]
 
 
-def test_without_a_gpu_the_exact_torch_is_installed_whatever_its_build(set_up: Run, asked: Callable) -> None:
+def test_without_a_gpu_the_exact_torch_is_installed_whatever_its_build(set_up: Run, python_calls: Callable) -> None:
     assert set_up(pip="cpu").returncode == 0
-    lines = asked()
+    lines = python_calls()
     assert any(line.endswith("-c constraints.txt torch==2.13.0") for line in lines)
     assert not any("--system-site-packages" in line for line in lines)
 
 
-def test_on_a_gpu_machine_builds_for_cpu_are_passed_over(set_up: Run, asked: Callable) -> None:
+def test_on_a_gpu_machine_builds_for_cpu_are_passed_over(set_up: Run, python_calls: Callable) -> None:
     assert set_up(gpu=True).returncode == 0
-    assert any(line.endswith("torch==2.13.0,!=2.13.0+cpu") for line in asked())
+    assert any(line.endswith("torch==2.13.0,!=2.13.0+cpu") for line in python_calls())
 
 
 @pytest.mark.parametrize("torch", ["cpu", "cuda_beyond_the_driver"])
@@ -169,10 +171,10 @@ def test_on_a_gpu_machine_a_torch_that_cannot_use_it_is_an_error(set_up: Run, ch
 
 @pytest.mark.parametrize("gpu", [True, False])
 def test_a_torch_with_cuda_that_the_base_python_has_is_kept(
-    set_up: Run, asked: Callable, checkout: Path, gpu: bool
+    set_up: Run, python_calls: Callable, checkout: Path, gpu: bool
 ) -> None:
     assert set_up(gpu=gpu, base="cuda").returncode == 0
-    lines = asked()
+    lines = python_calls()
     assert "-m venv --system-site-packages .venv" in lines or "--without-pip --system-site-packages" in lines[0]
     assert all("constraints.txt" not in line or "-c .venv/constraints.txt" in line for line in lines)
     constraints = (checkout / ".venv" / "constraints.txt").read_text().splitlines()
@@ -180,12 +182,14 @@ def test_a_torch_with_cuda_that_the_base_python_has_is_kept(
 
 
 @pytest.mark.parametrize("base", ["cpu", "old_cuda"])
-def test_a_torch_of_the_base_python_that_does_not_fit_is_not_used(set_up: Run, asked: Callable, base: str) -> None:
+def test_a_torch_of_the_base_python_that_does_not_fit_is_not_used(
+    set_up: Run, python_calls: Callable, base: str
+) -> None:
     assert set_up(gpu=True, base=base).returncode == 0
-    assert not any("--system-site-packages" in line for line in asked())
+    assert not any("--system-site-packages" in line for line in python_calls())
 
 
-def test_an_index_for_torch_is_obeyed(set_up: Run, asked: Callable) -> None:
+def test_an_index_for_torch_is_obeyed(set_up: Run, python_calls: Callable) -> None:
     index = "https://download.pytorch.org/whl/cpu"
     assert set_up(f"TORCH_INDEX={index}", gpu=True, base="cuda", pip="cpu").returncode == 0
-    assert any(line.endswith(f"--extra-index-url {index} -c constraints.txt torch==2.13.0") for line in asked())
+    assert any(line.endswith(f"--extra-index-url {index} -c constraints.txt torch==2.13.0") for line in python_calls())

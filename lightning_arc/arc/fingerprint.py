@@ -74,11 +74,13 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task], any_pair: bool =
         if task.is_named:
             ids.setdefault(base_id(task.id), task.id)
         coarse.setdefault(_coarse(task), []).append(task)
-        tells = any_pair or task.is_pair_generator or any(pair.output is None for pair in task.tests)
-        for pair, alone in [(p, tells) for p in task.demonstrations] + [(p, True) for p in task.tests]:
+        demonstrations_leak = any_pair or task.is_pair_generator or any(pair.output is None for pair in task.tests)
+        for pair, leaks_alone in [(p, demonstrations_leak) for p in task.demonstrations] + [
+            (p, True) for p in task.tests
+        ]:
             # A grid of one colour says nothing of where it comes from.
             if pair.output is not None and np.ptp(pair.input):
-                pairs.setdefault(_coarse_pair(pair), []).append(_JudgedPair(pair, task.id, alone))
+                pairs.setdefault(_coarse_pair(pair), []).append(_JudgedPair(pair, task.id, leaks_alone))
     found = ((task, _leak(task, ids, coarse, pairs)) for task in trained)
     return [Leak(task.id, *leak) for task, leak in found if leak]
 
@@ -88,7 +90,7 @@ class _JudgedPair(NamedTuple):
 
     pair: Pair
     task_id: str
-    tells: bool
+    leaks_alone: bool
 
 
 def _leak(
@@ -105,7 +107,7 @@ def _leak(
     for pair in (*task.demonstrations, *task.tests):
         if pair.output is None:
             continue
-        alike_pairs = [one for one in pairs.get(_coarse_pair(pair), ()) if task.is_pair_generator or one.tells]
+        alike_pairs = [one for one in pairs.get(_coarse_pair(pair), ()) if task.is_pair_generator or one.leaks_alone]
         name = pair_fingerprint(pair) if alike_pairs else b""
         for one in alike_pairs:
             if pair_fingerprint(one.pair) == name:

@@ -25,8 +25,8 @@ from lightning_arc.model.validation_metrics import VERIFY, WRITE
 LINE_SECONDS = 30.0
 """Between two lines where there is no terminal."""
 
-LOOK_SECONDS = 1.0
-"""Between two looks at the loss for the bar, each of which makes the host wait for a GPU."""
+LOSS_SECONDS = 1.0
+"""Between two readings of the loss for the bar, each of which makes the host wait for a GPU."""
 
 
 class TrainingProgress(RichProgressBar):
@@ -49,7 +49,7 @@ class TrainingProgress(RichProgressBar):
         super().__init__(refresh_rate, leave)
         self._lines = console or Console(stderr=True)
         self._clock = clock
-        self._began = self._last_line = self._last_look = 0.0
+        self._began = self._last_line = self._last_reading = 0.0
         self._first, self._total = 0, math.inf
         self._validation_began = 0.0
         self._in_terminal = True
@@ -107,8 +107,8 @@ class TrainingProgress(RichProgressBar):
         if self.train_progress_bar_id is None:  # the run continues in the midst of an epoch
             self._initialize_train_progress_bar_id()
         self._update(self.train_progress_bar_id, trainer.global_step)
-        if self._metric_component is not None and now - self._last_look >= LOOK_SECONDS:
-            self._last_look = now
+        if self._metric_component is not None and now - self._last_reading >= LOSS_SECONDS:
+            self._last_reading = now
             self._metric_component.update(self._figures(trainer, pl_module, outputs) | self._validated)
         self.refresh()
 

@@ -147,8 +147,8 @@ class ArcCLI(LightningCLI):
         settings, saved = self.config[command], {}
         use_typed(settings, words)
         root, folders = settings.trainer.default_root_dir, _dirpaths(settings)
-        asked = settings.get("ckpt_path")
-        self.chosen = choose_checkpoint(asked, root, command, folders)
+        requested = settings.get("ckpt_path")
+        self.chosen = choose_checkpoint(requested, root, command, folders)
         if self.chosen is not None:
             saved = self.chosen.settings
         elif command in ("validate", "predict"):
@@ -163,7 +163,7 @@ class ArcCLI(LightningCLI):
             check_unchanged(saved, settings.model.as_dict(), self.chosen.path, training=command == "fit")
         if command == "fit" and self.chosen is not None:
             self._continue_version(settings, self.chosen)
-        elif command == "fit" and not asked and not settings.dry_run:
+        elif command == "fit" and not requested and not settings.dry_run:
             earlier = newest_checkpoint(root, folders)
             if earlier is not None:
                 rank_zero_warn(

@@ -188,14 +188,14 @@ def _about(by_run: Mapping[str, Sequence[CandidateScores]], n_tasks: int) -> lis
     among = f"the right output is among the candidates of {solvable}" if known else "outputs unknown"
     about = [f"{counted([e.key for e in evidence])} of {n_tasks} tasks, {among}"]
     for name, evidence_of_run in by_run.items():
-        asked = [e for e in evidence_of_run if e.candidates]
-        silent = [e for e in asked if not e.views.any()]
-        if silent:
-            long = sum(bool(e.records) for e in silent)
-            why = [f"{long} too long"] * bool(long) + [f"{len(silent) - long} not asked"] * (long < len(silent))
-            counts = f"{len(silent)} of {len(asked)} with candidates ({', '.join(why)})"
+        with_candidates = [e for e in evidence_of_run if e.candidates]
+        unanswered = [e for e in with_candidates if not e.views.any()]
+        if unanswered:
+            long = sum(bool(e.records) for e in unanswered)
+            why = [f"{long} too long"] * bool(long) + [f"{len(unanswered) - long} not asked"] * (long < len(unanswered))
+            counts = f"{len(unanswered)} of {len(with_candidates)} with candidates ({', '.join(why)})"
             about.append(f"{name}: no answer about {counts}, ranked by votes")
-        part = sum(bool(e.views.any()) and not all(record.complete for record in e.records) for e in asked)
+        part = sum(bool(e.views.any()) and not all(record.complete for record in e.records) for e in with_candidates)
         if part:
             about.append(f"{name}: {part} answered in part, other views too long")
     return about

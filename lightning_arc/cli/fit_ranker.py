@@ -90,14 +90,16 @@ def fit(
         )
     check_file(out, "out")
     known = read_tasks(tasks)
-    said = read_evidence(evidence)
-    judged = {record.key.task_id for record in said}
+    records = read_evidence(evidence)
+    judged = {record.key.task_id for record in records}
     used = {task_id: task for task_id, task in known.items() if task_id in judged}
     if not used:
         raise DataError(f"evidence: of none of the {len(known)} tasks")
     if not allow_evaluation:
         refuse_evaluation(used)
-    gathered = [e for e in gather_pairs(used, read_candidates(candidates, used), said, with_right_output) if e.records]
+    gathered = [
+        e for e in gather_pairs(used, read_candidates(candidates, used), records, with_right_output) if e.records
+    ]
     l2 = best_penalty(gathered, weighed, folds, seed) if l2 is None else l2
     left_out = cross_validated(gathered, weighed, l2, folds, seed)
     calibrated = fit_calibration(gathered, left_out, calibration)
@@ -139,8 +141,8 @@ def print_report(
     """Print every method's figures, those of the combined one by weights that were fitted without the task."""
     rankers = {name: RANKERS[name] for name in methods} | {"combined": Given(evidence, left_out)}
     metrics = score_methods(evidence, rankers, "combined")
-    asked, solvable = counted([e.key for e in evidence]), metrics["n_solvable"]
-    title = f"{asked} of training tasks, {solvable} solvable; combined: without its own task"
+    judged, solvable = counted([e.key for e in evidence]), metrics["n_solvable"]
+    title = f"{judged} of training tasks, {solvable} solvable; combined: without its own task"
     rows = [row for name, entry in metrics["methods"].items() for row in figure_rows(name, entry)]
     print_table(title, ("method", *TITLES), rows, ", ".join(_settings(fitted)))
 

@@ -69,14 +69,14 @@ class ValidationData:
         ranks = next((p for p in self.prompts if PROMPTS[p] is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES), None)
         return tree, {"episode": i, "evidence": without_scores(self.episodes[i]) if prompt == ranks else None}
 
-    def batch(self, asked: list[tuple[int, str]]) -> TreeBatch:
+    def batch(self, items: list[tuple[int, str]]) -> TreeBatch:
         """Make a batch of the trees that are not too long."""
-        made = [(tree, info) for tree, info in map(self.tree, asked) if tree is not None]
+        made = [(tree, info) for tree, info in map(self.tree, items) if tree is not None]
         return collate([tree for tree, _ in made], self.prompt_encoder, self.options, [info for _, info in made])
 
     def loader(self) -> DataLoader:
         """Return the loader, of every episode in every prompt that applies to it."""
-        asked = [
+        items = [
             (i, prompt)
             for prompt in self.prompts
             for i, episode in enumerate(self.episodes)
@@ -84,7 +84,7 @@ class ValidationData:
         ]
         size, n = self.options.batch_size, self.options.num_workers
         # torch takes any sequence
-        return DataLoader(asked, size, collate_fn=self.batch, num_workers=n, worker_init_fn=follow_parent)  # type: ignore[arg-type]
+        return DataLoader(items, size, collate_fn=self.batch, num_workers=n, worker_init_fn=follow_parent)  # type: ignore[arg-type]
 
 
 def validation_episodes(source: Source, seed: int) -> list[Episode]:

@@ -11,8 +11,8 @@ import time
 PR_SET_PDEATHSIG = 1
 """The option of Linux's ``prctl`` that names the signal a process gets when its parent ends."""
 
-LOOKS_EVERY = 1.0
-"""Seconds between two looks at the parent, where the system does not tell of its end."""
+CHECK_SECONDS = 1.0
+"""Seconds between two checks of the parent, where the system does not signal its end."""
 
 NICENESS = 10
 """How far data workers stand back behind the model, which computes on the same cores."""
@@ -50,7 +50,7 @@ def _watch(parent: multiprocessing.process.BaseProcess) -> None:
     """End this process at its parent's SIGTERM, or when the parent is gone."""
     while parent.is_alive():
         if not hasattr(signal, "sigtimedwait"):
-            time.sleep(LOOKS_EVERY)
-        elif (info := signal.sigtimedwait({signal.SIGTERM}, LOOKS_EVERY)) is not None and info.si_pid == parent.pid:
+            time.sleep(CHECK_SECONDS)
+        elif (info := signal.sigtimedwait({signal.SIGTERM}, CHECK_SECONDS)) is not None and info.si_pid == parent.pid:
             os._exit(0)
     os._exit(1)

@@ -168,11 +168,11 @@ def _start(
 
 
 def _check_same(path: Path, configs: Sequence[str], settings: Mapping[str, Any]) -> None:
-    """Write what a run is asked with beside it; refuse to go on with one that was asked with anything else."""
-    asked = {"configs": {config: _read(config) for config in configs}, "settings": settings}
+    """Write the settings of a run beside it; refuse to go on with a run of other settings."""
+    recorded = {"configs": {config: _read(config) for config in configs}, "settings": settings}
     if not path.is_file():
-        write_json(path, asked)
-    elif json.loads(path.read_text()) != json.loads(json.dumps(asked)):
+        write_json(path, recorded)
+    elif json.loads(path.read_text()) != json.loads(json.dumps(recorded)):
         raise DataError(f"{path.parent}: was begun with other settings; remove it or set another folder")
 
 

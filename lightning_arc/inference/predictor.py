@@ -101,7 +101,7 @@ class Predictor:
                 found = view_scores(request, n, shape, scores.select(trees.rows(i)), seconds_a_token * shape.n_tokens)
             answers.append(replace(found, diverged=result.diverged))
         first = answers[0]
-        answers[0] = replace(first, lesson_tokens=result.tokens, seconds=first.seconds + result.seconds)
+        answers[0] = replace(first, test_time_tokens=result.tokens, seconds=first.seconds + result.seconds)
         return answers
 
     def generate(self, batch: GenerationBatch) -> list[GeneratedView]:

@@ -49,19 +49,19 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
         """Yield the scheduler's requests; only those to one member, and with one dataset, share a batch."""
         data, scheduler = self.data, self.scheduler
         while (requests := scheduler.next(data.options.batch_size)) is not None:
-            trees, asked = [], []
+            trees, scored = [], []
             for request in requests:
                 tree, n = data.request_tree(request), len(data.candidates[request.key])
                 if tree is None:
                     self.keep(no_answer(request, n, data.options.max_seq_len))
                 else:
                     trees.append(tree)
-                    asked.append((request, n))
-            keys = [(request.member, data.test_time_key(request.key)) for request, _ in asked]
+                    scored.append((request, n))
+            keys = [(request.member, data.test_time_key(request.key)) for request, _ in scored]
             for places in batches_of_equal(keys):
                 if scheduler.time_is_up(len(places)):
                     return
-                of_batch, ns = zip(*(asked[i] for i in places), strict=True)
+                of_batch, ns = zip(*(scored[i] for i in places), strict=True)
                 yield ScoringBatch(data.collate([trees[i] for i in places]), of_batch, ns, *keys[places[0]])
 
     def step(self, batch: ScoringBatch) -> list[ViewScores]:

@@ -109,7 +109,7 @@ def ranking_line(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
     return {"task_id": evidence.key.task_id, **split, "test_index": evidence.key.index, "candidates": candidates}
 
 
-def print_metrics(metrics: Mapping[str, Any], asked: str, folder: Path) -> None:
+def print_metrics(metrics: Mapping[str, Any], test_inputs: str, folder: Path) -> None:
     """Print the methods beside each other, and the order of the candidates' file; the chosen one has a star.
 
     Below stands what the figures are, which test inputs were not judged, how many attempts of the submission are
@@ -117,7 +117,7 @@ def print_metrics(metrics: Mapping[str, Any], asked: str, folder: Path) -> None:
     """
     solvable = metrics["n_solvable"]
     known = "outputs unknown" if solvable is None else f"the right output is among the candidates of {solvable}"
-    title = f"{asked}, {known}"
+    title = f"{test_inputs}, {known}"
     entries = {name + (" *" if name == metrics["chosen"] else ""): m for name, m in metrics["methods"].items()}
     if solvable is not None:
         entries = {"file order": metrics["file_order"]} | entries

@@ -41,16 +41,16 @@ def check_finite(weights: Iterable[tuple[str, Tensor]], path: str) -> None:
 
 
 @contextmanager
-def finite_answers(asked: Sequence[tuple[PairKey, int]]) -> Iterator[None]:
+def finite_answers(queries: Sequence[tuple[PairKey, int]]) -> Iterator[None]:
     """Turn a `FloatingPointError` into a `DataError` that names what the model was asked about.
 
     Args:
-        asked: queries and numbers of their views; the error's ``number``, 0 without one, says which it is about.
+        queries: keys and numbers of their views; the error's ``number``, 0 without one, says which it is about.
     """
     try:
         yield
     except FloatingPointError as error:
-        key, view = asked[getattr(error, "number", 0)]
+        key, view = queries[getattr(error, "number", 0)]
         raise DataError(
             f"task {key.task_id}, {key.split}[{key.index}], view {view}: the model's answer is not a finite number, "
             "though its weights are; compute in bf16-mixed or 32-true (trainer.precision)"

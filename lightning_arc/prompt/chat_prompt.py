@@ -51,11 +51,11 @@ class ChatTemplatePrompt(PromptTemplate):
         self.end = decoded(tokenizer, tokenizer(self.frames.question, add_special_tokens=False).input_ids[:1])
 
     @property
-    def asked_after_writing(self) -> str:
+    def question_after_writing(self) -> str:
         return self.frames.question + self._question + self.frames.answer
 
     @property
-    def asked_after_showing(self) -> str:
+    def question_after_showing(self) -> str:
         return "\n\nIs the proposed output of the test right? Answer yes or no." + self.frames.answer
 
     def examples(self, episode: Episode, ending: str) -> tuple[Segment, ...]:
@@ -77,19 +77,19 @@ class ChatTemplatePrompt(PromptTemplate):
         return (*segments, Segment(f"Which option is right? Answer with its number.{self.frames.answer}"))
 
     def program(self, episode: Episode, kind: PromptKind) -> RenderedPrompt:
-        frame, asked, block = self.frames.opening, self.frames.answer, f"```python\n{episode.code}\n```"
+        frame, answer, block = self.frames.opening, self.frames.answer, f"```python\n{episode.code}\n```"
         if kind is PromptKind.CODE_FROM_EXAMPLES:
             opening = Segment(f"{frame}A Python program turns the input of each example into its output.\n\n")
-            prefix = (opening, *self._shown(episode.demonstrations), Segment(f"Write the program.{asked}"))
+            prefix = (opening, *self._shown(episode.demonstrations), Segment(f"Write the program.{answer}"))
             return RenderedPrompt(prefix, (RenderedBranch(Segment(block, free=True), kind=kind),))
         opening = Segment(f"{frame}This Python program makes the output grids of a puzzle from its input grids.\n\n")
         shown = Segment(f"{block}\n\n", free=True)
         if kind is PromptKind.OUTPUT_FROM_CODE:
-            query = Segment(f"\n\nWrite the output grid.{asked}", episode.query)
+            query = Segment(f"\n\nWrite the output grid.{answer}", episode.query)
             branch = _written(episode.known_output, kind)
             return RenderedPrompt((opening, shown, Segment("# Input\n\n"), query), (branch,))
         return RenderedPrompt(
-            (opening, shown, Segment(f"Write an input grid for it.{asked}")), (_written(episode.query, kind),)
+            (opening, shown, Segment(f"Write an input grid for it.{answer}")), (_written(episode.query, kind),)
         )
 
     def _shown(self, pairs: Sequence[Pair]) -> Iterator[Segment]:

@@ -16,8 +16,8 @@ class CompactPrompt(PromptTemplate):
 
     yes, no, end = compact.YES, compact.NO, compact.END
     pieces = compact.PIECES
-    asked_after_writing = compact.END + compact.ASK
-    asked_after_showing = compact.ASK
+    question_after_writing = compact.END + compact.ASK
+    question_after_showing = compact.ASK
     _endings = {"write": compact.OUTPUT, "verify": compact.VERIFY, "select": compact.SELECT}
 
     def __init__(self, encoder: GridEncoder | None = None) -> None:

@@ -127,12 +127,12 @@ class PromptTemplate(ABC):
 
     @property
     @abstractmethod
-    def asked_after_writing(self) -> str:
+    def question_after_writing(self) -> str:
         """What stands between a written answer and its verdict, the end of its turn included."""
 
     @property
     @abstractmethod
-    def asked_after_showing(self) -> str:
+    def question_after_showing(self) -> str:
         """What stands between a shown answer and its verdict."""
 
     def render(self, episode: Episode, prompt: str) -> RenderedPrompt:
@@ -182,11 +182,11 @@ class PromptTemplate(ABC):
         return "".join(("" if p.grid is None else self.encoder.encode(p.grid)) + p.text for p in segments)
 
     def _verify(self, episode: Episode, writes: bool) -> RenderedPrompt:
-        asked = Segment(self.asked_after_writing)
+        question = Segment(self.question_after_writing)
         branches = tuple(
             RenderedBranch(
                 written=Segment(grid=answer.grid) if writes else None,
-                shown=(asked if writes else Segment(self.asked_after_showing, answer.grid),),
+                shown=(question if writes else Segment(self.question_after_showing, answer.grid),),
                 verdict=self.no if answer.correct is False else self.yes,
                 trained=not writes or answer.correct is True,
                 answer=answer.index,

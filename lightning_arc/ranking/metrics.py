@@ -227,7 +227,7 @@ def score_rankings(
         "seconds": round(sum(cost[0] for cost in costs), 3),
         "prefix_tokens": sum(cost[1] for cost in costs),
         "branch_tokens": sum(cost[2] for cost in costs),
-        "lesson_tokens": sum(e.lesson_tokens(kinds) for e in evidence),
+        "lesson_tokens": sum(e.test_time_tokens(kinds) for e in evidence),
     }
 
 
@@ -289,7 +289,7 @@ def accuracy_by_views(
         for k in (1, 2):
             point |= _mean(f"top{k}", hits(evidence, ranked, k).astype(float), tasks)
         costs = [e.cost(ranker.kinds) for e in first]
-        tokens = sum(cost[1] + cost[2] for cost in costs) + sum(e.lesson_tokens(ranker.kinds) for e in first)
+        tokens = sum(cost[1] + cost[2] for cost in costs) + sum(e.test_time_tokens(ranker.kinds) for e in first)
         seconds = sum(cost[0] for cost in costs)
         curve.append(point | {"tokens": tokens, "seconds": round(seconds, 3)})
     return curve

@@ -74,7 +74,7 @@ class ViewScores:
         candidates: places of the candidates that were asked about, ``None`` for all; one of them without a value was
             too long.
         selections: the answered selections.
-        lesson_tokens: tokens of the test-time training that came before it, 0 where the model was trained already.
+        test_time_tokens: tokens of the test-time training that came before it, 0 where the model was trained already.
         max_seq_len: the limit that something asked was too long for; ``None`` if nothing was, and in records of earlier
             versions, in which what was asked and has no value was too long.
         diverged: whether that training diverged, so that the model answered as it is.
@@ -92,7 +92,7 @@ class ViewScores:
     member: int = 0
     candidates: tuple[int, ...] | None = None
     selections: tuple[Choice, ...] = ()
-    lesson_tokens: int = 0
+    test_time_tokens: int = 0
     max_seq_len: int | None = None
     diverged: bool = False
     mismatches: Sequence[float] = ()
@@ -158,20 +158,20 @@ def no_answer(request: ScoringRequest, n: int, max_seq_len: int | None = None) -
 
 
 def merge_records(one: ViewScores, other: ViewScores) -> ViewScores:
-    """Return a record with what ``other`` was asked beyond ``one``; ``one`` itself where that is nothing."""
+    """Return a record with what ``other`` scored beyond ``one``; ``one`` itself where that is nothing."""
     places = range(len(one.log_odds))
-    asked, more = (set(places if record.candidates is None else record.candidates) for record in (one, other))
+    scored, more = (set(places if record.candidates is None else record.candidates) for record in (one, other))
     orders = {choice.order for choice in one.selections}
     choices = tuple(choice for choice in other.selections if choice.order not in orders)
-    if not more - asked and not choices:
+    if not more - scored and not choices:
         return one
-    costs = ("prefix_tokens", "branch_tokens", "seconds", "lesson_tokens")
+    costs = ("prefix_tokens", "branch_tokens", "seconds", "test_time_tokens")
     merged: dict[str, Any] = {name: getattr(one, name) + getattr(other, name) for name in costs}
     for name in SCORES:
         both = zip(one.values(name), other.values(name), strict=True)
-        merged[name] = [after if i in more - asked else before for i, (before, after) in enumerate(both)]
+        merged[name] = [after if i in more - scored else before for i, (before, after) in enumerate(both)]
     merged["max_seq_len"] = one.max_seq_len if other.max_seq_len is None else other.max_seq_len
-    merged |= {"candidates": tuple(sorted(asked | more)), "diverged": one.diverged or other.diverged}
+    merged |= {"candidates": tuple(sorted(scored | more)), "diverged": one.diverged or other.diverged}
     return replace(one, **merged, selections=one.selections + choices)
 
 
@@ -189,7 +189,7 @@ def encode_scores(record: ViewScores) -> dict[str, Any]:
         "prefix_tokens": record.prefix_tokens,
         "branch_tokens": record.branch_tokens,
         "seconds": round(record.seconds, 6),
-        "lesson_tokens": record.lesson_tokens,
+        "lesson_tokens": record.test_time_tokens,
         "max_seq_len": record.max_seq_len,
         "diverged": record.diverged,
     }
@@ -199,7 +199,7 @@ def decode_scores(value: Any) -> ViewScores | None:
     """Return the record that a JSON value holds, ``None`` if it holds none."""
     try:
         task_id, split, index = value["key"]
-        asked, limit = value.get("candidates"), value.get("max_seq_len")
+        candidates, limit = value.get("candidates"), value.get("max_seq_len")
         return ViewScores(
             PairKey(str(task_id), str(split), int(index)),
             int(value["view"]),
@@ -209,7 +209,7 @@ def decode_scores(value: Any) -> ViewScores | None:
             int(value["branch_tokens"]),
             float(value["seconds"]),
             int(value.get("member", 0)),
-            None if asked is None else tuple(int(place) for place in asked),
+            None if candidates is None else tuple(int(place) for place in candidates),
             tuple(
                 Choice(tuple(int(place) for place in order), tuple(_floats(log_probs)))
                 for order, log_probs in value.get("selections", [])

@@ -36,13 +36,13 @@ def replay(
 def run(
     scheduler: RankingScheduler, respond: Callable[[ScoringRequest], ViewScores], step: int = 1
 ) -> list[ScoringRequest]:
-    """Answer a scheduler's requests until it asks no more; return them as they were asked."""
-    asked: list[ScoringRequest] = []
+    """Answer a scheduler's requests until it asks no more; return them in their order."""
+    answered: list[ScoringRequest] = []
     while (requests := scheduler.next(step)) is not None:
-        asked += requests
+        answered += requests
         for request in requests:
             scheduler.take(respond(request))
-    return asked
+    return answered
 
 
 def answer(recorded: CandidateScores, request: ScoringRequest) -> ViewScores:
@@ -53,14 +53,14 @@ def answer(recorded: CandidateScores, request: ScoringRequest) -> ViewScores:
         return no_answer(request, n)
     if request.selections:
         kept = {choice.order: choice for choice in found.selections}
-        silent = no_answer(request, n).selections
-        choices = tuple(kept.get(order, nothing) for order, nothing in zip(request.selections, silent, strict=True))
+        unanswered = no_answer(request, n).selections
+        choices = tuple(kept.get(order, nothing) for order, nothing in zip(request.selections, unanswered, strict=True))
         return _part(found, len(request.selections) / len(found.selections), selections=choices)
-    asked = set(request.candidates)
+    requested = set(request.candidates)
     values = {
-        name: [value if i in asked else math.nan for i, value in enumerate(found.values(name))] for name in SCORES
+        name: [value if i in requested else math.nan for i, value in enumerate(found.values(name))] for name in SCORES
     }
-    share = len(asked) / (n if found.candidates is None else len(found.candidates))
+    share = len(requested) / (n if found.candidates is None else len(found.candidates))
     return _part(found, share, candidates=request.candidates, **values)
 
 

@@ -72,13 +72,13 @@ class RankingScheduler:
             if not self._apply_step():
                 return []
             self._step = self._choose(n)
-            asked = [request for request in self._step if not self._is_answered(request)]
-            if not self._step or self._late(len(asked)):
+            unanswered = [request for request in self._step if not self._is_answered(request)]
+            if not self._step or self._late(len(unanswered)):
                 self._over = True
                 break
-            self._in_flight |= {request.id: request for request in asked}
-            if asked:
-                return asked
+            self._in_flight |= {request.id: request for request in unanswered}
+            if unanswered:
+                return unanswered
         return None
 
     def time_is_up(self, more: int) -> bool:
@@ -116,8 +116,8 @@ class RankingScheduler:
     def progress(self) -> tuple[int, int]:
         """Views that need not be asked about any more, and all that there may be, of all test inputs."""
         most = self.stopping.max_views
-        asked = [i in self._open or bool(self._pending[i]) for i in range(len(self._states))]
-        done = sum(min(s.views, most) if a else most for s, a in zip(self._states, asked, strict=True))
+        active = [i in self._open or bool(self._pending[i]) for i in range(len(self._states))]
+        done = sum(min(s.views, most) if a else most for s, a in zip(self._states, active, strict=True))
         return done, most * len(self._states)
 
     def _keep(self, record: ViewScores) -> None:

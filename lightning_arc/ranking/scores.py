@@ -151,9 +151,9 @@ class CandidateScores:
         seconds = sum(record.seconds for record in counted)
         return seconds, sum(r.prefix_tokens for r in counted), sum(r.branch_tokens for r in counted)
 
-    def lesson_tokens(self, kinds: Iterable[RequestKind] = ("verify", "select")) -> int:
+    def test_time_tokens(self, kinds: Iterable[RequestKind] = ("verify", "select")) -> int:
         """Return the tokens of test-time training that came before requests of some kinds."""
-        return sum(record.lesson_tokens for id_, record in self._records.items() if id_.kind in set(kinds))
+        return sum(record.test_time_tokens for id_, record in self._records.items() if id_.kind in set(kinds))
 
     def _table(self, name: ScoreName) -> NDArray[np.float64]:
         rows: dict[int, list[tuple[float, Sequence[float]]]] = {}

@@ -114,8 +114,8 @@ class EliminationState:
 
     def narrow(self, places: Iterable[int]) -> None:
         """Keep those that are still asked about."""
-        asked = set(places)
-        self.live = [i for i in self.live if i in asked]
+        kept = set(places)
+        self.live = [i for i in self.live if i in kept]
 
     def _returns(self, table: NDArray[np.float64], leader: int, others: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the probabilities that each of some candidates comes before a leader after all views."""

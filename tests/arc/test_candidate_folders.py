@@ -94,7 +94,7 @@ def test_faults_of_candidate_folders_are_named(tmp_path, write):
     short = write("short/a.json", [{"attempt_1": attempt([[2]])}])
     missing = write("missing/b.json", [{"attempt_1": {"metadata": {}}}])
     plain = write("plain/b.json", [{"attempt_1": [[1], [1, 2]]}])
-    strange = write("strange/b.json", [{"attempt_1": attempt([[2]]), "x" * 10**6: 3}])
+    long = write("long/b.json", [{"attempt_1": attempt([[2]]), "x" * 10**6: 3}])
     for path, message in {
         tmp_path / "empty": f"{tmp_path / 'empty'}: holds no candidate files (.json or .parquet)",
         none.parent: f"{none.parent}: has no candidates for any of the 2 asked tasks",
@@ -102,7 +102,7 @@ def test_faults_of_candidate_folders_are_named(tmp_path, write):
         short.parent: f"{short}: task a: has 1 entries, the task has 2 test inputs",
         missing.parent: f"{missing}: task b: [0].attempt_1: answer is missing, expected a grid or null",
         plain.parent: f"{plain}: task b: [0].attempt_1 row 1 has 2 cells, row 0 has 1",
-        strange.parent: f"{strange}: task b: [0]: 'xxxx",
+        long.parent: f"{long}: task b: [0]: 'xxxx",
     }.items():
         with pytest.raises(DataError) as error:
             read_candidates(path, TASKS)

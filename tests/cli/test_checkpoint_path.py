@@ -44,11 +44,11 @@ def run(tmp_path) -> Path:
 
 @pytest.fixture
 def lines(monkeypatch) -> list[str]:
-    """What a person is told."""
-    told: list[str] = []
-    monkeypatch.setattr(checkpoint_path, "rank_zero_info", told.append)
-    monkeypatch.setattr(checkpoint_path, "rank_zero_warn", lambda line: told.append(f"warning: {line}"))
-    return told
+    """The lines of information, and of warnings, so far."""
+    printed: list[str] = []
+    monkeypatch.setattr(checkpoint_path, "rank_zero_info", printed.append)
+    monkeypatch.setattr(checkpoint_path, "rank_zero_warn", lambda line: printed.append(f"warning: {line}"))
+    return printed
 
 
 def test_last_is_the_newest_checkpoint_of_all_versions(run, lines):

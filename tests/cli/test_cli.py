@@ -25,7 +25,7 @@ def test_an_unknown_command_is_one_line(cli, name, hint):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_every_further_command_tells_its_options(cli, name):
+def test_every_further_command_has_a_page_of_help(cli, name):
     assert f"usage: cli.py {name} " in cli(name, "--help")
 
 
@@ -77,13 +77,13 @@ def test_what_cannot_be_shown_is_one_line(cli, words, message):
     assert message in cli("show", *words, status=2)
 
 
-def test_an_old_name_of_an_option_is_told_its_new_one_typed_or_in_a_file(cli, tmp_path):
+def test_an_old_name_of_an_option_typed_or_in_a_file_is_refused_with_the_new_one(cli, tmp_path):
     (tmp_path / "old.yaml").write_text("data: {lesson_prompts: [a]}")
     for words in (("--data.lesson_prompts", "[a]"), ("--config", tmp_path / "old.yaml")):
         error = cli("predict", "--config", "configs/rank.yaml", *words, status=2).strip()
         assert error == "error: there is no option data.lesson_prompts; it is now called data.test_time_prompts"
 
 
-def test_an_old_name_of_a_ranker_is_told_its_new_one(cli):
+def test_an_old_name_of_a_ranker_is_refused_with_the_new_one(cli):
     error = cli("predict", "--config", "configs/rank.yaml", "--model.ranker", "Votes", status=2).strip()
     assert error == "error: there is no ranker Votes; it is now called MajorityVote"

@@ -268,7 +268,7 @@ RANKED = {"a": [[[[1, 0], [0, 1]], [[3]], [[3]], [[0, 1], [1, 0]]]], "b": [[[[2]
 
 
 @pytest.mark.parametrize(
-    ("ranker", "chosen", "asked"),
+    ("ranker", "chosen", "kinds"),
     [
         ("MajorityVote", "vote", set()),
         ("Verifier", "verifier", {"log_odds"}),
@@ -277,7 +277,7 @@ RANKED = {"a": [[[[1, 0], [0, 1]], [[3]], [[3]], [[0, 1], [1, 0]]]], "b": [[[[2]
         ("lightning_arc.ranking.rankers.ComparativeRanker", "selection", {"selections"}),
     ],
 )
-def test_one_command_ranks_by_any_ranker_and_asks_what_it_needs(cli, tmp_path, ranker, chosen, asked):
+def test_one_command_ranks_by_any_ranker_and_records_the_scores_that_it_needs(cli, tmp_path, ranker, chosen, kinds):
     tasks, candidates = write(tmp_path / "t.json", TASKS), write(tmp_path / "c.json", RANKED)
     cli(
         *("predict", "--config", "configs/rank.yaml", "--data.tasks", tasks, "--data.candidates", candidates),
@@ -285,18 +285,18 @@ def test_one_command_ranks_by_any_ranker_and_asks_what_it_needs(cli, tmp_path, r
         "--trainer.accelerator=cpu",
     )
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
-    judges = {"verifier", "likelihood", "mismatches"} if "log_odds" in asked else set()
+    judges = {"verifier", "likelihood", "mismatches"} if "log_odds" in kinds else set()
     assert metrics["chosen"] == chosen and set(metrics["methods"]) == {"vote", *judges, chosen}
     _, *records = map(json.loads, (tmp_path / "out" / "evidence-0.jsonl").read_text().splitlines())
-    assert len(records) == (4 if asked else 0)  # two test inputs under two views
-    said = {"selections" if record["selections"] else "log_odds" for record in records}
-    assert said == asked
+    assert len(records) == (4 if kinds else 0)  # two test inputs under two views
+    recorded = {"selections" if record["selections"] else "log_odds" for record in records}
+    assert recorded == kinds
     lines = [json.loads(line) for line in (tmp_path / "out" / "ranking.jsonl").read_text().splitlines()]
     submission = json.loads((tmp_path / "out" / "submission.json").read_text())
     for line in lines:
         best = [c["grid"] for c in line["candidates"][:2]]
         assert list(submission[line["task_id"]][0].values()) == best
-        assert all(c["views"] == (2 if asked else 0) and c["score"] is not None for c in line["candidates"])
+        assert all(c["views"] == (2 if kinds else 0) and c["score"] is not None for c in line["candidates"])
 
 
 def test_a_time_bounded_run_is_complete_and_a_longer_one_goes_on_from_it(cli, tmp_path):
@@ -313,7 +313,7 @@ def test_a_time_bounded_run_is_complete_and_a_longer_one_goes_on_from_it(cli, tm
     assert json.loads((tmp_path / "metrics.json").read_text())["chosen"] == "likelihood"
 
 
-def test_what_is_settled_is_not_asked_about(cli, tmp_path):
+def test_settled_candidates_are_not_scored_again(cli, tmp_path):
     # a test input with two candidates is settled by its two places, one with ten by none before confidence is reached
     many = [[[i]] for i in range(10)]
     tasks = write(tmp_path / "t.json", {"a": TASKS["a"], "b": TASKS["a"]})
@@ -323,10 +323,10 @@ def test_what_is_settled_is_not_asked_about(cli, tmp_path):
     rank = (*rank, "--model.stopping.min_views=2", "--model.stopping.max_views=6")
     cli(*rank, "--model.stopping.confidence=0.95", f"--trainer.default_root_dir={tmp_path / 'out'}")
     _, *records = map(json.loads, (tmp_path / "out" / "evidence-0.jsonl").read_text().splitlines())
-    asked = {name: [r["candidates"] for r in records if r["key"][0] == name] for name in "ab"}
-    assert asked["a"] == [[0, 1]] * 2
-    assert 2 < len(asked["b"]) <= 6 and len(asked["b"][0]) == 10
-    sizes = list(map(len, asked["b"]))
+    scored = {name: [r["candidates"] for r in records if r["key"][0] == name] for name in "ab"}
+    assert scored["a"] == [[0, 1]] * 2
+    assert 2 < len(scored["b"]) <= 6 and len(scored["b"][0]) == 10
+    sizes = list(map(len, scored["b"]))
     assert sizes == sorted(sizes, reverse=True) and sizes[-1] < 10
 
 
@@ -366,8 +366,8 @@ def near(values: list[float]):
 TEST_TIME = ("--model.test_time.steps=2", "--model.test_time.trees=1", "--model.test_time.r=4")
 
 
-def test_every_task_is_learned_once_before_it_is_asked_about(cli, tmp_path):
-    # b has a single demonstration, which leaves none to be shown; both test inputs of c share a lesson
+def test_the_model_is_trained_on_every_task_once_before_it_is_scored(cli, tmp_path):
+    # b has a single demonstration, which leaves none to be shown; both test inputs of c share a dataset
     given = {**TASKS, "c": {"train": [PAIR, PAIR, PAIR], "test": [PAIR, PAIR]}}
     ranked = {**RANKED, "c": [RANKED["a"][0], RANKED["a"][0]]}
     tasks, candidates = write(tmp_path / "t.json", given), write(tmp_path / "c.json", ranked)
@@ -379,17 +379,17 @@ def test_every_task_is_learned_once_before_it_is_asked_about(cli, tmp_path):
         return {(tuple(line["key"]), line["view"]): line for line in lines}
 
     cli(*rank, f"--trainer.default_root_dir={tmp_path / 'plain'}")
-    out = tmp_path / "taught"
+    out = tmp_path / "adapted"
     cli(*rank, *TEST_TIME, f"--trainer.default_root_dir={out}")
     assert sorted(path.name for path in (out / "adapters").iterdir()) == ["a.safetensors", "c.safetensors"]
-    plain, taught = records(tmp_path / "plain"), records(out)
-    assert plain.keys() == taught.keys() and len(taught) == 8
-    for key, record in taught.items():
+    plain, adapted = records(tmp_path / "plain"), records(out)
+    assert plain.keys() == adapted.keys() and len(adapted) == 8
+    for key, record in adapted.items():
         assert (record["log_odds"] == near(plain[key]["log_odds"])) == (key[0][0] == "b")
         assert not plain[key]["lesson_tokens"]
-    assert sorted(key[0][0] for key, record in taught.items() if record["lesson_tokens"]) == ["a", "c"]
+    assert sorted(key[0][0] for key, record in adapted.items() if record["lesson_tokens"]) == ["a", "c"]
     metrics = json.loads((out / "metrics.json").read_text())["methods"]
-    assert metrics["verifier"]["lesson_tokens"] == sum(record["lesson_tokens"] for record in taught.values())
+    assert metrics["verifier"]["lesson_tokens"] == sum(record["lesson_tokens"] for record in adapted.values())
 
     # What was learned is read again by a run that goes on.
     whole = (out / "evidence-0.jsonl").read_text().splitlines(keepends=True)
@@ -397,8 +397,8 @@ def test_every_task_is_learned_once_before_it_is_asked_about(cli, tmp_path):
     cli(*rank, *TEST_TIME, f"--trainer.default_root_dir={out}")
     again = records(out)
     for key, record in again.items():
-        assert record["log_odds"] == near(taught[key]["log_odds"])
-        assert record["log_likelihood"] == near(taught[key]["log_likelihood"])
+        assert record["log_odds"] == near(adapted[key]["log_odds"])
+        assert record["log_likelihood"] == near(adapted[key]["log_likelihood"])
     assert not any(record["lesson_tokens"] for record in again.values())
 
 
@@ -406,8 +406,8 @@ def test_outputs_are_written_by_models_that_have_learned_the_task(cli, tmp_path)
     given = write(tmp_path / "t.json", TASKS)
     generate = (*GENERATE, "--data.tasks", given, "--data.batch_size=8")
     cli(*generate, f"--trainer.default_root_dir={tmp_path / 'plain'}")
-    cli(*generate, *TEST_TIME, f"--trainer.default_root_dir={tmp_path / 'taught'}")
-    assert [path.name for path in (tmp_path / "taught" / "adapters").iterdir()] == ["a.safetensors"]
+    cli(*generate, *TEST_TIME, f"--trainer.default_root_dir={tmp_path / 'adapted'}")
+    assert [path.name for path in (tmp_path / "adapted" / "adapters").iterdir()] == ["a.safetensors"]
 
     def answers(folder: Path, task_id: str) -> list:
         _, *lines = map(json.loads, (folder / "generated-0.jsonl").read_text().splitlines())
@@ -416,11 +416,11 @@ def test_outputs_are_written_by_models_that_have_learned_the_task(cli, tmp_path)
         return [[(grid, count, round(likelihood, 3)) for grid, count, likelihood in answers] for answers in found]
 
     for task_id in "ab":
-        plain, taught = (answers(tmp_path / name, task_id) for name in ("plain", "taught"))
-        assert len(plain) == 2 and (plain == taught) == (task_id == "b")
+        plain, adapted = (answers(tmp_path / name, task_id) for name in ("plain", "adapted"))
+        assert len(plain) == 2 and (plain == adapted) == (task_id == "b")
 
 
-def test_an_ensemble_asks_every_model_and_averages(cli, tmp_path):
+def test_an_ensemble_scores_with_every_model_and_averages(cli, tmp_path):
     checkpoints = []
     for seed in (1, 2):
         folder = tmp_path / f"fit{seed}"
@@ -489,10 +489,10 @@ def test_candidates_are_written_for_every_pair_and_ranked(cli, tmp_path):
 def test_demonstration_pairs_are_ranked_behind_the_others_and_an_interrupted_run_goes_on(cli, repo_root, tmp_path):
     wrong = {"attempt_1": [[3]], "attempt_2": [[3]], "attempt_3": [[0, 1], [1, 1]]}
     tasks = {f"t{i}": TASKS["a"] for i in range(12)}
-    told = {task_id: {"n_train": 2, "train": [PAIR | wrong, PAIR, PAIR | wrong]} for task_id in tasks}
+    pairs = {task_id: {"n_train": 2, "train": [PAIR | wrong, PAIR, PAIR | wrong]} for task_id in tasks}
     arguments = (
         *("predict", "--config", "configs/rank.yaml", "--data.tasks", write(tmp_path / "tasks.json", tasks)),
-        *("--data.candidates", write(tmp_path / "told.json", told), "--data.n_views=4", "--data.leave_one_out=true"),
+        *("--data.candidates", write(tmp_path / "pairs.json", pairs), "--data.n_views=4", "--data.leave_one_out=true"),
         *("--data.with_right_output=true", "--data.held_out_fraction=0.7", "--data.batch_size=1"),
     )
     journal = tmp_path / "cut" / "evidence-0.jsonl"

@@ -66,7 +66,7 @@ def test_the_documented_continuing_recipe_goes_on_in_the_runs_folder_and_keeps_o
     command = recipe(repo_root, "cli.py fit", "--ckpt_path last")
     assert command[-2:] == ["--ckpt_path", "last"]
     small = (*SMALL, SCRATCH, EVERY_STEP, f"--trainer.default_root_dir={tmp_path}")
-    said = cli(*command, *small, "--trainer.max_steps=2")  # there is nothing yet to continue from
+    output = cli(*command, *small, "--trainer.max_steps=2")  # there is nothing yet to continue from
     folder = tmp_path / "lightning_logs" / "version_0"
     assert names(tmp_path) == ["epoch=0-step=2.ckpt", "last.ckpt"]
     exported = (tmp_path / "model" / "model.safetensors").read_bytes()
@@ -75,11 +75,11 @@ def test_the_documented_continuing_recipe_goes_on_in_the_runs_folder_and_keeps_o
     shutil.copy(folder / "checkpoints" / "epoch=0-step=2.ckpt", folder / "checkpoints" / "epoch=0-step=1.ckpt")
     last = folder / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:1000])
-    said = cli(*command, *small, "--trainer.max_steps=4")
-    assert f"warning: {last}: not a checkpoint, or only a part of one; passed over (ckpt_path last)" in said
+    output = cli(*command, *small, "--trainer.max_steps=4")
+    assert f"warning: {last}: not a checkpoint, or only a part of one; passed over (ckpt_path last)" in output
     for steps in (5, 6):
-        said = cli(*command, *small, f"--trainer.max_steps={steps}")
-        assert "passed over" not in said and "not empty" not in said
+        output = cli(*command, *small, f"--trainer.max_steps={steps}")
+        assert "passed over" not in output and "not empty" not in output
     assert names(tmp_path) == ["epoch=0-step=6.ckpt", "last.ckpt"] and load(last)["global_step"] == 6
     assert [path.name for path in (tmp_path / "lightning_logs").iterdir()] == ["version_0"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lightning_logs", "model"]
@@ -96,14 +96,14 @@ def test_the_documented_continuing_recipe_goes_on_in_the_runs_folder_and_keeps_o
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-def test_a_new_run_says_how_to_continue_the_earlier_one_and_leaves_its_model(cli, tmp_path):
+def test_a_new_run_prints_how_to_continue_the_earlier_one_and_leaves_its_model(cli, tmp_path):
     command = ("fit", "--config", "configs/fit.yaml", *SMALL, SCRATCH, EVERY_STEP)
     command = (*command, f"--trainer.default_root_dir={tmp_path}")
     assert "earlier run" not in cli(*command, "--trainer.max_steps=2")
     earlier = (tmp_path / "model" / "model.safetensors").read_bytes()
-    said = cli(*command, "--trainer.max_steps=1")
+    output = cli(*command, "--trainer.max_steps=1")
     last = tmp_path / "lightning_logs" / "version_0" / "checkpoints" / "last.ckpt"
-    assert f"warning: {last}: of an earlier run; this run is new, --ckpt_path last would continue that one" in said
+    assert f"warning: {last}: of an earlier run; this run is new, --ckpt_path last would continue that one" in output
     assert (tmp_path / "model-1" / "model.safetensors").read_bytes() == earlier
     assert (tmp_path / "model" / "model.safetensors").read_bytes() != earlier
     assert load(last)["global_step"] == 2
@@ -216,15 +216,16 @@ def test_the_documented_kaggle_recipe_ranks_with_a_base_that_lies_elsewhere(cli,
     cli(*export, "--model.model_path", folder)
     assert (tmp_path / "merged" / "model.safetensors").is_file()
 
-    said = cli(*[word for word in command if word not in ("--model.model_path", str(folder))], status=2)
-    assert said.count("error: ") == 1 and f"error: {trained_on}: " in said and "Traceback" not in said
+    output = cli(*[word for word in command if word not in ("--model.model_path", str(folder))], status=2)
+    assert output.count("error: ") == 1 and f"error: {trained_on}: " in output and "Traceback" not in output
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[len(weights) // 2 :] = bytes(len(weights) - len(weights) // 2)  # another base of the same size
     (folder / "model.safetensors").write_bytes(weights)
     command = [word.replace(str(tmp_path / "out"), str(tmp_path / "release")) for word in command]
-    said = cli(*command, "--trainer.accelerator=cpu")
+    output = cli(*command, "--trainer.accelerator=cpu")
     assert (
-        f"warning: the checkpoint was trained on {trained_on}" in said and "the same model with other weights" in said
+        f"warning: the checkpoint was trained on {trained_on}" in output
+        and "the same model with other weights" in output
     )
 
 
@@ -246,8 +247,8 @@ def test_a_flipped_bit_ends_every_command_in_one_line(cli, tmp_path, tasks):
         ("export", "--ckpt_path", bad, f"--folder={tmp_path / 'out'}"),
         (*rank, "--ckpt_path", path, f"--model.ensemble=[{bad}]"),
     ):
-        said = cli(*command, status=2)
-        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        output = cli(*command, status=2)
+        (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
         option = "model.ensemble" if command[0] == "predict" and bad not in command else "ckpt_path"
         assert line.startswith(f"error: {bad}: damaged checkpoint, Bad CRC-32") and line.endswith(f"({option})")
-        assert "Traceback" not in said and not (tmp_path / "out" / "submission.json").exists()
+        assert "Traceback" not in output and not (tmp_path / "out" / "submission.json").exists()

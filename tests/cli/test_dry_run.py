@@ -1,4 +1,4 @@
-"""What a dry run tells, beside what a real training takes."""
+"""What a dry run prints, beside what a real training takes."""
 
 import json
 import shutil
@@ -150,7 +150,7 @@ def test_a_dry_run_measures_the_speed_where_it_is_asked_to(cli, tmp_path, monkey
     assert "measured in 2 steps" in text and "s a step" in text and not out.exists()
 
 
-def test_a_base_without_weights_is_told_about(cli, shared, tmp_path):
+def test_a_dry_run_needs_no_weights_and_a_missing_base_is_one_line(cli, shared, tmp_path):
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         shutil.copy(shared / "qwen2.5-0.5b" / name, tmp_path)
     text = cli(
@@ -158,8 +158,8 @@ def test_a_base_without_weights_is_told_about(cli, shared, tmp_path):
         *("--model.trim_vocabulary", "true", "--trainer.precision", "bf16-mixed"),
     )
     assert "70,385,664 weights are trained" in text and "A100, 80 GB" in text
-    told = cli("fit", "--config", "configs/fit_qwen_lora.yaml", "--model.model_path", tmp_path / "x", status=2)
-    assert told.strip().count("\n") == 0
+    output = cli("fit", "--config", "configs/fit_qwen_lora.yaml", "--model.model_path", tmp_path / "x", status=2)
+    assert output.strip().count("\n") == 0
 
 
 def test_4_bits_take_about_half_a_byte_and_averages_of_8_bits_one():

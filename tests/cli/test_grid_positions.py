@@ -1,4 +1,4 @@
-"""Grid positions on the command line: a model tells them wherever it is used, and nothing else needs to be given."""
+"""Grid positions on the command line: a model brings them wherever it is used, and nothing else needs to be given."""
 
 import json
 from pathlib import Path
@@ -42,13 +42,13 @@ def test_folders_and_checkpoints_rank_generate_and_learn_with_the_positions_of_t
     assert [grid for grid, _ in found["folder"]] == [grid for grid, _ in found["checkpoint"]]
     for (_, ours), (_, theirs) in zip(found["folder"], found["checkpoint"], strict=True):
         assert ours == pytest.approx(theirs, abs=1e-4)
-    taught = (
+    adapted = (
         "--model.test_time.steps=1",
         "--model.test_time.trees=1",
-        f"--trainer.default_root_dir={tmp_path / 'taught'}",
+        f"--trainer.default_root_dir={tmp_path / 'adapted'}",
     )
-    cli(*rank, "--ckpt_path", checkpoint, "--data.n_views=1", *taught)
-    assert (tmp_path / "taught" / "submission.json").is_file()
+    cli(*rank, "--ckpt_path", checkpoint, "--data.n_views=1", *adapted)
+    assert (tmp_path / "adapted" / "submission.json").is_file()
     generate = ("predict", "--config", "configs/generate.yaml", *given, "--data.n_views=1")
     cli(*generate, "--model.model_path", folder, f"--trainer.default_root_dir={tmp_path / 'written'}")
     assert json.loads((tmp_path / "written" / "candidates.json").read_text())["a"]
@@ -56,8 +56,8 @@ def test_folders_and_checkpoints_rank_generate_and_learn_with_the_positions_of_t
 
 def test_typed_positions_are_not_overruled_by_a_checkpoint(cli, trained):
     typed = f"--model.scratch={{{SIZE}, positions: sequence}}"
-    said = cli("fit", "--config", "configs/fit.yaml", *SMALL, "--ckpt_path", trained[1], typed, status=2)
-    assert "model.scratch.positions is sequence" in said and "was trained with grid: it cannot change" in said
+    output = cli("fit", "--config", "configs/fit.yaml", *SMALL, "--ckpt_path", trained[1], typed, status=2)
+    assert "model.scratch.positions is sequence" in output and "was trained with grid: it cannot change" in output
 
 
 def test_an_adapter_on_a_folder_with_grid_positions_is_trained_with_them(cli, tmp_path, trained):

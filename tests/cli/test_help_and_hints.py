@@ -1,4 +1,4 @@
-"""What a command's help shows, and what is told about names that are mistyped."""
+"""What a command's help shows, and what is suggested for names that are mistyped."""
 
 import subprocess
 import sys
@@ -99,11 +99,11 @@ def test_every_option_that_a_page_hides_or_shows_is_there(parsers):
         (("--config=configs/rnk.yaml",), "configs/rnk.yaml: no such config; did you mean configs/rank.yaml?"),
     ],
 )
-def test_a_mistyped_name_is_told_what_was_meant(cli, words, message):
+def test_a_mistyped_name_is_refused_with_a_suggestion(cli, words, message):
     assert cli(*RANK, *words, status=2).strip() == f"error: {message}"
 
 
-def test_a_mistyped_key_of_a_config_is_told_what_was_meant(cli, tmp_path):
+def test_a_mistyped_key_of_a_config_is_refused_with_a_suggestion(cli, tmp_path):
     path = tmp_path / "mine.yaml"
     for text, message in {
         "data: {n_viewz: 3}": f"{path}: no option --data.n_viewz; did you mean --data.n_views?",
@@ -120,11 +120,11 @@ def test_a_mistyped_key_of_a_config_is_told_what_was_meant(cli, tmp_path):
 @pytest.mark.parametrize(
     ("words", "meant"), [(("pool", "--tusks=a"), "tasks"), (("merge", "candidates", "--fils=a"), "files")]
 )
-def test_a_mistyped_option_of_a_further_command_is_told_too(cli, words, meant):
+def test_a_mistyped_option_of_a_further_command_is_refused_with_a_suggestion(cli, words, meant):
     assert f"; did you mean --{meant}?" in cli(*words, status=2)
 
 
-def test_a_mistyped_option_is_told_before_torch_is_loaded(repo_root):
+def test_a_mistyped_option_is_refused_before_torch_is_loaded(repo_root):
     code = "import sys; from lightning_arc.cli import main\ntry: main(['fit', '--trainer.max_stps', '3'])\n"
     code += "except SystemExit as end: print(end.code, 'torch' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True)

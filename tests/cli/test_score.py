@@ -60,9 +60,9 @@ def test_the_score_of_ranked_attempts_is_that_of_metrics():
     assert described(found, "s.json")[0].startswith("score        40.00 of 40 tasks, 100.0%")
 
 
-def test_the_command_says_score_interval_placeholders_and_which_tasks_differ(cli, tasks, submission, tmp_path):
+def test_the_command_prints_score_interval_placeholders_and_which_tasks_differ(cli, tasks, submission, tmp_path):
     file = submission({"a": [(1, 0), (0, 0)], "b": [(2, 1)], "c": [(2, 3)], "x": [(1, 1)]})
-    said = cli("score", file, "--tasks", tasks, "--json", tmp_path / "score.json")
+    output = cli("score", file, "--tasks", tasks, "--json", tmp_path / "score.json")
     for line in (
         "score        1.50 of 4 tasks, 37.5% (95% ",
         "solved       2 of 5 test inputs, 40.0% (95% ",
@@ -70,15 +70,15 @@ def test_the_command_says_score_interval_placeholders_and_which_tasks_differ(cli
         "1 of 4 tasks missing, each without a point: d",
         "1 in the submission are none of the tasks, and passed over: x",
     ):
-        assert line in said
+        assert line in output
     figures = json.loads((tmp_path / "score.json").read_text())
     assert figures["score"] == 1.5 and figures["missing"] == ["d"] and figures["unknown"] == ["x"]
 
 
 def test_what_predict_writes_for_no_candidates_is_all_placeholders(cli, tasks, tmp_path):
     write_submission({}, TASKS, tmp_path / "submission.json")
-    said = cli("score", tmp_path / "submission.json", "--tasks", tasks)
-    assert "score        0.00 of 4 tasks" in said and "placeholders 10 of 10" in said
+    output = cli("score", tmp_path / "submission.json", "--tasks", tasks)
+    assert "score        0.00 of 4 tasks" in output and "placeholders 10 of 10" in output
 
 
 def test_a_malformed_file_ends_in_one_line(cli, tasks, submission, tmp_path):
@@ -89,8 +89,8 @@ def test_a_malformed_file_ends_in_one_line(cli, tasks, submission, tmp_path):
         ({"x": [(1, 1)]}, f"none of its 1 tasks is in {tasks}"),
     ):
         file = submission(content)
-        said = cli("score", file, "--tasks", tasks, "--json", tmp_path / "score.json", status=2).strip()
-        assert said.startswith(f"error: {file}: {message}") and "\n" not in said
+        output = cli("score", file, "--tasks", tasks, "--json", tmp_path / "score.json", status=2).strip()
+        assert output.startswith(f"error: {file}: {message}") and "\n" not in output
     assert not (tmp_path / "score.json").exists()
     file.write_text("[")
     assert "not JSON" in cli("score", file, "--tasks", tasks, status=2)
@@ -99,6 +99,6 @@ def test_a_malformed_file_ends_in_one_line(cli, tasks, submission, tmp_path):
 
 def test_outputs_that_are_unknown_end_in_one_line(cli, submission, tmp_path):
     write_tasks([TASKS["b"], Task("e", (PAIR,), (PAIR, Pair(WRONG, None)))], tmp_path / "unknown.json")
-    said = cli("score", submission({"b": [(1, 1)]}), "--tasks", tmp_path / "unknown.json", status=2).strip()
-    assert said.startswith(f"error: {tmp_path / 'unknown.json'}: task e: test[1]: its output is not known")
-    assert "\n" not in said
+    output = cli("score", submission({"b": [(1, 1)]}), "--tasks", tmp_path / "unknown.json", status=2).strip()
+    assert output.startswith(f"error: {tmp_path / 'unknown.json'}: task e: test[1]: its output is not known")
+    assert "\n" not in output

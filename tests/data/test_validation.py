@@ -15,9 +15,9 @@ SELECT = "select-output-from-examples-v0"
 def test_a_selection_has_the_right_answer_among_as_many_as_there_is_room_for():
     places = set()
     for number in range(200):
-        asked = episode_for_prompt(replace(EPISODE, key=PairKey(f"t{number}", "test", 0)), SELECT, seed=1)
-        assert len(asked.answers) == MAX_OPTIONS and len({a.index for a in asked.answers}) == MAX_OPTIONS
-        (place,) = (i for i, answer in enumerate(asked.answers) if answer.correct)
+        episode = episode_for_prompt(replace(EPISODE, key=PairKey(f"t{number}", "test", 0)), SELECT, seed=1)
+        assert len(episode.answers) == MAX_OPTIONS and len({a.index for a in episode.answers}) == MAX_OPTIONS
+        (place,) = (i for i, answer in enumerate(episode.answers) if answer.correct)
         places.add(place)
     assert places == set(range(MAX_OPTIONS))
     again = [episode_for_prompt(EPISODE, SELECT, seed=1).answers for _ in range(2)]
@@ -25,7 +25,7 @@ def test_a_selection_has_the_right_answer_among_as_many_as_there_is_room_for():
     assert episode_for_prompt(replace(EPISODE, answers=ANSWERS[13:14]), SELECT, seed=1) is None
 
 
-def test_other_prompts_ask_about_all_and_those_of_code_where_there_is_some():
+def test_other_prompts_keep_all_answers_and_those_of_code_apply_only_where_there_is_some():
     for prompt, kind in PROMPTS.items():
         if prompt != SELECT:
             assert (episode_for_prompt(EPISODE, prompt, 0) is EPISODE) == ("code" not in kind.label)

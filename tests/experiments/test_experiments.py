@@ -87,17 +87,17 @@ def test_settings_that_make_no_sense_are_named(arms: dict[str, Arm], seeds: list
         experiment("e", "?", [], [], arms, seeds)
 
 
-def test_the_experiments_of_the_repository_are_asked_in_a_form_that_is_understood(repo_root: Path) -> None:
+def test_the_experiments_of_the_repository_have_valid_settings_and_configs_that_exist(repo_root: Path) -> None:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(experiment, as_positional=False)
     found = [path for path in (repo_root / "configs/experiments").glob("*.yaml") if "arms:" in path.read_text()]
     trained = {"positions", "mixture", "test_time", "wrong_predictions", "composition", "prompts"}
     assert {path.stem for path in found} == trained
     for path in found:
-        asked = parser.instantiate_classes(parser.parse_string(path.read_text()))
-        assert asked.name == path.stem and asked.seeds == [1, 2, 3]
-        assert all((repo_root / config).is_file() for config in (*asked.fit, *asked.predict))
-        check(asked.arms, asked.seeds)
+        parsed = parser.instantiate_classes(parser.parse_string(path.read_text()))
+        assert parsed.name == path.stem and parsed.seeds == [1, 2, 3]
+        assert all((repo_root / config).is_file() for config in (*parsed.fit, *parsed.predict))
+        check(parsed.arms, parsed.seeds)
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_an_experiment_runs_what_is_not_there_and_reports_what_is(
         experiment(**small | {"seeds": [2], "report_only": True})
 
 
-def test_an_arm_that_fails_is_named_with_what_its_command_said(small: dict[str, Any]) -> None:
+def test_an_arm_that_fails_is_named_with_the_error_of_its_command(small: dict[str, Any]) -> None:
     small["arms"]["one"].fit = {"model": {"learning_rate": -1.0}}
     with pytest.raises(DataError, match=r"^one, seed 1: error: model\.learning_rate is -1\.0.*log\.txt\)$"):
         experiment(**small)
@@ -193,7 +193,7 @@ def test_a_run_that_was_begun_with_other_settings_is_not_gone_on_with(tmp_path: 
         running._check_same(path, [str(config)], settings)
 
 
-def test_the_command_line_tells_errors_in_one_line(repo_root: Path, tmp_path: Path) -> None:
+def test_the_command_line_prints_errors_in_one_line(repo_root: Path, tmp_path: Path) -> None:
     path = tmp_path / "e.yaml"
     path.write_text("name: e\nquestion: q\nfit: []\npredict: []\narms: {a: {}}\nseeds: [1]\n")
     command = [sys.executable, "-m", "lightning_arc.cli", "experiment", "--config", str(path)]

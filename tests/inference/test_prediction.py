@@ -78,7 +78,7 @@ def overflow(model):
 
 
 @pytest.mark.parametrize("kind", ["rank", "generate"])
-def test_weights_that_are_not_finite_are_refused_before_anything_is_asked(predict, tmp_path, kind):
+def test_weights_that_are_not_finite_are_refused_before_any_request(predict, tmp_path, kind):
     with pytest.raises(DataError, match=r"^bundled: 1 of its weights are not finite numbers, \S+ among them"):
         predict(kind, "out", change=spoil)
     assert not (tmp_path / "out").exists()
@@ -111,14 +111,12 @@ def test_an_ensemble_refuses_a_member_whose_weights_are_not_finite(predict, tmp_
 
 
 @pytest.mark.parametrize("kind", ["rank", "generate"])
-def test_a_task_whose_test_time_training_diverges_is_asked_about_with_the_model_as_it_is(
-    predict, tmp_path, capsys, kind
-):
+def test_a_task_whose_test_time_training_diverges_is_answered_by_the_model_without_it(predict, tmp_path, capsys, kind):
     diverges = TestTimeTrainingConfig(steps=3, trees=1, r=2, learning_rate=1e30)
     predict(kind, "diverged", test_time=diverges)
-    said = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     sentence = "Test-time training diverged on 3 tasks (t0, t1, t2), for which the model was asked as it is"
-    assert sentence in said
+    assert sentence in output
     predict(kind, "plain")
     assert "diverged" not in capsys.readouterr().out
     assert not list((tmp_path / "diverged").rglob("*.safetensors"))
@@ -133,7 +131,7 @@ def test_a_task_whose_test_time_training_diverges_is_asked_about_with_the_model_
 
 
 @pytest.mark.parametrize("kind", ["rank", "generate"])
-def test_a_whole_set_is_learned_once_before_anything_is_asked_and_no_test_output_with_it(predict, tmp_path, kind):
+def test_a_whole_set_is_trained_on_once_before_any_request_and_without_test_outputs(predict, tmp_path, kind):
     learns = TestTimeTrainingConfig(scope="set", steps=2, trees=2, r=2, learning_rate=1e-2)
     folder, tasks = predict(kind, "known", test_time=learns), json.loads((tmp_path / "tasks.json").read_text())
     (adapter,) = (folder / "adapters").iterdir()

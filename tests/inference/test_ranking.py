@@ -1,4 +1,4 @@
-"""Ranking as a loop: what is asked together, what is too long, and what ends it."""
+"""Ranking as a loop: which requests share a batch, what is too long, and what ends it."""
 
 import math
 from contextlib import nullcontext
@@ -41,7 +41,7 @@ def ranking(tmp_path, repo_root):
 
 
 def scores(work: CandidateRanking, request: ScoringRequest, seconds: float = 0.0) -> ViewScores:
-    """What a model might say about a request."""
+    """Scores that a model might give for a request."""
     n = len(work.data.candidates[request.key])
     values = [0.0 if i in request.candidates else math.nan for i in range(n)]
     choices = tuple(Choice(order, (-1.0,) * len(order)) for order in request.selections)
@@ -57,23 +57,23 @@ def test_places_of_equal_keys_come_together_in_order():
     assert batches_of_equal(["a", "b", "a", "c", "b"]) == [[0, 2], [1, 4], [3]] and batches_of_equal([]) == []
 
 
-def test_every_view_of_every_test_input_with_candidates_is_asked_or_recorded_as_too_long(ranking):
+def test_every_view_of_every_test_input_with_candidates_is_scored_or_recorded_as_too_long(ranking):
     work = ranking(Verifier(), all_views(2), max_seq_len=1024)
     known = work.data
     assert sum(len(task.tests) for task in known.tasks.values()) == 60
-    asked = []
+    scored = []
     for batch in work.batches():
         assert len(batch.requests) <= 8 and all(len(p.tokens) <= 16_384 for p in batch.trees.packs)
         for shape, request, n in zip(batch.trees.shapes, batch.requests, batch.n_candidates, strict=True):
             assert shape.answers == request.candidates == tuple(range(n))
             assert n == len(known.candidates[request.key]) and shape.kind == PromptKind.OUTPUT_FROM_EXAMPLES
-            asked.append((request.key, request.view))
+            scored.append((request.key, request.view))
             work.keep(scores(work, request))
     records = work.records()
     too_long = [(r.key, r.view) for r in records if not r.complete]
     assert all(r.max_seq_len == (None if r.complete else 1024) for r in records) and too_long
     wanted = {(key, view) for key in known.candidates for view in (0, 1) if known.candidates[key]}
-    assert sorted(asked + too_long) == sorted(wanted) and len(asked) > 0.5 * len(wanted)
+    assert sorted(scored + too_long) == sorted(wanted) and len(scored) > 0.5 * len(wanted)
 
 
 def test_only_candidates_in_question_are_written_and_selections_show_all_orders(ranking):
@@ -88,21 +88,21 @@ def test_only_candidates_in_question_are_written_and_selections_show_all_orders(
             work.keep(scores(work, request))
 
 
-def test_a_batch_is_to_one_member_and_about_one_dataset_and_all_is_asked(ranking):
+def test_a_batch_has_one_member_and_one_dataset_and_every_test_input_is_scored(ranking):
     work = ranking(Ensemble(Verifier(), 2), all_views(1), test_time_scope="task")
-    asked = []
+    scored = []
     for batch in work.batches():
         assert {request.member for request in batch.requests} == {batch.member}
         assert {work.data.test_time_key(request.key) for request in batch.requests} == {batch.dataset}
         for request in batch.requests:
-            asked.append(request.id)
+            scored.append(request.id)
             work.keep(scores(work, request))
     together = {record.id for record in work.records()}
-    assert len(asked) == len(set(asked)) and {*asked} <= together
+    assert len(scored) == len(set(scored)) and {*scored} <= together
     assert len(together) == 2 * sum(bool(work.data.candidates[key]) for key in work.data.queries)
 
 
-def test_without_datasets_a_batch_holds_what_was_asked_together(ranking):
+def test_without_datasets_a_batch_holds_all_requests_of_a_step(ranking):
     work = ranking(Verifier(), all_views(1), max_seq_len=100_000, batch_size=7)
     sizes = []
     for batch in work.batches():
@@ -127,12 +127,12 @@ def test_no_test_time_training_begins_when_the_time_for_it_is_gone(ranking):
 
 
 def test_a_budget_of_tokens_ends_the_batches(ranking):
-    work, asked = ranking(Verifier(), StoppingConfig(max_views=4, max_tokens=40_000), batch_size=60), 0
+    work, tokens = ranking(Verifier(), StoppingConfig(max_views=4, max_tokens=40_000), batch_size=60), 0
     for batch in work.batches():
-        asked += sum(batch.trees.n_tokens)
+        tokens += sum(batch.trees.n_tokens)
         for request in batch.requests:
             work.keep(scores(work, request))
-    assert 0 < asked <= 40_000
+    assert 0 < tokens <= 40_000
 
 
 def test_work_goes_on_from_what_was_kept(ranking):

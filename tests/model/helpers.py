@@ -1,4 +1,4 @@
-"""Trees of random tokens, small models, and what they say of separate sequences."""
+"""Trees of random tokens, small models, and their scores of separate sequences."""
 
 from dataclasses import dataclass, replace
 
@@ -138,15 +138,15 @@ def logits(model: nn.Module) -> torch.Tensor:
 
 @dataclass
 class Trees:
-    """A lesson of random trees, which counts how often it is asked for a batch."""
+    """A test-time dataset of random trees, which counts its batches."""
 
     seed: int
     name: str = "task"
-    asked: int = 0
+    n_batches: int = 0
     empty: bool = False
 
     def batch(self, number: int, n_trees: int) -> TreeBatch | None:
-        self.asked += 1
+        self.n_batches += 1
         if self.empty:
             return None
         trees = [random_tree(1000 * self.seed + (number * n_trees + i) % 3) for i in range(n_trees)]

@@ -1,4 +1,4 @@
-"""Adapter folders that are damaged, dangerous, or of another model: nothing is executed, and one line says why."""
+"""Adapter folders that are damaged, dangerous, or of another model: nothing is executed, one line gives the reason."""
 
 import json
 import pickle
@@ -48,8 +48,8 @@ def load(request, model):
     def loaded(folder: Path) -> torch.Tensor:
         if request.param == "model.adapter_path":
             return logits(add_lora(model, None, str(folder)))
-        with ModelEnsemble(model, [str(folder)]).activate(1) as asked:
-            return logits(asked)
+        with ModelEnsemble(model, [str(folder)]).activate(1) as activated:
+            return logits(activated)
 
     return loaded
 
@@ -123,7 +123,7 @@ def test_settings_import_no_module(load, folder, tmp_path, monkeypatch):
     assert "payload" not in sys.modules
 
 
-def test_an_embedding_of_another_size_is_told_with_both_sizes(load, folder):
+def test_an_embedding_of_another_size_is_refused_with_both_sizes(load, folder):
     tensors = load_file(folder / WEIGHTS)
     save_file(tensors | {"base_model.model.model.embed_tokens.weight": torch.zeros(90, 32)}, folder / WEIGHTS)
     line = refused(load, folder, "size mismatch for ")

@@ -46,10 +46,10 @@ def _on(base: str, checkpoint: dict) -> list[str]:
     """Load a checkpoint on a base; return what is warned of."""
     module = ArcModel(base, lora=Lora(r=2))
     module.build()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         module.on_load_checkpoint(checkpoint)
-    return [str(warning.message) for warning in told]
+    return [str(warning.message) for warning in caught]
 
 
 def test_an_adapter_goes_on_another_release_with_a_warning_and_is_refused_on_another_model(
@@ -57,8 +57,8 @@ def test_an_adapter_goes_on_another_release_with_a_warning_and_is_refused_on_ano
 ):
     assert checkpoint["base"]["architecture"] == "Qwen2ForCausalLM" and checkpoint["base"]["hidden_size"] == 32
     assert _on(trained.model_path, checkpoint) == []
-    (told,) = _on(_saved(tmp_path / "release", noise=1e-3), checkpoint)
-    assert "is the same model with other weights" in told and "\n" not in told
+    (message,) = _on(_saved(tmp_path / "release", noise=1e-3), checkpoint)
+    assert "is the same model with other weights" in message and "\n" not in message
     for name, size in {"num_hidden_layers": {"layers": 3}, "intermediate_size": {"intermediate_size": 64}}.items():
         with pytest.raises(DataError, match=rf"^model.model_path: the checkpoint belongs to .*\({name} ") as error:
             _on(_saved(tmp_path / name, **size), checkpoint)
@@ -98,7 +98,7 @@ def test_an_ensemble_holds_adapters_to_the_same_base(trained, tmp_path):
         _ = module.models
 
 
-def test_what_stands_in_a_file_of_others_is_told_in_short(trained, tmp_path):
+def test_an_error_about_a_base_name_is_short_whatever_the_file_holds(trained, tmp_path):
     base = name_of_base(load_base(trained.model_path, torch.bfloat16), "BASE", "f")
     assert {name: value for name, value in base.items() if name not in ("model_path", "fingerprint")} == {
         name: value for name, value in trained.base.items() if name not in ("model_path", "fingerprint")

@@ -116,7 +116,7 @@ def test_the_search_finds_exactly_what_is_likely_enough(tiny, least):
     assert len(written) == len(expected)
 
 
-def test_samples_come_as_often_as_their_probability_says(tiny):
+def test_samples_are_as_frequent_as_their_probability(tiny):
     prompt, n = torch.arange(7), 4000
     with torch.no_grad():
         probabilities = torch.softmax(tiny(input_ids=prompt[None]).logits[0, -1] / 0.5, -1).numpy()
@@ -173,14 +173,14 @@ def test_constrained_answers_are_grids_that_fit_in_the_room(tiny, prompt_encoder
 
 
 def test_the_same_seed_gives_the_same_answers_in_any_number_of_rounds(tiny, prompt_encoder):
-    def told(seed, **options):
+    def answers(seed, **options):
         written, _ = written_for(
             tiny, prompt_encoder, Decoding(6, **options), Grammar(prompt_encoder), room=40, seed=seed
         )
         return [(w.tokens.tolist(), w.count) for w in written]
 
-    assert told(3) == told(3) != told(4)
-    in_rounds = told(0, max_tokens=150)
+    assert answers(3) == answers(3) != answers(4)
+    in_rounds = answers(0, max_tokens=150)
     assert sum(count for _, count in in_rounds) == 6
 
 
@@ -227,7 +227,7 @@ def test_prompts_that_are_answered_together_have_the_answers_of_each_alone(tiny,
             assert found.log_likelihood == pytest.approx(expected.log_likelihood, abs=1e-9)
 
 
-def test_what_is_not_finite_is_said_of_its_prompt(tiny, prompt_encoder):
+def test_an_error_about_what_is_not_finite_names_its_prompt(tiny, prompt_encoder):
     model = copy.deepcopy(tiny)
     embedding = copy.deepcopy(model.get_input_embeddings())  # apart from the head
     with torch.no_grad():

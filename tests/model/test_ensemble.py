@@ -30,7 +30,7 @@ def built(base: str, **settings) -> ArcModel:
 
 
 def trained_adapter(base: str, path: Path, seed: int = 0, **lora) -> tuple[str, torch.Tensor]:
-    """A checkpoint of an adapter, and what its model says."""
+    """A checkpoint of an adapter, and the logits of its model."""
     module = built(base, lora=Lora(r=4, **lora))
     disturb({name: p for name, p in module.model.named_parameters() if "lora_" in name and p.requires_grad}, seed)
     checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": {"lora": {"r": 4, **lora}}}
@@ -41,17 +41,19 @@ def trained_adapter(base: str, path: Path, seed: int = 0, **lora) -> tuple[str, 
 
 
 @pytest.mark.parametrize("lora", [{}, {"use_dora": True}, {"init": "orthogonal"}, {"dropout": 0.5}])
-def test_every_member_says_what_it_says_alone(base, tmp_path, lora):
-    paths, said = zip(*(trained_adapter(base, tmp_path / f"{seed}.ckpt", seed, **lora) for seed in (1, 2)), strict=True)
+def test_every_member_has_the_logits_that_it_has_alone(base, tmp_path, lora):
+    paths, alone = zip(
+        *(trained_adapter(base, tmp_path / f"{seed}.ckpt", seed, **lora) for seed in (1, 2)), strict=True
+    )
     module = built(base, ensemble=[paths[0], str(tmp_path / "2")])
     plain = logits(module.model)
-    for number, expected in enumerate((plain, *said)):
+    for number, expected in enumerate((plain, *alone)):
         with module.models.activate(number) as model:
             assert torch.equal(logits(model), expected)
     assert len({member.fingerprint for member in module.models.members}) == 3
     adapted = built(base, lora=Lora(r=4, **lora), ensemble=[paths[1]])
     adapted.load_state_dict(torch.load(paths[0], weights_only=True)["state_dict"], strict=False)
-    for number, expected in enumerate(said):
+    for number, expected in enumerate(alone):
         with adapted.models.activate(number) as model:
             assert torch.equal(logits(model), expected)
 

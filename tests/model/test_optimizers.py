@@ -98,7 +98,7 @@ def test_a_schedule_that_falls_needs_an_end():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_what_needs_a_gpu_says_so_without_one():
+def test_what_needs_a_gpu_is_refused_without_one():
     with pytest.raises(DataError, match="model.optimizer paged_adamw_8bit: needs an NVIDIA GPU"):
         make_optimizer("paged_adamw_8bit", PARAMETERS, 0.1, 0.5, (0.9, 0.95))
     with pytest.raises(DataError, match="model.quantize 4bit: needs an NVIDIA GPU"):

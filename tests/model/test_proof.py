@@ -1,4 +1,4 @@
-"""Other architectures: each says on packs what its own forward pass says, or is refused when it is loaded."""
+"""Other architectures: each has on packs the logits of its own forward pass, or is refused when it is loaded."""
 
 import copy
 
@@ -146,7 +146,7 @@ def test_keeping_some_tokens_is_proved_too():
         plain.set_output_embeddings(torch.nn.Linear(32, len(kept), bias=False))
 
 
-def test_weights_that_are_not_finite_say_nothing_about_an_architecture():
+def test_weights_that_are_not_finite_prove_nothing_about_an_architecture():
     model = tiny("llama")
     model.get_decoder().norm.weight.data[0] = torch.nan
     prepared(model)

@@ -1,4 +1,4 @@
-"""Means over the steps since the last time they were asked."""
+"""Means over the steps since they were last read."""
 
 import pytest
 import torch

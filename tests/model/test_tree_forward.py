@@ -204,7 +204,7 @@ def test_scores_are_sums_over_separate_sequences(model, max_tokens):
             number += 1
 
 
-def test_a_fingerprint_tells_weights_apart_and_not_precisions(model):
+def test_a_fingerprint_depends_on_weights_and_not_on_precision(model):
     names = {fingerprint(model), fingerprint(model.float()), fingerprint(model.bfloat16())}
     assert len(names) == 1
     with torch.no_grad():

@@ -46,11 +46,11 @@ def trainer(
 def scores(one: TestTimeTrainer, adapted: bool) -> torch.Tensor:
     batch = TreeBatch.collate([random_tree(seed) for seed in (1000, 2000)], YES, NO)
     with one.adapted(one.adapters.own) if adapted else one.adapters.in_use(one.adapters.own) as model:
-        said = score_batch(model, batch)
-    return torch.stack([said.log_odds, said.log_likelihood])
+        scored = score_batch(model, batch)
+    return torch.stack([scored.log_odds, scored.log_likelihood])
 
 
-def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, settings, tmp_path):
+def test_training_on_a_dataset_lowers_its_loss_and_leaves_the_model_as_it_was(trained, settings, tmp_path):
     before, weights = fingerprint(trained), {name: p.clone() for name, p in trained.named_parameters()}
     one, dataset = trainer(trained, tmp_path, settings=settings), Trees(1)
     plain, batches = scores(one, adapted=False), [dataset.batch(number, 2) for number in range(6)]
@@ -58,10 +58,10 @@ def test_a_lesson_is_learned_and_the_model_is_as_it_was_behind_it(trained, setti
         assert one.adapt("task", dataset, one.adapters.own).tokens == sum(sum(batch.n_tokens) for batch in batches)
     batch = batches[0]
     with one.adapted(one.adapters.own) as model:
-        taught_loss = loss(model, batch, [])
+        adapted_loss = loss(model, batch, [])
     with one.adapters.in_use(one.adapters.own) as model:
         plain_loss = loss(model, batch, [])
-    assert taught_loss < 0.95 * plain_loss
+    assert adapted_loss < 0.95 * plain_loss
     assert torch.equal(scores(one, adapted=False), plain) and not torch.allclose(scores(one, adapted=True), plain)
     one.adapters.remove()
     assert fingerprint(trained) == before
@@ -81,12 +81,12 @@ def test_what_is_learned_of_a_task_does_not_depend_on_the_tasks_before(trained, 
     assert torch.equal(scores(after, adapted=True), expected)
 
 
-def test_a_task_that_is_asked_about_again_is_not_learned_again(trained, settings, tmp_path):
+def test_a_task_that_comes_again_is_not_trained_on_again(trained, settings, tmp_path):
     one, first, second = trainer(trained, tmp_path, settings=settings), Trees(1), Trees(2)
     one.adapt("first", first)
     expected = scores(one, adapted=True)
     one.adapt("second", second)
-    assert one.adapt("first", first).tokens == 0 and first.asked == 6
+    assert one.adapt("first", first).tokens == 0 and first.n_batches == 6
     assert torch.equal(scores(one, adapted=True), expected)
     one.adapters.remove()
     resumed = trainer(trained, tmp_path, settings=settings)
@@ -141,7 +141,7 @@ def test_layers_are_run_again_in_the_backward_pass_where_that_is_wanted(trained,
     assert modes == [module.training for module in modules]
 
 
-def test_an_empty_lesson_leaves_the_model_as_it_is(model, tmp_path):
+def test_an_empty_dataset_leaves_the_model_as_it_is(model, tmp_path):
     use_tree_attention(model)
     one = trainer(model.eval(), tmp_path)
     assert one.adapt("task", Trees(1, empty=True)).tokens == 0
@@ -171,7 +171,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_been(trained, setting
         if signature == "other":  # of another run: from the beginning, and what was saved is replaced
             kept = (tmp_path / "torn" / "task.training").read_bytes()
         result = again.adapt("task", dataset, again.adapters.own)
-        assert dataset.asked == steps and result.seconds > 0
+        assert dataset.n_batches == steps and result.seconds > 0
         assert result.tokens == sum(sum(Trees(1).batch(number, 2).n_tokens) for number in range(6))
         assert torch.equal(scores(again, adapted=True), expected)
         again.adapters.remove()
@@ -195,7 +195,7 @@ def test_an_interrupted_training_goes_on_as_if_nothing_had_been(trained, setting
             save_file(tensors, path, about | {"step": "many"})
         again, dataset = trainer(trained, tmp_path / "torn", settings=settings), Trees(1)
         again.adapt("task", dataset, again.adapters.own)
-        assert dataset.asked == 6 and torch.equal(scores(again, adapted=True), expected), damage
+        assert dataset.n_batches == 6 and torch.equal(scores(again, adapted=True), expected), damage
         again.adapters.remove()
         (tmp_path / "torn" / "task.safetensors").unlink()
 
@@ -207,7 +207,7 @@ def test_a_training_ends_within_its_seconds(model, tmp_path):
         Trees(1),
     )
     result = one.adapt("task", dataset)
-    assert 0.5 <= result.seconds < 5 and 1 < dataset.asked < 1000
+    assert 0.5 <= result.seconds < 5 and 1 < dataset.n_batches < 1000
 
 
 def test_the_rate_of_a_set_falls_with_its_steps_or_seconds_whichever_are_sooner_over():
@@ -231,7 +231,7 @@ def test_a_layer_that_there_is_none_of_is_one_clear_error(model, tmp_path):
         trainer(model, tmp_path, settings=TestTimeTrainingConfig(target_modules=["nothing"]))
 
 
-def test_all_weights_are_asked_as_wide_as_the_model_is(model, tmp_path):
+def test_copied_weights_are_used_in_the_precision_of_the_model(model, tmp_path):
     use_tree_attention(model)
     model.to(torch.bfloat16)
     settings = replace(SETTINGS, weights="all")

@@ -28,7 +28,7 @@ def scores(log_odds, log_likelihood, written=2):
 
 
 def about(votes, right=1, episode=0):
-    """What the data tell of a tree whose answers have votes; those without are not ranked."""
+    """What the data hold about a tree whose answers have votes; those without are not ranked."""
     n = sum(v > 0 for v in votes)
     candidates = tuple(Candidate(as_grid([[i]]), votes[i]) for i in range(n))
     return {
@@ -83,7 +83,7 @@ class JudgeAndChooser(Verifier):
 
 
 @pytest.mark.parametrize("ranker", (ComparativeRanker(), JudgeAndChooser()))
-def test_a_ranker_that_asks_for_more_than_judgements_is_not_measured(ranker):
+def test_a_ranker_that_needs_more_than_judgements_is_not_measured(ranker):
     found = measured(([1.0, 2.0, 0.0], [-1.0] * 3, about([5, 1, 1])), ranker=ranker)
     assert {name.split("/")[-1].split("_")[0] for name in found if "ranking" in name} == set(RANKERS)
 
@@ -96,14 +96,14 @@ def test_a_right_output_that_no_solver_proposed_is_not_ranked():
     assert found["val/ranking/verifier_top1"] == 1  # the first tree has none to find
 
 
-def test_a_prompt_without_likelihoods_has_no_ranking_by_them_and_one_that_is_asked_again_none():
+def test_a_prompt_without_likelihoods_has_no_ranking_by_them_and_one_that_comes_again_none():
     again = {"episode": 0, "evidence": None}
     found = measured(([1.0, 2.0, 0.0], [NAN] * 3, about([5, 1, 1])), ([3.0, 0.0, 3.0], [-1.0] * 3, again))
     assert "val/ranking/likelihood_top1" not in found
     assert found["val/ranking/verifier_top1"] == 1
 
 
-def test_nothing_is_told_of_what_was_not_seen():
+def test_without_batches_there_are_no_metrics():
     assert measured() == {}
 
 

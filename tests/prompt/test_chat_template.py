@@ -130,7 +130,7 @@ def test_the_system_text_begins_the_first_users_turn_where_there_is_no_system_ro
     assert "Be exact." not in frames.question + frames.answer
 
 
-def test_a_template_is_told_the_same_date_on_every_day(tokenizer):
+def test_a_template_is_given_the_same_date_on_every_day(tokenizer):
     assert "system: 2024-07-26<end>" in turn_frames(tokenizer, PUBLISHED["gpt-oss"][0], {}, "s").opening
 
 

@@ -1,4 +1,4 @@
-"""Layouts: what prompts say, through a chat template and in the compact vocabulary."""
+"""Layouts: the text of prompts, through a chat template and in the compact vocabulary."""
 
 import re
 from dataclasses import replace
@@ -100,9 +100,9 @@ def test_a_series_shows_one_side_of_the_demonstrations_and_asks_for_the_next(qwe
     template = ChatTemplatePrompt(qwen, MinimalGridEncoder())
     name = f"{side}-from-{side}s-v0"
     turns = conversation(template.text(template.render(EPISODE, name), 0))
-    shown, asked = (("01", "12"), "23") if side == "input" else (("12", "23"), "34")
+    shown, target = (("01", "12"), "23") if side == "input" else (("12", "23"), "34")
     assert re.findall(r"^\d+$", turns[1]["content"], re.MULTILINE) == list(shown)
-    assert turns[2]["content"] == asked
+    assert turns[2]["content"] == target
 
 
 @pytest.mark.parametrize("make", ["chat", "compact"])
@@ -119,17 +119,17 @@ def test_writing_and_judging_an_output_share_their_prefix(qwen, make):
 def test_code_prompts_show_a_program_or_ask_for_it(qwen):
     template = ChatTemplatePrompt(qwen, MinimalGridEncoder())
     block = f"```python\n{CODE}\n```"
-    said = {}
+    turns = {}
     for name in ("code-from-examples-v0", "output-from-code-v0", "input-from-code-v0"):
         (_, question, answer) = conversation(template.text(template.render(EPISODE, name), 0))
-        said[name] = (question["content"], answer["content"])
-    question, answer = said["code-from-examples-v0"]
+        turns[name] = (question["content"], answer["content"])
+    question, answer = turns["code-from-examples-v0"]
     assert answer == block and block not in question
     assert "01\n\nOutput:\n12" in question and "12\n\nOutput:\n23" in question
     assert "34" not in question  # the query is no part of it
-    question, answer = said["output-from-code-v0"]
+    question, answer = turns["output-from-code-v0"]
     assert block in question and "# Input\n\n23\n\n" in question and answer == "34"
-    question, answer = said["input-from-code-v0"]
+    question, answer = turns["input-from-code-v0"]
     assert block in question and "34" not in question and answer == "23"
 
 
@@ -142,7 +142,7 @@ def test_code_prompts_need_code_and_a_tokenizer_that_can_write_it(qwen):
             CompactPrompt().render(EPISODE, name)
 
 
-def test_every_prompt_is_of_the_kind_that_its_name_says():
+def test_every_prompt_is_of_the_kind_that_it_is_named_after():
     for name, kind in PROMPTS.items():
         assert re.fullmatch(rf"{kind.label}-v\d+", name)
     assert set(PROMPTS.values()) == set(PromptKind)

@@ -214,7 +214,7 @@ def test_without_grid_positions_trees_have_none_and_are_the_same(compact):
     assert opening_tree(plain, LARGE, 10_000).positions is None
 
 
-def test_a_models_folder_tells_its_positions(tmp_path):
+def test_a_models_folder_determines_its_positions(tmp_path):
     assert model_has_grid_positions(None, "grid") and not model_has_grid_positions(None, "sequence")
     assert model_has_grid_positions("bundled", "sequence")
     AutoConfig.for_model("qwen2").save_pretrained(tmp_path)
@@ -238,5 +238,5 @@ def test_a_models_folder_tells_its_positions(tmp_path):
         ({}, False),
     ],
 )
-def test_configurations_say_it_in_several_ways(config, expected):
+def test_grid_positions_are_known_from_every_form_of_configuration(config, expected):
     assert has_grid_positions(json.loads(json.dumps(config))) == expected

@@ -59,9 +59,7 @@ def test_a_prediction_is_named_by_its_template_and_the_templates_arguments(folde
             {"chat_template_kwargs": {"tone": "!"}},
         )
     ]
-    assert (
-        names[0] == names[1] == names[3]
-    )  # what is asked is the same: ChatML in other words, and a name that it lacks
+    assert names[0] == names[1] == names[3]  # the same prompts: ChatML in other words, and a name that it lacks
     assert names[2] != names[0]
 
 
@@ -102,7 +100,7 @@ def test_settings_of_a_template_that_cannot_be_are_refused_before_anything_is_lo
         module(folder, None, chat_template_kwargs={"tokenize": True})
 
 
-def test_a_tokenizer_by_turns_is_told_once_in_one_line(folder):
+def test_a_tokenizer_by_turns_is_warned_of_once_in_one_line(folder):
     with pytest.warns(UserWarning, match="whole turns") as seen:
         data = module(folder, trim_vocabulary=True)
     assert data.prompt_encoder.by_turns
@@ -116,9 +114,7 @@ def test_a_trimmed_vocabulary_without_the_checkpoints_template_is_refused_with_t
 
 
 @pytest.mark.slow
-def test_a_model_by_turns_is_trained_ranked_with_and_asked_to_write_with_the_template_of_its_training(
-    folder, tmp_path, monkeypatch
-):
+def test_a_model_by_turns_ranks_and_generates_with_the_template_of_its_training(folder, tmp_path, monkeypatch):
     common = (
         *("--trainer.accelerator", "cpu", "--data.max_seq_len", "1024", "--data.batch_size", "2"),
         *("--trainer.callbacks+=lightning.pytorch.callbacks.ModelSummary", "--trainer.logger", "false"),
@@ -132,10 +128,10 @@ def test_a_model_by_turns_is_trained_ranked_with_and_asked_to_write_with_the_tem
         *("--data.chat_template_kwargs.tone", "!", "--data.learn_demonstrations", "true"),
     )
     (checkpoint,) = (tmp_path / "fit").rglob("*.ckpt")
-    asked = ("--data.tasks", folder / "tasks.json", "--data.n_views", "2", "--ckpt_path", checkpoint)
+    tasks = ("--data.tasks", folder / "tasks.json", "--data.n_views", "2", "--ckpt_path", checkpoint)
     command(
         monkeypatch,
-        *("predict", "--config", "configs/rank.yaml", *model, *common, *asked),
+        *("predict", "--config", "configs/rank.yaml", *model, *common, *tasks),
         *("--data.candidates", folder / "candidates.json", "--trainer.default_root_dir", tmp_path / "rank"),
     )
     lines = [json.loads(line) for line in (tmp_path / "rank" / "ranking.jsonl").read_text().splitlines()]
@@ -143,7 +139,7 @@ def test_a_model_by_turns_is_trained_ranked_with_and_asked_to_write_with_the_tem
     assert all(candidate["views"] == 2 for line in lines for candidate in line["candidates"])
     command(
         monkeypatch,
-        *("predict", "--config", "configs/generate.yaml", *model, *common, *asked),
+        *("predict", "--config", "configs/generate.yaml", *model, *common, *tasks),
         *("--trainer.default_root_dir", tmp_path / "generate", "--model.trim_vocabulary", "true"),
         *("--data.chat_template", folder / "own.jinja", "--data.chat_template_kwargs", "{tone: '!'}"),
     )

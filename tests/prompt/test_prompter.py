@@ -205,9 +205,9 @@ def test_every_selection_of_a_tree_has_the_ids_of_its_whole_text_behind_one_pref
 
 def test_selections_among_all_answers_in_their_order_are_the_selection_that_is_trained(chat, small):
     for prompt_encoder in (chat(), small):
-        trained, asked = prompt_encoder.tree(EPISODE, SELECT), prompt_encoder.selections(EPISODE, [(0, 1)])
-        assert trained.sequence(0).tolist() == asked.sequence(0).tolist()
-        assert (trained.branches[0].weights == asked.branches[0].weights).all()
+        trained, selected = prompt_encoder.tree(EPISODE, SELECT), prompt_encoder.selections(EPISODE, [(0, 1)])
+        assert trained.sequence(0).tolist() == selected.sequence(0).tolist()
+        assert (trained.branches[0].weights == selected.branches[0].weights).all()
 
 
 @pytest.mark.parametrize("order", [(), (0,), (0, 0), tuple(range(10))])
@@ -276,7 +276,7 @@ def test_the_compact_vocabulary_takes_its_own_encoder_only(compact):
             PromptEncoder(compact, encoder)
 
 
-def test_a_base_models_tokenizer_speaks_chatml(qwen, chat):
+def test_a_base_models_tokenizer_gets_chatml(qwen, chat):
     bare = copy.deepcopy(qwen)
     bare.chat_template = None
     assert PromptEncoder(bare).text(EPISODE, VERIFY_V1) == chat().text(EPISODE, VERIFY_V1)

@@ -1,4 +1,4 @@
-"""Where tokenizers come from, and what is said where there is none."""
+"""Where tokenizers come from, and the error where there is none."""
 
 import pytest
 

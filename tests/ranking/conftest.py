@@ -16,14 +16,14 @@ from lightning_arc.ranking.scores import CandidateScores
 _SCORES = st.one_of(st.just(math.nan), st.integers(-3, 3).map(float))
 
 
-def _said(
+def _scores_of(
     log_odds: Any,
     log_likelihood: Any = None,
     votes: Sequence[int] | None = None,
     correct: list[bool] | None = None,
     task_id: str = "t",
 ) -> CandidateScores:
-    """Make evidence of tables with a row a view; ten tokens a candidate behind a hundred."""
+    """Make the scores of a test input from tables with a row a view; ten tokens a candidate behind a hundred."""
     rows = np.array(log_odds, float)
     n = rows.shape[1] if rows.ndim == 2 else len(votes)
     others = np.full((len(rows), n), math.nan) if log_likelihood is None else np.array(log_likelihood, float)
@@ -43,7 +43,7 @@ def _evidences(draw: st.DrawFn, scores: st.SearchStrategy[float] = _SCORES, know
     right = draw(st.integers(-1, n - 1))
     correct = [i == right for i in range(n)] if known else None
     log_odds, likelihood = (np.array(draw(rows), float).reshape(views, n) for _ in range(2))
-    return _said(log_odds, likelihood, votes, correct, draw(st.sampled_from("abc")))
+    return _scores_of(log_odds, likelihood, votes, correct, draw(st.sampled_from("abc")))
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +53,6 @@ def evidences():
 
 
 @pytest.fixture(scope="session")
-def said():
-    """A function that makes evidence of tables of log-odds and log-likelihoods, and of votes."""
-    return _said
+def scores_of():
+    """A function that makes the scores of a test input from tables of log-odds and log-likelihoods, and votes."""
+    return _scores_of

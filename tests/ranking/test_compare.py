@@ -35,7 +35,7 @@ def write_run(folder: Path, records: list[ViewScores]) -> str:
 
 @pytest.fixture
 def given(tmp_path: Path) -> dict[str, Any]:
-    """Tasks whose right output is second in the file and has the fewest votes, and runs that were asked about them.
+    """Tasks whose right output is second in the file and has the fewest votes, and runs that scored them.
 
     The run ``good`` is wrong under its first view and right by the mean of both; ``choosing`` has selections alone, of
     one view, which are right.

@@ -160,7 +160,7 @@ def test_every_query_has_its_evidence_whether_it_was_judged_or_not(
     queries: dict[PairKey, Episode], pool: CandidatePool
 ) -> None:
     pool.add(PairKey("t", "train", 0), Candidate(grid(2)))
-    pool.add(PairKey("u", "train", 0), Candidate(grid(2)))  # is not asked about
+    pool.add(PairKey("u", "train", 0), Candidate(grid(2)))  # is no query
     left_out, *evidence = gather(queries, pool, reversed(records()))
     assert (str(left_out.key), left_out.correct, len(left_out.records)) == ("t/train[0]", [True], 0)
     assert [str(e.key) for e in evidence] == ["t/test[0]", "t/test[1]", "t/test[2]", "u/test[0]"]
@@ -178,8 +178,8 @@ def test_the_first_record_of_a_view_counts_and_misfits_do_not(
 ) -> None:
     again = ViewScores(KEY, 0, [9.0, 9.0], [9.0, 9.0], 1000)
     misfit = ViewScores(KEY, 7, [9.0], [9.0], 1000)
-    stranger = ViewScores(PairKey("v", "test", 0), 0, [9.0, 9.0], [9.0, 9.0], 1000)
-    one, two = (gather(queries, pool, said) for said in (records(), [*records(), again, misfit, stranger]))
+    unknown = ViewScores(PairKey("v", "test", 0), 0, [9.0, 9.0], [9.0, 9.0], 1000)
+    one, two = (gather(queries, pool, recorded) for recorded in (records(), [*records(), again, misfit, unknown]))
     for e, f in zip(one, two, strict=True):
         assert np.array_equal(e.log_odds, f.log_odds, equal_nan=True)
         assert e.cost() == f.cost()
@@ -199,9 +199,9 @@ def test_every_record_comes_back_from_json_as_it_was(data: st.DataObject) -> Non
     choice = st.builds(Choice, order, values.map(tuple))
     seconds = st.integers(0, 1000).map(lambda n: n / 8)
     whole = st.integers(0, 10**6)
-    asked = st.none() | st.sets(st.integers(0, 2)).map(tuple)
+    places = st.none() | st.sets(st.integers(0, 2)).map(tuple)
     choices = st.lists(choice, max_size=3).map(tuple)
-    drawn = st.builds(ViewScores, st.just(KEY), whole, values, values, whole, whole, seconds, whole, asked, choices)
+    drawn = st.builds(ViewScores, st.just(KEY), whole, values, values, whole, whole, seconds, whole, places, choices)
     record = replace(data.draw(drawn), mismatches=data.draw(st.just(()) | values.map(tuple)))
     back = decode_scores(json.loads(json.dumps(encode_scores(record), allow_nan=False)))
     assert repr(back) == repr(record)
@@ -216,7 +216,7 @@ def test_mismatches_are_merged_and_a_record_without_them_counts_as_unknown() -> 
     assert not three().take(ViewScores(KEY, 0, [1.0] * 3, [1.0] * 3, mismatches=(1.0,)))
 
 
-def test_a_record_of_an_earlier_version_is_of_one_model_that_was_asked_about_all() -> None:
+def test_a_record_of_an_earlier_version_is_of_one_model_and_all_candidates() -> None:
     old = encode_scores(records(1)[0])
     old = {name: old[name] for name in old if name not in ("member", "candidates", "selections", "mismatches")}
     record = decode_scores(old)
@@ -263,9 +263,9 @@ def test_selections_stand_beside_verdicts_of_the_same_view() -> None:
         assert not evidence.take(ViewScores(KEY, 5, [0.0] * 3, [0.0] * 3, selections=(misfit,)))
 
 
-@pytest.mark.parametrize("asked", ({"candidates": (0, 2)}, {"selections": ((0, 2), (2, 1))}))
-def test_a_question_that_is_too_long_is_answered_by_nothing(asked: dict[str, tuple]) -> None:
-    question, evidence = ScoringRequest(KEY, 3, member=1, **asked), three()
+@pytest.mark.parametrize("content", ({"candidates": (0, 2)}, {"selections": ((0, 2), (2, 1))}))
+def test_a_request_that_is_too_long_has_an_empty_answer(content: dict[str, tuple]) -> None:
+    question, evidence = ScoringRequest(KEY, 3, member=1, **content), three()
     record = no_answer(question, 3, 512)
     assert not record.complete and record.max_seq_len == 512
     assert record.answers(question) and record.tokens == 0

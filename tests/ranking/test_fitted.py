@@ -19,8 +19,8 @@ def written(tmp_path: Path) -> Path:
     return tmp_path / "ranker.yaml"
 
 
-def test_what_fit_wrote_ranks_as_it_did(written: Path, said: Any) -> None:
-    fitted, evidence = Fitted(str(written)), said([[0.5, 1.0, 0.0]], votes=[3, 1, 2])
+def test_what_fit_wrote_ranks_as_it_did(written: Path, scores_of: Any) -> None:
+    fitted, evidence = Fitted(str(written)), scores_of([[0.5, 1.0, 0.0]], votes=[3, 1, 2])
     plain = LogLinearRanker({"verifier": 1.5, "votes": 0.5, "order": 2.0}, 0.25, Temperature(0.5, 0.125)).rank(evidence)
     assert fitted.rank(evidence).p_correct.tolist() == plain.p_correct.tolist()
     assert fitted.calibrated and fitted.kinds == ("verify",)
@@ -32,7 +32,7 @@ def test_the_bundled_ones_go_by_the_order_or_do_without_it_and_both_are_calibrat
     assert with_order.calibrated and without.calibrated and None not in (with_order.none, without.none)
 
 
-def test_of_a_folder_the_ranker_with_or_without_the_order_is_taken(written: Path, said: Any) -> None:
+def test_of_a_folder_the_ranker_with_or_without_the_order_is_taken(written: Path, scores_of: Any) -> None:
     write_ranker(LogLinearRanker({"verifier": 1.0}), written.parent / "ranker_without_order.yaml")
     folder = str(written.parent)
     assert Fitted(folder).weights["order"] == 2.0
@@ -41,11 +41,11 @@ def test_of_a_folder_the_ranker_with_or_without_the_order_is_taken(written: Path
         Fitted("bundled:other")
 
 
-def test_a_test_input_that_no_model_judged_is_ranked_by_what_solvers_say(said: Any) -> None:
-    silent = said([], votes=[1, 5, 2])
-    ranking = Fitted(order=False).rank(silent)
+def test_a_test_input_that_no_model_judged_is_ranked_by_its_solvers(scores_of: Any) -> None:
+    unscored = scores_of([], votes=[1, 5, 2])
+    ranking = Fitted(order=False).rank(unscored)
     assert ranking.order.tolist() == [1, 2, 0] and 0 < ranking.p_correct[1] < 1
-    assert Fitted().rank(said([], votes=[2, 2, 2])).order.tolist() == [0, 1, 2]
+    assert Fitted().rank(scores_of([], votes=[2, 2, 2])).order.tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

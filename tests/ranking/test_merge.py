@@ -75,7 +75,7 @@ def test_two_submissions_become_one(files: Path) -> None:
     assert [cells(list(test)) for test in merged["a"]] == [[3, 2], [3, 2]]
 
 
-def test_a_merged_submission_says_how_many_test_inputs_have_placeholders(
+def test_a_merged_submission_prints_how_many_test_inputs_have_placeholders(
     files: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths, out = [str(files / "one.json"), str(files / "two.json")], str(files / "out.json")

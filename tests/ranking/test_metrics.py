@@ -104,8 +104,8 @@ def test_unknown_outputs_give_no_accuracy_but_what_calibrated_probabilities_let_
 
 
 @pytest.mark.parametrize("ranker", (MajorityVote, Verifier, Likelihood, ComparativeRanker))
-def test_only_calibrated_probabilities_give_an_expected_score(ranker: type[Ranker], said: Any) -> None:
-    evidence = [said([[0, 1]], [[-1, -2]], correct=[True, False])]
+def test_only_calibrated_probabilities_give_an_expected_score(ranker: type[Ranker], scores_of: Any) -> None:
+    evidence = [scores_of([[0, 1]], [[-1, -2]], correct=[True, False])]
     for calibration, shown in ((None, False), (Temperature(), True)):
         alone = ranker(calibration=calibration)
         for one in (alone, Ensemble(alone, 1)):
@@ -113,15 +113,15 @@ def test_only_calibrated_probabilities_give_an_expected_score(ranker: type[Ranke
             assert (entry["expected_score"] is not None) == shown
 
 
-def test_accuracies_over_judged_test_inputs_leave_out_what_no_model_answered(said: Any) -> None:
+def test_accuracies_over_judged_test_inputs_leave_out_what_no_model_answered(scores_of: Any) -> None:
     right, wrong = [False, True], [True, False]
     evidence = [
-        said([[0, 1]], [[-1, -2]], [2, 1], right, "a"),
-        said([[0, 1]], [[math.nan] * 2], [2, 1], wrong, "b"),
-        said([[math.nan] * 2], votes=[2, 1], correct=wrong, task_id="c"),  # too long
-        said([], votes=[2, 1], correct=wrong, task_id="d"),  # not reached
-        said([[0, 1]], [[-1, -2]], [2, 1], [False, False], "e"),
-        said([], votes=[], task_id="f"),
+        scores_of([[0, 1]], [[-1, -2]], [2, 1], right, "a"),
+        scores_of([[0, 1]], [[math.nan] * 2], [2, 1], wrong, "b"),
+        scores_of([[math.nan] * 2], votes=[2, 1], correct=wrong, task_id="c"),  # too long
+        scores_of([], votes=[2, 1], correct=wrong, task_id="d"),  # not reached
+        scores_of([[0, 1]], [[-1, -2]], [2, 1], [False, False], "e"),
+        scores_of([], votes=[], task_id="f"),
     ]
     methods = scored(evidence)["methods"]
     counts = ("n_tests", "n_with_candidates", "n_solvable", "top1", "top2", "mrr", "top1_minus_vote")
@@ -131,14 +131,14 @@ def test_accuracies_over_judged_test_inputs_leave_out_what_no_model_answered(sai
     assert "judged" not in methods["vote"]
 
 
-def test_methods_that_were_not_asked_have_no_figures_and_are_named(said: Any) -> None:
-    bare = [said([], votes=[1, 2], correct=[True, False])]
+def test_methods_without_scores_have_no_figures_and_are_named(scores_of: Any) -> None:
+    bare = [scores_of([], votes=[1, 2], correct=[True, False])]
     metrics = score_methods(bare, RANKERS, "vote")
     assert list(metrics["methods"]) == ["vote"] and metrics["not_asked"] == ["verifier", "likelihood", "mismatches"]
-    chosen = score_methods(bare, RANKERS, "verifier")  # asked in vain
+    chosen = score_methods(bare, RANKERS, "verifier")  # has no scores
     assert list(chosen["methods"]) == ["vote", "verifier"] and chosen["not_asked"] == ["likelihood", "mismatches"]
     assert chosen["methods"]["verifier"]["judged"]["top1"] is None
-    verdicts = score_methods([said([[0, 1]], correct=[True, False])], RANKERS, "vote")
+    verdicts = score_methods([scores_of([[0, 1]], correct=[True, False])], RANKERS, "vote")
     assert list(verdicts["methods"]) == ["vote", "verifier"] and verdicts["not_asked"] == ["likelihood", "mismatches"]
 
 
@@ -172,10 +172,10 @@ def test_probabilities_that_come_true_have_no_calibration_error_and_no_skill_if_
     assert verdict_metrics(*map(list, zip(of([0.5], [False], key), strict=True)))["auroc"] is None
 
 
-def test_accuracy_by_views_ranks_by_the_first_views_alone(said: Any) -> None:
+def test_accuracy_by_views_ranks_by_the_first_views_alone(scores_of: Any) -> None:
     evidence = [
-        said([[0, 1], [3, 0], [0, 0], [0, 9]], correct=[True, False]),
-        said([], votes=[1], correct=[True], task_id="u"),
+        scores_of([[0, 1], [3, 0], [0, 0], [0, 9]], correct=[True, False]),
+        scores_of([], votes=[1], correct=[True], task_id="u"),
     ]
     curve = accuracy_by_views(evidence, Verifier())
     assert [point["views"] for point in curve] == [1, 2, 4]
@@ -185,8 +185,8 @@ def test_accuracy_by_views_ranks_by_the_first_views_alone(said: Any) -> None:
     assert accuracy_by_views(evidence, MajorityVote()) == accuracy_by_views([], Verifier()) == []
 
 
-def test_a_ranker_that_asks_other_questions_has_its_own_views_costs_and_curve(said: Any) -> None:
-    e = said([[0, 1]], correct=[False, True])
+def test_a_ranker_that_makes_other_requests_has_its_own_views_costs_and_curve(scores_of: Any) -> None:
+    e = scores_of([[0, 1]], correct=[False, True])
     nothing, choices = [math.nan] * 2, (Choice((0, 1), (-3.0, -0.05)),)
     for view in range(3):
         e.take(ViewScores(e.key, view, nothing, nothing, 7, 3, 0.25, selections=choices))
@@ -198,12 +198,12 @@ def test_a_ranker_that_asks_other_questions_has_its_own_views_costs_and_curve(sa
     assert "curve" not in methods["vote"]
 
 
-def test_auroc_within_compares_the_right_output_with_wrong_ones_of_the_same_test_input(said: Any) -> None:
+def test_auroc_within_compares_the_right_output_with_wrong_ones_of_the_same_test_input(scores_of: Any) -> None:
     evidence = [
-        said([[1, 0, 1, math.nan]], correct=[True, False, False, False], task_id="a"),  # above two, beside one
-        said([[5, 9]], correct=[True, False], task_id="b"),
-        said([[5]], votes=[1], correct=[True], task_id="c"),  # nothing to compare with
-        said([[5, 1]], correct=[False, False], task_id="d"),
+        scores_of([[1, 0, 1, math.nan]], correct=[True, False, False, False], task_id="a"),  # above two, beside one
+        scores_of([[5, 9]], correct=[True, False], task_id="b"),
+        scores_of([[5]], votes=[1], correct=[True], task_id="c"),  # nothing to compare with
+        scores_of([[5, 1]], correct=[False, False], task_id="d"),
     ]
     rankings = [Verifier().rank(e) for e in evidence]
     assert within_aurocs(evidence, rankings).tolist() == [pytest.approx(2.5 / 3), 0.0]
@@ -211,14 +211,18 @@ def test_auroc_within_compares_the_right_output_with_wrong_ones_of_the_same_test
     assert found["auroc_within"] == pytest.approx(1.25 / 3) and found["auroc_within_ci"] == [0, pytest.approx(2.5 / 3)]
 
 
-def test_views_that_were_asked_but_not_answered_are_not_counted_as_used(said: Any) -> None:
-    evidence = [said([[1, math.nan], [math.nan] * 2, [0, 1]]), said([[0, 1]], task_id="u"), said([], votes=[])]
+def test_views_that_were_requested_but_not_answered_are_not_counted_as_used(scores_of: Any) -> None:
+    evidence = [
+        scores_of([[1, math.nan], [math.nan] * 2, [0, 1]]),
+        scores_of([[0, 1]], task_id="u"),
+        scores_of([], votes=[]),
+    ]
     assert score_methods(evidence, RANKERS, "verifier")["methods"]["verifier"]["views"] == 1.5
 
 
-def test_the_order_of_the_file_is_a_method_beside_the_others(said: Any) -> None:
+def test_the_order_of_the_file_is_a_method_beside_the_others(scores_of: Any) -> None:
     evidence = [
-        said([], votes=[1, 2, 3], correct=[right == i for i in range(3)], task_id=str(right)) for right in (0, 2)
+        scores_of([], votes=[1, 2, 3], correct=[right == i for i in range(3)], task_id=str(right)) for right in (0, 2)
     ]
     metrics = score_methods(evidence, RANKERS, "vote")
     file = metrics["file_order"]
@@ -228,8 +232,8 @@ def test_the_order_of_the_file_is_a_method_beside_the_others(said: Any) -> None:
     assert file["top1_minus_vote"] == 0 and list(metrics["methods"]) == ["vote"]
 
 
-def test_any_rankers_are_scored_beside_each_other(said: Any) -> None:
-    evidence = [said([[0, 1]], votes=[1, 2], correct=[False, True])]
+def test_any_rankers_are_scored_beside_each_other(scores_of: Any) -> None:
+    evidence = [scores_of([[0, 1]], votes=[1, 2], correct=[False, True])]
     metrics = score_methods(evidence, {"combined": LogLinearRanker({"votes": 1.0})}, "combined")
     assert metrics["methods"]["combined"]["top1"] == 1 and "top1_minus_vote" not in metrics["methods"]["combined"]
 

@@ -1,4 +1,4 @@
-"""Rankers: what they order by, what settles ties, what they ask, and what they say about being right."""
+"""Rankers: what they order by, what settles ties, what they request, and their probabilities of being right."""
 
 import math
 from dataclasses import replace
@@ -40,16 +40,16 @@ each_ranker = pytest.mark.parametrize("ranker", RANKERS.values(), ids=RANKERS)
 each_judge = pytest.mark.parametrize("ranker", list(RANKERS.values())[1:], ids=list(RANKERS)[1:])
 
 
-def keys(said: CandidateScores, ranking: Ranking) -> list[tuple[float, ...]]:
+def keys(evidence: CandidateScores, ranking: Ranking) -> list[tuple[float, ...]]:
     """What each candidate is ordered by, smallest first, without its place in the input."""
-    columns = (ranking.score, said.votes.astype(float))
+    columns = (ranking.score, evidence.votes.astype(float))
     rounded = [np.where(np.isnan(key), np.inf, -np.round(key, DECIMALS)) for key in columns]
     return list(zip(*(column.tolist() for column in rounded), strict=True))
 
 
-def shuffled(said: CandidateScores, shuffle: list[int]) -> CandidateScores:
-    other = CandidateScores(said.key, tuple(said.candidates[i] for i in shuffle))
-    for record in said.records:
+def shuffled(evidence: CandidateScores, shuffle: list[int]) -> CandidateScores:
+    other = CandidateScores(evidence.key, tuple(evidence.candidates[i] for i in shuffle))
+    for record in evidence.records:
         moved = {name: [getattr(record, name)[i] for i in shuffle] for name in ("log_odds", "log_likelihood")}
         other.take(replace(record, **moved))
     return other
@@ -58,9 +58,9 @@ def shuffled(said: CandidateScores, shuffle: list[int]) -> CandidateScores:
 @each_ranker
 @given(data=st.data())
 def test_every_order_is_by_score_then_votes_then_the_input(ranker: Ranker, data: st.DataObject, evidences: Any) -> None:
-    said = data.draw(evidences())
-    ranking = ranker.rank(said)
-    key = keys(said, ranking)
+    evidence = data.draw(evidences())
+    ranking = ranker.rank(evidence)
+    key = keys(evidence, ranking)
     assert ranking.order.tolist() == sorted(range(len(key)), key=lambda i: (key[i], i))
 
 
@@ -69,10 +69,10 @@ def test_every_order_is_by_score_then_votes_then_the_input(ranker: Ranker, data:
 def test_the_order_of_the_input_settles_full_ties_and_nothing_else(
     ranker: Ranker, data: st.DataObject, evidences: Any
 ) -> None:
-    said = data.draw(evidences())
-    shuffle = data.draw(st.permutations(range(len(said.candidates))))
-    one, two = ranker.rank(said), ranker.rank(shuffled(said, shuffle))
-    before, after = keys(said, one), keys(shuffled(said, shuffle), two)
+    evidence = data.draw(evidences())
+    shuffle = data.draw(st.permutations(range(len(evidence.candidates))))
+    one, two = ranker.rank(evidence), ranker.rank(shuffled(evidence, shuffle))
+    before, after = keys(evidence, one), keys(shuffled(evidence, shuffle), two)
     assert [before[i] for i in one.order] == [after[i] for i in two.order]
     for field in ("score", "p_correct", "stderr"):
         moved = getattr(one, field)[np.array(shuffle, int)]
@@ -92,12 +92,15 @@ def test_every_probability_is_one_and_falls_along_the_order(
 
 
 @given(data=st.data())
-def test_voting_knows_nothing_of_the_model_and_asks_nothing(data: st.DataObject, evidences: Any) -> None:
-    said = data.draw(evidences())
-    silent = CandidateScores(said.key, said.candidates)
-    assert MajorityVote().rank(said).order.tolist() == MajorityVote().rank(silent).order.tolist()
-    assert MajorityVote().rank(said).score.tolist() == said.votes.tolist()
-    assert MajorityVote().ask(said, range(len(said.candidates)), 0) == () and len(MajorityVote().table(said)) == 0
+def test_voting_ignores_the_model_and_requests_nothing(data: st.DataObject, evidences: Any) -> None:
+    evidence = data.draw(evidences())
+    unscored = CandidateScores(evidence.key, evidence.candidates)
+    assert MajorityVote().rank(evidence).order.tolist() == MajorityVote().rank(unscored).order.tolist()
+    assert MajorityVote().rank(evidence).score.tolist() == evidence.votes.tolist()
+    assert (
+        MajorityVote().ask(evidence, range(len(evidence.candidates)), 0) == ()
+        and len(MajorityVote().table(evidence)) == 0
+    )
 
 
 @pytest.mark.parametrize("name", ("votes", "verifier", "likelihood", "product", "combined", "ensemble"))
@@ -105,35 +108,37 @@ def test_voting_knows_nothing_of_the_model_and_asks_nothing(data: st.DataObject,
 def test_a_view_that_is_harder_for_all_candidates_changes_no_order(
     name: str, data: st.DataObject, harder: list[int], evidences: Any
 ) -> None:
-    said = data.draw(evidences(scores=st.integers(-3, 3).map(float)))
-    other = CandidateScores(said.key, said.candidates)
-    for record in said.records:
+    evidence = data.draw(evidences(scores=st.integers(-3, 3).map(float)))
+    other = CandidateScores(evidence.key, evidence.candidates)
+    for record in evidence.records:
         moved = {
             field: [x + harder[record.view] for x in getattr(record, field)] for field in ("log_odds", "log_likelihood")
         }
         other.take(replace(record, **moved))
-    assert RANKERS[name].rank(said).order.tolist() == RANKERS[name].rank(other).order.tolist()
+    assert RANKERS[name].rank(evidence).order.tolist() == RANKERS[name].rank(other).order.tolist()
 
 
 @each_judge
 @given(data=st.data())
-def test_the_table_tells_what_the_scores_differ_by(ranker: Ranker, data: st.DataObject, evidences: Any) -> None:
-    said = data.draw(evidences(scores=st.integers(-3, 3).map(float)))
-    means, score = paired_means(ranker.table(said)), ranker.rank(said).score
-    if len(said.records) and len(means):
+def test_differences_of_paired_means_are_those_of_the_scores(
+    ranker: Ranker, data: st.DataObject, evidences: Any
+) -> None:
+    evidence = data.draw(evidences(scores=st.integers(-3, 3).map(float)))
+    means, score = paired_means(ranker.table(evidence)), ranker.rank(evidence).score
+    if len(evidence.records) and len(means):
         assert means - means[0] == pytest.approx(score - score[0], abs=1e-9)
 
 
 @each_judge
-def test_a_judge_asks_about_all_live_candidates(ranker: Ranker, said: Any) -> None:
-    evidence = said([[0.0, 1.0, 2.0]])
+def test_a_judge_requests_scores_of_all_live_candidates(ranker: Ranker, scores_of: Any) -> None:
+    evidence = scores_of([[0.0, 1.0, 2.0]])
     members = range(2) if isinstance(ranker, Ensemble) else range(1)
     expected = tuple(ScoringRequest(evidence.key, 1, (0, 2), member=member) for member in members)
     assert ranker.ask(evidence, [0, 2], 1) == expected and ranker.kinds == ("verify",)
 
 
-def test_a_pool_that_weighs_nothing_a_model_says_asks_none(said: Any) -> None:
-    evidence = said([[1.0, 2.0]], [[-1.0, -2.0]])
+def test_a_combination_without_weight_on_a_model_requests_nothing(scores_of: Any) -> None:
+    evidence = scores_of([[1.0, 2.0]], [[-1.0, -2.0]])
     for weights in ({"votes": 1.0, "order": 2.0}, {"votes": 1.0, "verifier": 0.0, "likelihood": 0.0}):
         assert LogLinearRanker(weights).kinds == () and LogLinearRanker(weights).ask(evidence, [0, 1], 0) == ()
     for weights in ({"verifier": 1.0}, {"votes": 1.0, "likelihood": 0.1}, None):
@@ -143,16 +148,16 @@ def test_a_pool_that_weighs_nothing_a_model_says_asks_none(said: Any) -> None:
         )
 
 
-def test_ties_go_to_votes_then_the_input(said: Any) -> None:
+def test_ties_go_to_votes_then_the_input(scores_of: Any) -> None:
     nan = math.nan
-    evidence = said([[1, 1, 1, 1, 2, nan]], [[-3, -2, -2, -9, -9, 0]], votes=[1, 1, 1, 2, 1, 9])
+    evidence = scores_of([[1, 1, 1, 1, 2, nan]], [[-3, -2, -2, -9, -9, 0]], votes=[1, 1, 1, 2, 1, 9])
     assert Verifier().rank(evidence).order.tolist() == [4, 3, 0, 1, 2, 5]
     assert Likelihood().rank(evidence).order.tolist() == [5, 1, 2, 0, 3, 4]
     assert MajorityVote().rank(evidence).order.tolist() == [5, 3, 0, 1, 2, 4]
 
 
-def test_the_verifier_says_the_mean_its_error_and_its_probability(said: Any) -> None:
-    evidence = said([[1, -900], [3, -900]])
+def test_the_verifier_gives_the_mean_its_error_and_its_probability(scores_of: Any) -> None:
+    evidence = scores_of([[1, -900], [3, -900]])
     ranking = Verifier().rank(evidence)
     assert ranking.score.tolist() == [2, -900]
     assert ranking.stderr.tolist() == [1, 0]
@@ -160,34 +165,34 @@ def test_the_verifier_says_the_mean_its_error_and_its_probability(said: Any) -> 
     assert Verifier(Temperature(0.5, -1)).rank(evidence).p_correct == pytest.approx([0.5, 0], abs=1e-6)
 
 
-def test_a_likelihood_is_shared_among_the_candidates_however_small_it_is(said: Any) -> None:
-    evidence = said([[0] * 3] * 2, [[-5000, -5001, math.nan], [-5002, -5001, math.nan]])
+def test_a_likelihood_is_shared_among_the_candidates_however_small_it_is(scores_of: Any) -> None:
+    evidence = scores_of([[0] * 3] * 2, [[-5000, -5001, math.nan], [-5002, -5001, math.nan]])
     assert Likelihood().rank(evidence).p_correct == pytest.approx([0.5, 0.5, 0])
 
 
-def test_a_plain_product_of_experts_grows_sharper_with_every_view(said: Any) -> None:
-    evidence = said([[0, 0]] * 3, [[-1, -2], [-1, -3], [-4, -4]])
+def test_a_plain_product_of_experts_grows_sharper_with_every_view(scores_of: Any) -> None:
+    evidence = scores_of([[0, 0]] * 3, [[-1, -2], [-1, -3], [-4, -4]])
     mean, product = (Likelihood(over).rank(evidence) for over in ("mean", "sum"))
     assert mean.score.tolist() == [-2, -3] and product.score.tolist() == [-6, -9]
     assert product.p_correct[0] == pytest.approx(1 / (1 + math.exp(-3)))
 
 
-def test_a_candidate_that_left_early_is_compared_under_the_views_it_had(said: Any) -> None:
+def test_a_candidate_that_left_early_is_compared_under_the_views_it_had(scores_of: Any) -> None:
     nan = math.nan
-    evidence = said([[5, 4.5, 0], [-5, -6, nan], [-5, -5.5, nan]])
+    evidence = scores_of([[5, 4.5, 0], [-5, -6, nan], [-5, -5.5, nan]])
     assert Verifier().rank(evidence).order.tolist() == [0, 1, 2]
 
 
 @each_ranker
 @pytest.mark.parametrize("votes", ([], [3], [1, 2]))
-def test_candidates_that_no_model_judged_are_ordered_by_votes(ranker: Ranker, votes: list[int], said: Any) -> None:
-    ranking = ranker.rank(said([], votes=votes))
+def test_candidates_that_no_model_judged_are_ordered_by_votes(ranker: Ranker, votes: list[int], scores_of: Any) -> None:
+    ranking = ranker.rank(scores_of([], votes=votes))
     assert ranking.order.tolist() == sorted(range(len(votes)), key=lambda i: -votes[i])
     assert {len(x) for x in (ranking.order, ranking.score, ranking.p_correct, ranking.stderr)} == {len(votes)}
 
 
-def test_the_pool_adds_what_its_sources_say_by_their_weights(said: Any) -> None:
-    evidence = said([[1.0, 2.0], [3.0, 2.0]], [[-10.0, -30.0], [-20.0, -10.0]], votes=[1, 8])
+def test_a_combination_adds_its_sources_by_their_weights(scores_of: Any) -> None:
+    evidence = scores_of([[1.0, 2.0], [3.0, 2.0]], [[-10.0, -30.0], [-20.0, -10.0]], votes=[1, 8])
     ranking = LogLinearRanker({"verifier": 2.0, "likelihood": 0.1, "votes": 0.5}, none=2.0).rank(evidence)
     score = [2 * 2 - 1.5, 2 * 2 - 2 + 0.5 * math.log(8)]
     assert ranking.score == pytest.approx(score)
@@ -195,8 +200,8 @@ def test_the_pool_adds_what_its_sources_say_by_their_weights(said: Any) -> None:
     assert ranking.p_correct == pytest.approx([math.exp(x) / total for x in score])
 
 
-def test_what_a_source_does_not_say_is_the_least_it_says_of_another(said: Any) -> None:
-    evidence = said([[1.0, -2.0, math.nan]], votes=[1, 1, 5])
+def test_a_missing_score_of_a_source_is_its_lowest_of_another_candidate(scores_of: Any) -> None:
+    evidence = scores_of([[1.0, -2.0, math.nan]], votes=[1, 1, 5])
     assert LogLinearRanker({"verifier": 1.0}).rank(evidence).score.tolist() == [1, -2, -2]
     assert LogLinearRanker({"likelihood": 1.0, "solver": 1.0}).rank(evidence).score.tolist() == [0, 0, 0]
     other = CandidateScores(
@@ -206,8 +211,8 @@ def test_what_a_source_does_not_say_is_the_least_it_says_of_another(said: Any) -
     assert LogLinearRanker({"order": 2.0}).rank(other).score == pytest.approx([0, -2 * math.log(2), -2 * math.log(3)])
 
 
-def test_an_ensemble_ranks_by_the_weighted_mean_of_its_members(said: Any) -> None:
-    evidence = said([[0.0, 2.0]])
+def test_an_ensemble_ranks_by_the_weighted_mean_of_its_members(scores_of: Any) -> None:
+    evidence = scores_of([[0.0, 2.0]])
     evidence.take(ViewScores(evidence.key, 0, [8.0, 0.0], [math.nan] * 2, member=1))
     assert Ensemble(Verifier(), 2).rank(evidence).score.tolist() == [4, 1]
     assert Ensemble(Verifier(), 2, [3.0, 1.0]).rank(evidence).score.tolist() == [2, 1.5]
@@ -215,8 +220,8 @@ def test_an_ensemble_ranks_by_the_weighted_mean_of_its_members(said: Any) -> Non
     assert Ensemble(Verifier(), 2).name == "verifier-ensemble"
 
 
-def test_a_lone_candidate_is_certain_only_as_far_as_it_can_be_calibrated(said: Any) -> None:
-    evidence = said([[0.0]], [[-3.0]])
+def test_a_lone_candidate_is_certain_only_as_far_as_it_can_be_calibrated(scores_of: Any) -> None:
+    evidence = scores_of([[0.0]], [[-3.0]])
     assert Likelihood().rank(evidence).p_correct.tolist() == [1]
     assert Likelihood(calibration=Temperature(0.1, -3)).rank(evidence).p_correct == pytest.approx([0.5])
 
@@ -269,12 +274,12 @@ def test_settings_name_any_ranker_by_its_class(given: Any, kind: type) -> None:
     assert type(made).__name__ == kind.__name__
 
 
-def test_a_ranker_of_somebodys_own_orders_as_it_likes(said: Any) -> None:
-    assert Backwards().rank(said([[0, 0, 0]])).order.tolist() == [2, 1, 0]
+def test_a_ranker_of_somebodys_own_orders_as_it_likes(scores_of: Any) -> None:
+    assert Backwards().rank(scores_of([[0, 0, 0]])).order.tolist() == [2, 1, 0]
 
 
-def test_the_fewest_mismatches_come_first_and_weigh_in_a_combination(said: Any) -> None:
-    evidence = said([[0.0] * 3, [0.0] * 3])
+def test_the_fewest_mismatches_come_first_and_weigh_in_a_combination(scores_of: Any) -> None:
+    evidence = scores_of([[0.0] * 3, [0.0] * 3])
     for view, counts in enumerate(([5.0, 1.0, math.nan], [3.0, 2.0, math.nan])):
         evidence.take(ViewScores(evidence.key, view + 2, [0.0] * 3, [0.0] * 3, mismatches=counts))
     ranking = Mismatches().rank(evidence)

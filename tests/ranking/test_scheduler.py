@@ -57,7 +57,7 @@ class World:
         ]
 
     def answer(self, question: ScoringRequest) -> ViewScores:
-        """A pure function of the question; a row's noise is the same whoever is asked about."""
+        """A pure function of the question; a row's noise is the same whichever candidates are scored."""
         own = self.own[question.key]
         place = list(self.own).index(question.key)
         rng = np.random.default_rng([self.seed, place, question.view, question.member])
@@ -65,10 +65,10 @@ class World:
         if rng.random() < 0.1:
             return no_answer(question, len(own))
         choices = tuple(Choice(o, tuple(values[list(o)].tolist())) for o in question.selections)
-        said = [x if i in question.candidates else math.nan for i, x in enumerate(values.tolist())]
+        scores = [x if i in question.candidates else math.nan for i, x in enumerate(values.tolist())]
         cost = tokens(question) - PREFIX
         about = {"member": question.member, "candidates": question.candidates, "selections": choices}
-        return ViewScores(question.key, question.view, said, said, PREFIX, cost, 0.5, **about)
+        return ViewScores(question.key, question.view, scores, scores, PREFIX, cost, 0.5, **about)
 
 
 def scheduler_of(
@@ -86,27 +86,27 @@ def ranked(scheduler: RankingScheduler) -> list[tuple[list[int], list[float]]]:
 
 
 @given(world=worlds, ranker=rankers, step=st.integers(1, 5))
-def test_it_ends_with_every_test_input_settled_and_never_asks_about_a_settled_one(
+def test_it_ends_with_every_test_input_settled_and_never_requests_a_settled_one(
     world: World, ranker: Ranker, step: int
 ) -> None:
     scheduler = scheduler_of(world, ranker)
-    asked: list[ScoringRequest] = []
+    requests: list[ScoringRequest] = []
     while (questions := scheduler.next(step)) is not None:
         settled = dict(zip(world.own, scheduler.settled, strict=True))
         assert not any(settled[question.key] for question in questions)
         assert len(questions) <= step
-        asked += questions
+        requests += questions
         for question in questions:
             scheduler.take(world.answer(question))
-    assert len({question.id for question in asked}) == len(asked)
-    for question in asked:
+    assert len({question.id for question in requests}) == len(requests)
+    for question in requests:
         assert question.view < 6
         places = [*question.candidates, *(place for order in question.selections for place in order)]
         assert set(places) <= set(range(len(world.own[question.key])))
     if "verify" in ranker.kinds:
         assert all(settled for settled, own in zip(scheduler.settled, world.own.values(), strict=True) if len(own))
         for key, own in world.own.items():
-            views = {question.view for question in asked if question.key == key}
+            views = {question.view for question in requests if question.key == key}
             assert views == set(range(len(views))) and (len(views) >= 2 or not len(own))
     assert scheduler.next(step) is None
     assert [len(r.order) for r in scheduler.rankings()] == [len(own) for own in world.own.values()]
@@ -120,7 +120,7 @@ def test_it_ends_with_every_test_input_settled_and_never_asks_about_a_settled_on
     cut=st.integers(0, 60),
     budget=st.none() | st.integers(0, 4000),
 )
-def test_an_interrupted_run_asks_what_it_would_have_asked(
+def test_an_interrupted_run_makes_the_requests_that_it_would_have_made(
     world: World, ranker: Ranker, step: int, cut: int, budget: int | None
 ) -> None:
     stopping = StoppingConfig(2, 6, max_tokens=budget)
@@ -135,17 +135,17 @@ def test_an_interrupted_run_asks_what_it_would_have_asked(
 @given(world=worlds, ranker=rankers, budget=st.integers(0, 6000), step=st.integers(1, 6))
 def test_the_budget_is_never_exceeded(world: World, ranker: Ranker, budget: int, step: int) -> None:
     scheduler = scheduler_of(world, ranker, StoppingConfig(2, 6, max_tokens=budget))
-    asked = run(scheduler, world.answer, step)
-    assert sum(world.answer(question).tokens for question in asked) <= budget
+    requests = run(scheduler, world.answer, step)
+    assert sum(world.answer(question).tokens for question in requests) <= budget
     assert len(scheduler.rankings()) == len(world.own)
 
 
 def test_without_a_cost_a_budget_is_overrun_by_first_views_alone() -> None:
     world = World(3, n_tests=5)
     scheduler = RankingScheduler(world.evidence(), Verifier(), StoppingConfig(2, 6, max_tokens=700))
-    asked = run(scheduler, world.answer)
-    spent = [world.answer(question).tokens for question in asked]
-    assert sum(spent) <= 700 + max(spent) and len(asked) >= 5
+    requests = run(scheduler, world.answer)
+    spent = [world.answer(question).tokens for question in requests]
+    assert sum(spent) <= 700 + max(spent) and len(requests) >= 5
 
 
 def test_the_budget_flows_to_the_least_decided_once_all_have_the_least_views() -> None:
@@ -153,17 +153,17 @@ def test_the_budget_flows_to_the_least_decided_once_all_have_the_least_views() -
     world = World(0, n_tests=2)
     world.own = dict(zip(world.own, (clear, close), strict=True))
     scheduler = scheduler_of(world, Verifier(), StoppingConfig(3, 12))
-    asked = [question.key.task_id for question in run(scheduler, world.answer)]
-    assert asked[:6] == ["t0", "t1"] * 3
-    assert asked[6:].count("t1") > asked[6:].count("t0")
+    task_ids = [question.key.task_id for question in run(scheduler, world.answer)]
+    assert task_ids[:6] == ["t0", "t1"] * 3
+    assert task_ids[6:].count("t1") > task_ids[6:].count("t0")
 
 
 @pytest.mark.slow
 @given(world=worlds, ranker=rankers)
 def test_processes_share_the_test_inputs(world: World, ranker: Ranker) -> None:
     schedulers = [scheduler_of(world, ranker, rank=rank, world_size=2) for rank in range(2)]
-    asked = [run(scheduler, world.answer) for scheduler in schedulers]
-    assert not {q.key for q in asked[0]} & {q.key for q in asked[1]}
+    requests = [run(scheduler, world.answer) for scheduler in schedulers]
+    assert not {q.key for q in requests[0]} & {q.key for q in requests[1]}
     alone = scheduler_of(world, ranker)
     run(alone, world.answer)
     expected = ranked(alone)
@@ -202,7 +202,7 @@ def test_a_run_ends_in_time_with_the_best_order_so_far() -> None:
     assert scheduler.next() is None
 
 
-def test_without_time_nothing_is_asked_and_an_order_stands() -> None:
+def test_without_time_nothing_is_requested_and_there_is_an_order() -> None:
     took, scheduler = timed(World(1, n_tests=4), 0, 1.0)
     assert took == 0
     assert all(
@@ -226,22 +226,22 @@ def test_a_step_needs_all_answers_to_the_one_before() -> None:
 def test_rankings_hold_all_answers_and_leave_the_scheduler_as_it_is(world: World) -> None:
     scheduler, other = (scheduler_of(world, Verifier()) for _ in range(2))
 
-    def looking(question: ScoringRequest) -> ViewScores:
+    def rank_and_answer(question: ScoringRequest) -> ViewScores:
         scheduler.rankings()
         return world.answer(question)
 
-    assert run(scheduler, looking, 2) == run(other, world.answer, 2)
+    assert run(scheduler, rank_and_answer, 2) == run(other, world.answer, 2)
     assert ranked(scheduler) == ranked(other)
 
 
-def test_answers_that_nobody_asked_for_change_nothing() -> None:
+def test_answers_that_were_not_requested_change_nothing() -> None:
     world = World(2, n_tests=2)
     scheduler, other = (scheduler_of(world, Verifier()) for _ in range(2))
-    scheduler.take(ViewScores(PairKey("stranger", "test", 0), 0, [1.0], [1.0]))
+    scheduler.take(ViewScores(PairKey("unknown", "test", 0), 0, [1.0], [1.0]))
     assert run(scheduler, world.answer) == run(other, world.answer) and ranked(scheduler) == ranked(other)
 
 
-def test_a_record_about_fewer_candidates_is_asked_again_and_kept() -> None:
+def test_a_record_about_fewer_candidates_is_requested_again_and_kept() -> None:
     world = World(6, n_tests=1)
     (key,) = world.own
     world.own[key] = np.array([1.0, 0.5, 0.0])

@@ -53,12 +53,12 @@ def test_lists_are_shuffled_anew_for_every_view_and_test_input() -> None:
         ComparativeRanker(halving=False),
         CandidateScores(PairKey("u", "test", 0), candidates(9).candidates),
     )
-    asked = [
+    requests = [
         ranker.ask(candidates(9), range(9), 0),
         ranker.ask(candidates(9), range(9), 1),
         ranker.ask(others, range(9), 0),
     ]
-    assert len({question.selections for (question,) in asked}) == 3
+    assert len({question.selections for (question,) in requests}) == 3
 
 
 def test_pairs_are_shown_in_both_orders() -> None:
@@ -104,8 +104,8 @@ def test_a_lone_candidate_is_not_compared() -> None:
     assert ComparativeRanker().ask(candidates(1), [0], 0) == () and ComparativeRanker().ask(candidates(3), [2], 1) == ()
 
 
-def test_nobody_was_chosen_before_anything_was_asked(said: Any) -> None:
-    ranking = ComparativeRanker().rank(said([], votes=[1, 4]))
+def test_no_candidate_has_strength_or_probability_before_any_selection(scores_of: Any) -> None:
+    ranking = ComparativeRanker().rank(scores_of([], votes=[1, 4]))
     assert ranking.order.tolist() == [1, 0] and np.isnan(ranking.p_correct).all()
 
 

@@ -31,7 +31,7 @@ def test_variances_are_drawn_towards_those_of_the_same_test_input() -> None:
 
 
 @pytest.mark.parametrize("views", (4, 8, 16))
-def test_a_predicted_chance_comes_true_as_often_as_it_says(views: int) -> None:
+def test_a_predicted_chance_comes_true_as_often_as_predicted(views: int) -> None:
     rng = np.random.default_rng(views)
     # means drawn from so wide a range that it tells nothing, which is what the prediction presumes
     whole = rng.normal(size=(32, 40_000)) + rng.uniform(-3, 3, 40_000)
@@ -49,7 +49,7 @@ def test_nothing_is_known_of_one_view_and_all_of_all() -> None:
     assert overtaking(whole, 2, 4).tolist() == [0, 1, 0]
 
 
-def test_views_that_all_say_the_same_will_go_on_saying_it() -> None:
+def test_views_that_all_agree_are_predicted_to_go_on_agreeing() -> None:
     assert overtaking(np.array([[1.0, -1.0, 0.0]] * 3), 8, 4).tolist() == [0, 1, 0]
 
 
@@ -104,7 +104,7 @@ def test_two_candidates_for_two_places_are_settled_after_the_least_views() -> No
     assert EliminationState(0, StoppingConfig()).settled
 
 
-def test_nobody_leaves_where_all_views_are_asked_for() -> None:
+def test_no_candidate_leaves_where_all_views_are_requested() -> None:
     state = EliminationState(3, StoppingConfig(min_views=1, max_views=4, confidence=1))
     for views in range(1, 5):
         assert not state.settled
@@ -112,16 +112,16 @@ def test_nobody_leaves_where_all_views_are_asked_for() -> None:
     assert state.settled and state.live == [0, 1, 2]
 
 
-def test_those_who_are_not_asked_about_any_more_have_left() -> None:
+def test_candidates_that_are_not_scored_any_more_have_left() -> None:
     state = EliminationState(4, StoppingConfig())
     state.narrow([3, 1, 9])
     assert state.live == [1, 3]
 
 
 def disagreements(spread: float, effects: float, tests: int = 150) -> tuple[float, float]:
-    """Share of simulated test inputs whose chosen two differ from those of all views, and share of views asked."""
+    """Share of simulated test inputs whose chosen two differ from those of all views, and share of views used."""
     rng = np.random.default_rng(0)
-    wrong = asked = 0
+    wrong = used = 0
     for _ in range(tests):
         own = rng.normal(0, spread, 10)
         table = own + rng.normal(0, 1.5, (32, 1)) + rng.normal(0, effects, (32, 10)) + rng.normal(0, 1, (32, 10))
@@ -134,8 +134,8 @@ def disagreements(spread: float, effects: float, tests: int = 150) -> tuple[floa
         live = np.array(state.live)
         early = set(live[np.argsort(-table[:views, live].mean(0), kind="stable")[:2]].tolist())
         wrong += early != set(np.argsort(-table.mean(0), kind="stable")[:2].tolist())
-        asked += views
-    return wrong / tests, asked / tests / 32
+        used += views
+    return wrong / tests, used / tests / 32
 
 
 @pytest.mark.parametrize("spread", (0.5, 1.0, 3.0))

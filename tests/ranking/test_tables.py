@@ -13,19 +13,22 @@ from lightning_arc.reporting.tables import TITLES, figure_rows, figures, markdow
 NAMES = ("method", *TITLES)
 
 
-def rows(said: Any, known: bool = True) -> list[list[str]]:
+def rows(scores_of: Any, known: bool = True) -> list[list[str]]:
     right = [[True, False, False], [False, False, True]]
     evidence = [
-        said([[2, 1, 0], [2, 0, 1.5]], [[-1, -2, -3]] * 2, [1, 2, 3], correct if known else None, str(i))
+        scores_of([[2, 1, 0], [2, 0, 1.5]], [[-1, -2, -3]] * 2, [1, 2, 3], correct if known else None, str(i))
         for i, correct in enumerate(right * 4)
     ]
     rankers = RANKERS | {"verifier": Verifier(Temperature())}
     return [[name, *figures(entry)] for name, entry in score_methods(evidence, rankers, "verifier")["methods"].items()]
 
 
-def test_a_second_row_has_the_figures_over_judged_test_inputs_where_some_were_not(said: Any) -> None:
+def test_a_second_row_has_the_figures_over_judged_test_inputs_where_some_were_not(scores_of: Any) -> None:
     right = [True, False]
-    evidence = [said([[1, 0]], correct=right, task_id="a"), said([], votes=[1, 2], correct=right, task_id="b")]
+    evidence = [
+        scores_of([[1, 0]], correct=right, task_id="a"),
+        scores_of([], votes=[1, 2], correct=right, task_id="b"),
+    ]
     whole = score_methods(evidence[:1], RANKERS, "verifier")["methods"]["verifier"]
     assert len(figure_rows("verifier", whole)) == 1
     first, second = figure_rows("verifier *", score_methods(evidence, RANKERS, "verifier")["methods"]["verifier"])
@@ -35,8 +38,8 @@ def test_a_second_row_has_the_figures_over_judged_test_inputs_where_some_were_no
     assert {second[name] for name in ("score", "expected (calibrated)", "views", "tokens", "seconds")} == {"-"}
 
 
-def test_a_row_tells_every_figure_of_a_method(said: Any) -> None:
-    vote, verifier, _ = (dict(zip(NAMES, row, strict=True)) for row in rows(said))
+def test_a_row_has_every_figure_of_a_method(scores_of: Any) -> None:
+    vote, verifier, _ = (dict(zip(NAMES, row, strict=True)) for row in rows(scores_of))
     assert (vote["top-1"].split()[0], vote["MRR"], vote["score"]) == ("50.0%", "0.667", "4.0")
     assert {vote[name] for name in ("top-2 over voting", "views", "tokens", "seconds")} == {"-"}
     assert verifier["top-2 over voting"].startswith("+50.0%\n+") and verifier["top-2"] == "100.0%\n100.0-100.0"
@@ -50,12 +53,12 @@ def test_a_row_tells_every_figure_of_a_method(said: Any) -> None:
 
 @pytest.mark.parametrize("width", (40, 80, 120, 200))
 def test_no_number_is_cut_however_narrow_the_terminal_is(
-    said: Any, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    scores_of: Any, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
-    table = rows(said)
+    table = rows(scores_of)
     print_table("what it is about", NAMES, table, "where it is")
     out = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
     assert max(map(len, out.splitlines())) <= width
@@ -66,8 +69,8 @@ def test_no_number_is_cut_however_narrow_the_terminal_is(
     assert out.count("method") == 1 if width >= 120 else out.count("method") > 1
 
 
-def test_unknown_outputs_leave_the_expected_score_alone(said: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    print_table("title", NAMES, rows(said, known=False), "caption")
+def test_unknown_outputs_leave_the_expected_score_alone(scores_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("title", NAMES, rows(scores_of, known=False), "caption")
     out = capsys.readouterr().out
     assert "(calibrated)" in out and "views" in out
     for title in ("top-1", "MRR", "AUROC", "ECE", "score"):

@@ -34,15 +34,15 @@ def run(repo_root, tmp_path_factory) -> tuple[Path, str]:
     candidates = {"path": str(folder / "tasks.json"), "candidates": [str(folder / "candidates.json")]}
     (folder / "data.yaml").write_text(yaml.safe_dump({"data": {"val_dataset": candidates}}))
     command = [sys.executable, "cli.py", "fit", "--config", "configs/fit.yaml", "--config", folder / "data.yaml"]
-    said = []
+    outputs = []
     for rate in ("1e-3", "1e-2"):
         words = [*command, *TINY, f"--model.learning_rate={rate}", f"--trainer.default_root_dir={folder}"]
         done = subprocess.run(
             [*map(str, words)], cwd=repo_root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert not done.returncode, done.stdout
-        said.append(done.stdout)
-    return folder, said[0]
+        outputs.append(done.stdout)
+    return folder, outputs[0]
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +75,10 @@ def test_a_validation_shows_log_odds_precision_and_reliability_and_a_training_it
     assert len(text.tensor_proto.string_val[0]) > 50
 
 
-def test_the_terminal_tells_how_far_it_is_what_was_written_and_what_to_type(run):
-    folder, said = run
-    assert "v_num" not in said and "Epoch" not in said
-    lines = said.splitlines()
+def test_the_terminal_shows_progress_what_was_written_and_what_to_type(run):
+    folder, output = run
+    assert "v_num" not in output and "Epoch" not in output
+    lines = output.splitlines()
     assert "Training: begins at step 0 of 4" in lines
     assert any(line.startswith("Validation: at step 4, verdict loss ") and "by votes" in line for line in lines)
     version = folder / "lightning_logs" / "version_0"
@@ -103,14 +103,14 @@ def board(run) -> Iterator[Callable[..., dict]]:
             time.sleep(0.5)
         address = next(word for word in log.read_text().split() if word.startswith("http://")).rstrip("/")
 
-        def ask(path: str, body: dict | None = None) -> dict:
+        def send(path: str, body: dict | None = None) -> dict:
             data = None if body is None else json.dumps(body).encode()
             request = urllib.request.Request(f"{address}{path}", data, {"Content-Type": "application/json"})
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
                 return json.load(answer)
 
-        ask.address = address
-        yield ask
+        send.address = address
+        yield send
     finally:
         process.terminate()
         process.wait(30)

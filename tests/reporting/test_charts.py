@@ -1,4 +1,4 @@
-"""Charts: each point where its figures say, axes from zero, and nothing outside of the picture."""
+"""Charts: each point in the place of its figures, axes from zero, and nothing outside of the picture."""
 
 import math
 import re

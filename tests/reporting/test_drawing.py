@@ -1,4 +1,4 @@
-"""Drawings: palettes that people tell apart, grids of every size, numbers and marks."""
+"""Drawings: palettes that people can distinguish, grids of every size, numbers and marks."""
 
 import numpy as np
 import pytest
@@ -44,7 +44,7 @@ def least_distance(palette: tuple[str, ...], sight: str) -> float:
 
 
 @pytest.mark.parametrize("sight", SIGHT)
-def test_the_safe_palette_is_told_apart_whatever_colours_a_reader_sees(sight: str) -> None:
+def test_colours_of_the_safe_palette_differ_whatever_colours_a_reader_sees(sight: str) -> None:
     assert least_distance(PALETTES["safe"], sight) > 32
     assert least_distance(PALETTES["arc"], sight) < 16 or sight == "normal"
 

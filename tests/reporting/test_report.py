@@ -27,7 +27,7 @@ TASKS = {f"t{i}": Task(f"t{i}", (Pair(GRIDS[0], GRIDS[1]),), (Pair(GRIDS[0], GRI
 ORIGIN = Origin("a<b", "last.ckpt", "tasks", ("one.json", "two.json"), "4", "Verifier()", "seed_everything: 0\n")
 
 
-def asked(views: int, known: bool = True) -> list[CandidateScores]:
+def evidence_of(views: int, known: bool = True) -> list[CandidateScores]:
     """Test inputs whose right output has the fewest votes, and is judged best from the second view on."""
     made = []
     for task_id in TASKS:
@@ -67,10 +67,10 @@ def data(page: str) -> dict[str, Any]:
     return json.loads(text)
 
 
-def test_the_printed_table_and_the_page_tell_what_metrics_json_holds(
+def test_the_printed_table_and_the_page_have_the_figures_of_metrics_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    metrics, out, page = written(tmp_path, asked(4), capsys, Verifier(Temperature(0.5)))
+    metrics, out, page = written(tmp_path, evidence_of(4), capsys, Verifier(Temperature(0.5)))
     verifier = metrics["methods"]["verifier"]
     assert [verifier[name] for name in ("top1", "top2", "score", "views")] == [0, 1, 6, 4]
     heads, *rows = cells(page)
@@ -87,8 +87,10 @@ def test_the_printed_table_and_the_page_tell_what_metrics_json_holds(
     assert any(line.startswith("file order") for line in out.splitlines())
 
 
-def test_metrics_json_has_the_curve_of_what_asks_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    metrics, _, _ = written(tmp_path, asked(3), capsys, LogLinearRanker())
+def test_metrics_json_has_the_curve_of_rankers_that_use_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics, _, _ = written(tmp_path, evidence_of(3), capsys, LogLinearRanker())
     assert set(metrics["methods"]) == {"vote", "verifier", "likelihood", "combined"}
     assert "curve" not in metrics["methods"]["vote"]
     for name in ("verifier", "likelihood", "combined"):
@@ -102,7 +104,7 @@ def test_metrics_json_has_the_curve_of_what_asks_a_model(tmp_path: Path, capsys:
 def test_unknown_outputs_leave_what_calibrated_probabilities_let_expect_and_no_curve(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    metrics, out, page = written(tmp_path, asked(4, known=False), capsys, Verifier(Temperature(0.5)))
+    metrics, out, page = written(tmp_path, evidence_of(4, known=False), capsys, Verifier(Temperature(0.5)))
     assert metrics["n_solvable"] is None and metrics["methods"]["verifier"]["score"] is None
     heads, *rows = cells(page)
     assert [head.strip() for head in heads] == ["method", "expected (calibrated)", "views", "tokens", "seconds"]
@@ -113,14 +115,14 @@ def test_unknown_outputs_leave_what_calibrated_probabilities_let_expect_and_no_c
 
 def test_the_page_shows_a_curve_where_there_are_two_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     titles = ["Top-1 accuracy against compute", "Top-2 accuracy against compute"]
-    page = written(tmp_path, asked(1), capsys)[2]
+    page = written(tmp_path, evidence_of(1), capsys)[2]
     assert not any(title in page for title in titles)
-    page = written(tmp_path, asked(2), capsys)[2]
+    page = written(tmp_path, evidence_of(2), capsys)[2]
     assert all(page.count(f"<figcaption>{title}") == 1 for title in titles)
 
 
 def test_the_page_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = written(tmp_path, asked(2), capsys, origin=ORIGIN)[2]
+    page = written(tmp_path, evidence_of(2), capsys, origin=ORIGIN)[2]
 
     class Names(HTMLParser):
         seen: set[str] = set()
@@ -138,13 +140,13 @@ def test_the_page_needs_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixtu
         assert f"{variable}:" in page, variable
 
 
-def test_the_page_says_what_made_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = written(tmp_path, asked(2), capsys, origin=ORIGIN)[2]
-    told = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page[page.index("What made this page") :]))
-    told = {name: re.sub(r"<[^>]*>", " ", text).split() for name, text in told.items()}
-    assert told["model"] == ["a&lt;b"] and told["checkpoint"] == ["last.ckpt"] and told["views"] == ["4"]
-    assert told["candidates"] == ["one.json", "two.json"] and "python" in told["command"][0]
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", told["date"][0])
+def test_the_page_names_what_made_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = written(tmp_path, evidence_of(2), capsys, origin=ORIGIN)[2]
+    details = dict(re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", page[page.index("What made this page") :]))
+    details = {name: re.sub(r"<[^>]*>", " ", text).split() for name, text in details.items()}
+    assert details["model"] == ["a&lt;b"] and details["checkpoint"] == ["last.ckpt"] and details["views"] == ["4"]
+    assert details["candidates"] == ["one.json", "two.json"] and "python" in details["command"][0]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", details["date"][0])
     assert "seed_everything: 0" in page
 
 
@@ -172,15 +174,15 @@ def test_every_text_has_contrast_on_every_ground_it_stands_on(theme: int) -> Non
         assert contrast(colours[status], colours[f"{status}-ground"]) >= 4.5, status
 
 
-def test_rankers_are_told_with_their_settings() -> None:
-    told = in_words(LogLinearRanker({"votes": 1.0}, none=-2.0, calibration=Temperature(0.5)))
-    assert told == "LogLinearRanker(calibration=Temperature(scale=0.5, shift=0), weights={votes: 1}, none=-2)"
+def test_rankers_are_described_with_their_settings() -> None:
+    words = in_words(LogLinearRanker({"votes": 1.0}, none=-2.0, calibration=Temperature(0.5)))
+    assert words == "LogLinearRanker(calibration=Temperature(scale=0.5, shift=0), weights={votes: 1}, none=-2)"
 
 
 def test_the_data_has_every_candidate_in_rank_order_and_each_methods_rank_of_the_right_output(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _, _, page = written(tmp_path, asked(4), capsys, Verifier(Temperature(0.5)))
+    _, _, page = written(tmp_path, evidence_of(4), capsys, Verifier(Temperature(0.5)))
     drawn = data(page)
     assert (drawn["methods"], drawn["chosen"], drawn["unit"]) == (
         ["vote", "verifier", "likelihood"],
@@ -207,7 +209,7 @@ def test_a_name_cannot_break_out_of_the_data(tmp_path: Path, capsys: pytest.Capt
     assert name not in page and data(page)["tests"][0]["task"] == name
 
 
-def test_numbers_have_as_many_digits_as_tell_neighbours_apart() -> None:
+def test_numbers_have_as_many_digits_as_distinguish_neighbours() -> None:
     assert digits_apart([2.0, 1.0, float("nan")], 2, 6) == [2, 2, 2]
     assert digits_apart([3.0, 1.001, 1.0, 1.0], 2, 6) == [2, 3, 3, 2]
     assert digits_apart([0.00002, 0.00001], 2, 4) == [4, 4]
@@ -230,10 +232,10 @@ def test_real_test_inputs_with_60_candidates_each_stay_under_15_megabytes(
     assert (tmp_path / "report.html").stat().st_size < 15e6
 
 
-def test_a_selection_has_its_own_line_and_judges_that_were_not_asked_have_none(
+def test_a_selection_has_its_own_line_and_judges_without_scores_have_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    evidence = asked(0)
+    evidence = evidence_of(0)
     nothing = np.full(3, np.nan).tolist()
     for e in evidence:
         for view in range(2):
@@ -255,7 +257,7 @@ def test_a_selection_has_its_own_line_and_judges_that_were_not_asked_have_none(
 def test_what_was_not_judged_is_counted_with_its_reason_in_all_three_places(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    judged, long, unreached, partly_long, partly_reached, alone = asked(2)
+    judged, long, unreached, partly_long, partly_reached, alone = evidence_of(2)
     for e, kept in ((long, 0), (unreached, 0), (partly_long, 1), (partly_reached, 1)):
         e.__dict__ |= e.first_views(kept).__dict__
     long.take(no_answer(ScoringRequest(long.key, 0, (0, 1, 2)), 3, 99))
@@ -287,13 +289,13 @@ def test_what_was_not_judged_is_counted_with_its_reason_in_all_three_places(
     assert "4 of 6 judged" in out and "4 of 6 judged" in page
 
 
-def test_where_all_was_judged_or_no_model_is_asked_nothing_is_said_to_be_missing(
+def test_where_all_was_judged_or_no_model_is_used_nothing_is_reported_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    metrics, out, page = written(tmp_path, asked(2), capsys)
+    metrics, out, page = written(tmp_path, evidence_of(2), capsys)
     missing = ("Not judged", "in part", "judged\n", "Placeholders")
     assert not any(metrics["not_judged"].values()) and not any(word in out for word in missing)
     assert '<p class="warning">' not in page.partition("<noscript>")[0]
-    metrics, out, _ = written(tmp_path, asked(0), capsys, MajorityVote())
+    metrics, out, _ = written(tmp_path, evidence_of(0), capsys, MajorityVote())
     assert metrics["not_judged"] is None and not any(word in out for word in (*missing, "verifier "))
     assert set(metrics["methods"]) == {"vote"}

@@ -34,9 +34,9 @@ def write_submission(
     Raises:
         ValueError: if there are answers of another task, or not one list per test input.
     """
-    strange = [task_id for task_id in answers if task_id not in tasks]
-    if strange:
-        raise ValueError(f"answers of task {strange[0]}, which is none of the tasks")
+    unknown = [task_id for task_id in answers if task_id not in tasks]
+    if unknown:
+        raise ValueError(f"answers of task {unknown[0]}, which is none of the tasks")
     value = {}
     for task_id, task in tasks.items():
         tests = answers.get(task_id, [()] * len(task.tests))
@@ -102,9 +102,9 @@ def _entry(grids: Sequence[Grid]) -> dict[str, list[list[int]]]:
 
 
 def _check_tasks(content: dict[str, Any], tasks: Mapping[str, Task], path: Path) -> None:
-    strange = [task_id for task_id in content if task_id not in tasks]
-    if strange:
-        raise DataError(f"{path}: task {shortened(strange[0])}: is none of the {len(tasks)} tasks")
+    unknown = [task_id for task_id in content if task_id not in tasks]
+    if unknown:
+        raise DataError(f"{path}: task {shortened(unknown[0])}: is none of the {len(tasks)} tasks")
     for task_id in tasks:
         if task_id not in content:
             raise DataError(f"{path}: task {shortened(task_id)}: is missing")
