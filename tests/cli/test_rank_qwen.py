@@ -54,7 +54,7 @@ def test_every_bundled_adapter_has_a_card_and_both_rankers():
 def test_another_model_is_refused_in_one_line(cli, qwen_folder, tmp_path):
     rank = ("predict", "--config", "configs/rank_qwen.yaml", "--trainer.default_root_dir", tmp_path / "out")
     error = cli(*rank, "--model.model_path", qwen_folder, status=2).strip()
-    assert "belongs to Qwen/Qwen2.5-Coder-0.5B-Instruct (vocab_size" in error or "(hidden_size" in error
+    assert "belongs to Qwen/Qwen2.5-Coder-0.5B-Instruct (hidden_size 896), this is " in error
     assert "\n" not in error and not (tmp_path / "out").exists()
 
 
