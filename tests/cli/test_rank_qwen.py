@@ -69,4 +69,4 @@ def test_the_real_weights_rank_with_it(cli, weights, tmp_path):
     )
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert [*json.loads((tmp_path / "out" / "submission.json").read_text())] == [shortest]
-    assert metrics["not_judged"]["too_long"] == 0 and metrics["methods"]["verifier"]["tokens"] > 0
+    assert metrics["not_judged"]["too_long"] == 0 and metrics["methods"]["verifier"]["branch_tokens"] > 0
