@@ -55,7 +55,7 @@ def test_another_model_is_refused_in_one_line(cli, qwen_folder, tmp_path):
     rank = ("predict", "--config", "configs/rank_qwen.yaml", "--trainer.default_root_dir", tmp_path / "out")
     error = cli(*rank, "--model.model_path", qwen_folder, status=2).strip()
     assert "belongs to Qwen/Qwen2.5-Coder-0.5B-Instruct (hidden_size 896), this is " in error
-    assert "\n" not in error and not (tmp_path / "out").exists()
+    assert "\n" not in error and not [*tmp_path.rglob("*.json*")]
 
 
 @pytest.mark.slow
@@ -69,4 +69,4 @@ def test_the_real_weights_rank_with_it(cli, weights, tmp_path):
     )
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert [*json.loads((tmp_path / "out" / "submission.json").read_text())] == [shortest]
-    assert metrics["not_judged"]["too_long"] == 0 and metrics["methods"]["verifier"]["branch_tokens"] > 0
+    assert metrics["n_tests"] == 1 and not metrics["not_judged"]["too_long"] + metrics["not_judged"]["not_reached"]
