@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 STAMP := .venv/.complete
 
+# processes that run tests side by side; one more than cores, as many tests wait for commands to start
+WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+
 comma := ,
 # one path, or several with spaces between them, as the inside of a YAML list
 list = $(subst " ","$(comma) ",$(patsubst %,"%",$(strip $(1))))
@@ -44,10 +47,10 @@ board: $(STAMP) ## show losses, metrics and pictures of all runs in a browser
 	$(VENV) -m tensorboard.main --logdir runs $(ARGS)
 
 test: $(STAMP) ## run every test; ARGS='tests/arc -x'
-	$(VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal $(ARGS)
+	$(VENV) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 test-fast: $(STAMP) ## run the tests that take no time, in two minutes
-	$(VENV) -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not slow' $(ARGS)
+	$(VENV) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(ARGS)
 
 bench: $(STAMP) ## measure speed; what it compares with is installed first
 	$(VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
