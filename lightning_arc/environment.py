@@ -45,7 +45,7 @@ def _quota(cgroup: Path) -> float:
 def configure_threads(environment: MutableMapping[str, str], cgroup: Path = CGROUP) -> None:
     """Set how OpenMP's threads behave in this process and its children. What is set already stays.
 
-    Threads that wait spin for some microseconds and then sleep. Longer spinning makes two runs that share cores three
+    Threads that wait spin for a moment and then sleep. Longer spinning makes two runs that share cores three
     to five times as slow as one; sleeping at once makes one run a quarter slower.
     OpenMP counts the CPUs of the affinity by itself, but not a container's quota.
 

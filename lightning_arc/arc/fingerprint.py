@@ -75,9 +75,8 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task], any_pair: bool =
             ids.setdefault(base_id(task.id), task.id)
         coarse.setdefault(_coarse(task), []).append(task)
         demonstrations_leak = any_pair or task.is_pair_generator or any(pair.output is None for pair in task.tests)
-        for pair, leaks_alone in [(p, demonstrations_leak) for p in task.demonstrations] + [
-            (p, True) for p in task.tests
-        ]:
+        demonstrations = [(pair, demonstrations_leak) for pair in task.demonstrations]
+        for pair, leaks_alone in demonstrations + [(pair, True) for pair in task.tests]:
             # A grid of one colour says nothing of where it comes from.
             if pair.output is not None and np.ptp(pair.input):
                 pairs.setdefault(_coarse_pair(pair), []).append(_JudgedPair(pair, task.id, leaks_alone))
