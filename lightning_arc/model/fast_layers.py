@@ -111,7 +111,7 @@ class _LoraLinear(torch.autograd.Function):
                 if of_x is not None:
                     of_x.addmm_(of_inner, a.to(g.dtype))
                 found.append((of_inner.T @ rows).to(a.dtype) if wanted[4 + 2 * i] else None)
-                found.append((g.T @ inner[i]).to(b.dtype).mul_(scale) if wanted[5 + 2 * i] else None)
+                found.append((inner[i].T @ g).T.to(b.dtype).mul_(scale) if wanted[5 + 2 * i] else None)
         return None if of_x is None else of_x.view(ctx.shape), None, None, None, *found
 
 
@@ -177,13 +177,18 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Context, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        return _times(F.silu(gate), up)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(gradient * up, gate), F.silu(gate).mul_(gradient)
+        return torch.ops.aten.silu_backward(gradient * up, gate), _times(F.silu(gate), gradient)
+
+
+def _times(x: Tensor, y: Tensor) -> Tensor:
+    """Return a product, in the place of the first where that is fast: 16 bits take processors twice as long there."""
+    return x.mul_(y) if x.dtype.itemsize > 2 else x * y
 
 
 def _epsilon(norm: nn.Module) -> float | None:
