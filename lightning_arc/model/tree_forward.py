@@ -10,6 +10,10 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from lightning_arc.data.batch import Pack, TreeBatch
 from lightning_arc.model.attention.tree import BLOCK, AttentionBackend, packed_attention
+from lightning_arc.model.autocast import autocast_type
+
+ROUNDED = 32
+"""A pack's number of tokens is rounded up by at most this part of it on processors with products in 16 bits."""
 
 
 def pack_hidden(
@@ -28,14 +32,10 @@ def pack_hidden(
     """
     packed = packed_attention(pack, backend)
     tokens, positions, grid, n = pack.tokens, pack.positions, pack.grid_positions, len(pack.tokens)
-    if packed.backend == "flex" and n % BLOCK:
-        # tokens behind the end, which see themselves alone
-        more = -n % BLOCK
-        tokens, positions = F.pad(tokens, (0, more)), F.pad(positions, (0, more))
-        packed.visible_until = torch.cat(
-            [pack.visible_until, torch.arange(n + 1, n + more + 1, device=pack.visible_until.device)]
-        )
-        packed.positions = positions
+    more = -n % (BLOCK if packed.backend == "flex" else _multiple(n, decoder))
+    if more:
+        packed.pad(more)
+        tokens, positions = F.pad(tokens, (0, more)), packed.positions
         grid = None if grid is None else F.pad(grid, (0, 0, 0, more))
     output = decoder(
         input_ids=tokens[None].long(),
@@ -47,6 +47,17 @@ def pack_hidden(
         packed=packed,
     )
     return output.last_hidden_state[0, :n]
+
+
+def _multiple(n: int, decoder: nn.Module) -> int:
+    """Return what the number of tokens is rounded up to a multiple of, by 1/64 on the average.
+
+    oneDNN prepares its products in 16 bits anew for each number of rows, which for narrow layers takes several times as
+    long as the product; and memory that was freed fits again.
+    """
+    device = next(decoder.parameters()).device.type
+    dtype = autocast_type(device) or next(decoder.parameters()).dtype
+    return 1 << max(0, (n // ROUNDED).bit_length() - 1) if device == "cpu" and dtype.itemsize == 2 else 1
 
 
 def position_ids(positions: Tensor) -> Tensor:

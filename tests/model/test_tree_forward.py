@@ -12,6 +12,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config
 
 from lightning_arc.data.batch import TreeBatch
+from lightning_arc.model import tree_forward
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.attention import blocks, cascade
 from lightning_arc.model.attention.tree import BLOCK, block_mask, packed_attention, use_tree_attention
@@ -41,6 +42,31 @@ def test_every_token_has_the_hidden_state_of_its_separate_sequence(model, backen
     plain = copy.deepcopy(model)
     use_tree_attention(model)
     check_hidden_states(model, plain, TREES, max_tokens, backend)
+
+
+@pytest.mark.parametrize("backend", WAYS)
+@pytest.mark.parametrize("max_tokens", [None, 60])
+def test_tokens_behind_the_end_of_a_pack_change_nothing(model, backend, max_tokens, monkeypatch):
+    monkeypatch.setattr(tree_forward, "_multiple", lambda n, decoder: 29)
+    plain = copy.deepcopy(model)
+    use_tree_attention(model)
+    check_hidden_states(model, plain, TREES, max_tokens, backend)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="packs on a GPU are multiples of FlexAttention's blocks")
+def test_packs_in_16_bits_have_few_different_lengths(model):
+    use_tree_attention(model.float())
+    given, lengths = [], []
+    model.get_decoder().embed_tokens.register_forward_hook(lambda _, ids, __: lengths.append(ids[0].shape[1]))
+    for prefix in range(500, 600, 4):
+        batch = TreeBatch.collate([random_tree(1, n=1, prefix=prefix)], YES, NO)
+        score_batch(model, batch)
+        given.append(len(batch.packs[0].tokens))
+        assert lengths.pop() == given[-1]
+        with torch.autocast("cpu", torch.bfloat16):
+            score_batch(model, batch)
+    assert len(set(lengths)) < len(set(given)) / 3 + 3
+    assert all(n <= padded <= n * (1 + 1 / tree_forward.ROUNDED) for n, padded in zip(given, lengths, strict=True))
 
 
 @pytest.mark.parametrize("backend", WAYS)
@@ -127,11 +153,18 @@ def test_blocks_are_those_of_the_whole_mask(max_tokens):
         ("mask", None, {}),
         ("cascade", 200, {}),
         ("cascade", 1, {}),
+        ("blocks", 200, {"padded": True}),
+        ("mask", None, {"padded": True}),
         ("cascade", 200, {"gradient_checkpointing": True}),
         ("cascade", 200, {"compile": True}),
     ],
 )
-def test_loss_and_every_gradient_are_those_of_separate_sequences(model, lora, backend, max_tokens, options):
+def test_loss_and_every_gradient_are_those_of_separate_sequences(
+    model, lora, backend, max_tokens, options, monkeypatch
+):
+    if "padded" in options:
+        monkeypatch.setattr(tree_forward, "_multiple", lambda n, decoder: 29)
+        options = {}
     if "compile" in options and (shutil.which("g++") is None or lora):
         pytest.skip("compiling on a CPU needs g++, and is tried once")
     if "compile" in options:  # each layer is compiled by itself, for some ten seconds

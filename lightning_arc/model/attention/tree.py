@@ -7,7 +7,7 @@ pack in which no token sees another. Anywhere, and for layers with a sliding win
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal, cast
 
@@ -60,6 +60,15 @@ class PackedAttention:
     backend: AttentionBackend
     _masks: dict[int | None, Tensor] = field(default_factory=dict)
     _cut: list[Block] | None = None
+
+    def pad(self, more: int) -> None:
+        """Put tokens behind the end, which nothing sees but each itself and, where that is faster, those behind it."""
+        *others, last = self.segments
+        *branches, longest = last.branches
+        self.segments = (*others, replace(last, branches=(*branches, longest + more)))
+        n, device = len(self.visible_until), self.visible_until.device
+        self.visible_until = torch.cat([self.visible_until, torch.arange(n + 1, n + more + 1, device=device)])
+        self.positions = nn.functional.pad(self.positions, (0, more))
 
     def mask(self, window: int | None = None) -> Tensor:
         """Return the ``(S, n_held + S)`` mask: true where a token (row) sees another.
