@@ -91,7 +91,7 @@ def test_the_experiments_of_the_repository_have_valid_settings_and_configs_that_
     parser = ArgumentParser(exit_on_error=False)
     parser.add_function_arguments(experiment, as_positional=False)
     found = [path for path in (repo_root / "configs/experiments").glob("*.yaml") if "arms:" in path.read_text()]
-    trained = {"positions", "mixture", "sources", "test_time", "wrong_predictions", "composition", "prompts"}
+    trained = {"positions", "mixture", "recipe", "sources", "test_time", "wrong_predictions", "composition", "prompts"}
     assert {path.stem for path in found} == trained
     for path in found:
         parsed = parser.instantiate_classes(parser.parse_string(path.read_text()))
