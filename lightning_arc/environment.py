@@ -61,10 +61,11 @@ def configure_threads(environment: MutableMapping[str, str], cgroup: Path = CGRO
 
 
 def keep_freed_memory(environment: Mapping[str, str]) -> None:
-    """Let glibc keep freed memory for the next tensors, unless a person has set otherwise; other C libraries stay as is.
+    """Let glibc keep freed memory for the next tensors, unless a person has set this; other C libraries do not change.
 
-    By default glibc hands tensors of more than 32 MB back to the system when they are freed. The next step has them zeroed
-    again, a page of 4 KB at a time, which takes up to a quarter of a step's time. The peak of memory stays the same.
+    By default glibc hands tensors of more than 32 MB back to the system when they are freed. The next step has their
+    memory zeroed again, a page of 4 KB at a time, which takes up to a quarter of a step's time. The peak of memory
+    stays the same.
 
     Args:
         environment: the environment variables.

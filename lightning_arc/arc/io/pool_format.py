@@ -90,7 +90,7 @@ def is_unusual(declared: int, cells: NDArray[np.int64]) -> bool:
 
 
 def written_out(table: pa.Table) -> pa.Table:
-    """Return a table whose text columns of at most `MAX_GROUP_BYTES` are decoded from their dictionaries, to read faster."""
+    """Return a table that is read faster: text columns of at most `MAX_GROUP_BYTES` are not dictionary-encoded."""
     for name in TEXTS:
         if name not in table.column_names:
             continue
