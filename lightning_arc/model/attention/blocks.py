@@ -188,7 +188,7 @@ class _Work:
         return x[:, block.first * self.groups : (block.first + block.n_rows) * self.groups]
 
     def keys(self, i: int, block: Block, x: Tensor) -> Tensor:
-        """Return the rows of ``(kv_heads, K, head_dim)`` that a block sees, in buffer ``i`` if they are not adjacent."""
+        """Return the rows of ``(kv_heads, K, head_dim)`` that a block sees, in buffer ``i`` if not adjacent."""
         if block.prefix.stop == block.own.start:
             return x[:, block.prefix.start : block.prefix.start + block.n_keys]
         place, start = self._keys[i], block.n_prefix
