@@ -9,10 +9,10 @@ from pathlib import Path
 CGROUP = Path("/sys/fs/cgroup")
 
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-"""What glibc calls its settings (``malloc.h``)."""
+"""Numbers of glibc's settings (``malloc.h``)."""
 
 LARGEST = 2**30
-"""Bytes of the largest tensors that come from memory that was freed, and not from the system."""
+"""Size of the largest tensors, in bytes, that reuse freed memory instead of new memory from the system."""
 
 SPINS = 2000
 """How often a waiting thread of GNU's OpenMP looks for work before it sleeps; ``make bench`` compares some numbers."""
@@ -43,7 +43,7 @@ def _quota(cgroup: Path) -> float:
 
 
 def configure_threads(environment: MutableMapping[str, str], cgroup: Path = CGROUP) -> None:
-    """Set how OpenMP's threads behave in this process and its children. What is set already stays.
+    """Set how OpenMP's threads behave in this process and its children. Variables that are already set stay.
 
     Threads that wait spin for a moment and then sleep. Longer spinning makes two runs that share cores three
     to five times as slow as one; sleeping at once makes one run a quarter slower.
@@ -61,10 +61,11 @@ def configure_threads(environment: MutableMapping[str, str], cgroup: Path = CGRO
 
 
 def keep_freed_memory(environment: Mapping[str, str]) -> None:
-    """Let glibc keep freed memory for the next tensors; what a person has set for it stays, other libraries too.
+    """Let glibc keep freed memory for the next tensors, unless a person has set this; other C libraries do not change.
 
-    Left alone it hands tensors of more than 32 MB back to the system when they are freed. The next step has them zeroed
-    again, a page of 4 KB at a time, which takes up to a quarter of a step's time. The peak of memory stays the same.
+    By default glibc hands tensors of more than 32 MB back to the system when they are freed. The next step has their
+    memory zeroed again, a page of 4 KB at a time, which takes up to a quarter of a step's time. The peak of memory
+    stays the same.
 
     Args:
         environment: the environment variables.

@@ -1,15 +1,15 @@
-"""Errors that a person can make, and errors of other libraries told in one line."""
+"""Errors that a person can make, and one-line messages for errors of other libraries."""
 
 
 class DataError(ValueError):
-    """Something a person gave is not as it must be; the message is one line that names the file, task and field."""
+    """A person's input is invalid; the message is one line that names the file, task and field."""
 
     def __str__(self) -> str:
         return shortened(" ".join(super().__str__().splitlines()), 1500)
 
 
 class LineError(DataError):
-    """A line of a file that is read as it goes has no task that is valid; a long run passes over it."""
+    """A line of a file that is read line by line has no valid task; a long run skips it."""
 
 
 class OversizedError(DataError):
@@ -26,7 +26,7 @@ class OversizedError(DataError):
 
 
 class OversizedLineError(OversizedError, LineError):
-    """A line of a file that is read as it goes has a task with a grid of more than 30 rows or columns."""
+    """A line of a file that is read line by line has a task with a grid of more than 30 rows or columns."""
 
 
 def first_line(error: BaseException) -> str:
@@ -57,7 +57,7 @@ class Stopped(SystemExit):
 
     Args:
         status: its exit status.
-        message: what to say then, ``None`` for nothing.
+        message: printed at the end; ``None`` prints nothing.
     """
 
     def __init__(self, status: int, message: str | None = None) -> None:

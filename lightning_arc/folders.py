@@ -1,4 +1,4 @@
-"""Where files lie that are no results: those of the package, found from any folder, and the user's cache."""
+"""Paths of the package's own files, which are found from any working directory, and of the user's cache."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,11 @@ BUNDLED = "bundled:"
 """What the name of a bundled file of candidates, or of a bundled adapter, begins with."""
 
 IN_A_CLONE = ("lightning_arc", "bundled", "candidates")
-"""The folder of these files as configs of earlier versions name it."""
+"""The folder of the bundled files as configs of earlier versions name it."""
 
 
 def cache_folder() -> Path:
-    """Return where files are kept that can be made again: ``~/.cache/lightning_arc``, or in ``$XDG_CACHE_HOME``."""
+    """Return the folder of files that can be recomputed: ``~/.cache/lightning_arc``, or in ``$XDG_CACHE_HOME``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightning_arc"
 
 
@@ -58,7 +58,7 @@ def _bundled(path: str, folder: Path, pattern: str, what: str) -> Path:
 def find_config(name: str) -> str:
     """Return the path of a config: a file here, else one of the package (``rank.yaml`` or ``configs/rank.yaml``).
 
-    What does not look like the name of a YAML file is returned as it is.
+    A name that does not look like a YAML file's is returned as it is.
 
     Raises:
         DataError: if there is neither.
@@ -75,7 +75,7 @@ def find_config(name: str) -> str:
 
 
 def find_configs(words: Sequence[str]) -> list[str]:
-    """Return the words of a command line with the paths of configs that are found as `find_config` finds them.
+    """Return the words of a command line, with each config replaced by the path that `find_config` returns.
 
     Raises:
         DataError: like `find_config`.

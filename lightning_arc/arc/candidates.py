@@ -36,14 +36,14 @@ class Candidate:
 def choose_wrong(
     rng: np.random.Generator, n_grids: int, grid: Callable[[int], Grid], right: Grid, n: int
 ) -> list[Grid]:
-    """Draw up to ``n`` wrong grids of several distinct ones, without replacement, looking at no more than ``n + 1``.
+    """Draw up to ``n`` wrong grids from distinct ones, without replacement; at most ``n + 1`` of them are read.
 
     Args:
         rng: source of randomness.
-        n_grids: how many there are.
-        grid: gives one by its place.
-        right: the right output, which is not drawn; grids are compared with it, whatever is written beside them.
-        n: how many are wanted.
+        n_grids: number of distinct grids.
+        grid: returns the grid of an index.
+        right: the right output, which is never drawn. Only the grids are compared; ``correct`` marks do not count.
+        n: number of wrong grids to draw.
     """
     if n < 1:
         return []
@@ -52,7 +52,7 @@ def choose_wrong(
 
 
 class Pool(Protocol):
-    """Candidates by pair, wherever they are."""
+    """Candidates by pair, in memory or on disk."""
 
     def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
         """Return a pair's candidates; none for an unknown pair."""
@@ -77,9 +77,9 @@ class CandidatePool:
         self._grids: dict[PairKey, dict[bytes, Candidate]] = {}
 
     def add(self, key: PairKey, candidate: Candidate) -> None:
-        """Add a candidate of a pair, or its votes and sources to the equal one that is there.
+        """Add a candidate of a pair; if its grid is already there, that candidate gains the votes and sources.
 
-        Of two log-likelihoods the greater is kept.
+        The greater of the two log-likelihoods is kept.
         """
         grids = self._grids.setdefault(key, {})
         name = grid_key(candidate.grid)
@@ -98,7 +98,7 @@ class CandidatePool:
             grids[name] = candidate
 
     def open(self, key: PairKey) -> None:
-        """Note that a pair was asked about, whether it has candidates or not."""
+        """Register a pair, so that the pool lists it even without candidates."""
         self._grids.setdefault(key, {})
 
     def __getitem__(self, key: PairKey) -> tuple[Candidate, ...]:
@@ -137,12 +137,12 @@ class CandidatePool:
 
 
 def add_right_outputs(pool: CandidatePool, episodes: Iterable[Episode]) -> int:
-    """Add right outputs that are known and not among a query's candidates behind them, without a vote.
+    """Append each known right output that is missing among its query's candidates, without a vote.
 
-    A query without candidates stays without: beside nothing else the right output would always be chosen.
+    A query without candidates stays without: a right output on its own would always be chosen.
 
     Returns:
-        How many were added.
+        Number of right outputs added.
     """
     before = pool.n_grids
     for episode in episodes:

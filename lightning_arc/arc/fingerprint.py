@@ -1,4 +1,4 @@
-"""Fingerprints: whether two tasks are the same up to symmetry, colours and the order of pairs, and what leaks."""
+"""Task fingerprints, equal up to symmetry, colours and order of pairs, and the leaks that they reveal."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ SYMMETRIES = 8
 
 @dataclass(frozen=True)
 class Leak:
-    """A task to be judged with that is trained with.
+    """A training task that gives away a judged task, one that is validated or predicted.
 
     Args:
-        trained: id of the task that is trained with.
-        judged: id of the task that is judged with.
-        reason: what they have in common.
+        trained: id of the training task.
+        judged: id of the judged task.
+        reason: what the two have in common.
     """
 
     trained: str
@@ -29,7 +29,7 @@ class Leak:
 
 
 def fingerprint(task: Task) -> str:
-    """Name a task by all its input grids.
+    """Return a fingerprint of a task's input grids.
 
     It does not change if the task is reflected or turned, if its colours are permuted, or if its pairs are put in
     another order or exchanged between demonstrations and tests; nor does it depend on which outputs are known.
@@ -42,7 +42,7 @@ def fingerprint(task: Task) -> str:
 
 
 def pair_fingerprint(pair: Pair) -> bytes:
-    """Name a pair, its output known, in the same manner."""
+    """Return the fingerprint of a pair whose output is known, with the same invariances."""
     return min(
         _digest([_relabelled([_turned(grid, symmetry) for grid in (pair.input, pair.known_output)])])
         for symmetry in range(SYMMETRIES)
@@ -50,18 +50,18 @@ def pair_fingerprint(pair: Pair) -> bytes:
 
 
 def find_leaks(trained: Iterable[Task], judged: Iterable[Task], any_pair: bool = False) -> list[Leak]:
-    """Find tasks to be judged with among those that are trained with.
+    """Find training tasks that give away judged tasks, those that are validated or predicted.
 
-    A task that is trained with leaks if it has the inputs of a judged one (the same fingerprint), or the same id (a
-    variation's is that of its task, and a pool of pairs has the id of the task that it was made for; a line's number is
-    no id), or holds a test pair of it. Where the judged one is a pool of pairs or the output of one of its tests is
-    unknown, or a pool is trained with, any pair of the judged one will do. A pair counts with its output, and unless
-    its input has a single colour.
+    A training task leaks if it has the inputs of a judged task (an equal fingerprint), its id, or one of its test
+    pairs. A variation has the id of its task, a pool of pairs that of the task it was made for; a line number is no id.
+    Any pair of the judged task counts, not only a test pair, if either task is a pool of pairs or if the output of one
+    of the judged task's tests is unknown. Pairs are compared with their outputs; a pair whose input has a single colour
+    is ignored.
 
     Args:
-        trained: what is trained with.
-        judged: what is validated or predicted.
-        any_pair: whether any pair of the judged task will do in every case. Tasks with a pair in common have the same
+        trained: training tasks.
+        judged: validated or predicted tasks.
+        any_pair: whether any pair of the judged task counts in every case. Tasks with a pair in common have the same
             rule, or rules that agree on it.
 
     Returns:
@@ -77,7 +77,7 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task], any_pair: bool =
         demonstrations_leak = any_pair or task.is_pair_generator or any(pair.output is None for pair in task.tests)
         demonstrations = [(pair, demonstrations_leak) for pair in task.demonstrations]
         for pair, leaks_alone in demonstrations + [(pair, True) for pair in task.tests]:
-            # A grid of one colour says nothing of where it comes from.
+            # An input of a single colour does not identify its task.
             if pair.output is not None and np.ptp(pair.input):
                 pairs.setdefault(_coarse_pair(pair), []).append(_JudgedPair(pair, task.id, leaks_alone))
     found = ((task, _leak(task, ids, coarse, pairs)) for task in trained)
@@ -85,7 +85,7 @@ def find_leaks(trained: Iterable[Task], judged: Iterable[Task], any_pair: bool =
 
 
 class _JudgedPair(NamedTuple):
-    """A pair of a judged task, and whether holding it alone is a leak where no pool of pairs is trained with."""
+    """A pair of a judged task; ``leaks_alone``: whether an ordinary training task leaks by holding this pair."""
 
     pair: Pair
     task_id: str
@@ -128,7 +128,7 @@ def _digest(parts: Iterable[bytes]) -> bytes:
 
 
 def _under_symmetry(grids: list[Grid], symmetry: int) -> bytes:
-    """Name grids by where colours are, colours being told apart by where they are in all grids together."""
+    """Return a digest of turned grids in which a colour's number depends only on the places where it stands."""
     turned = [np.ascontiguousarray(_turned(grid, symmetry)) for grid in grids]
     places = [
         tuple(sorted(_digest([bytes(grid.shape), (grid == colour).tobytes()]) for grid in turned))
@@ -149,7 +149,7 @@ def _relabelled(grids: list[Grid]) -> bytes:
 
 
 def _coarse(task: Task) -> bytes:
-    """Return what is equal for equal fingerprints and quickly made: sides and sizes of colours of each input."""
+    """Return a cheap key that is equal for equal fingerprints: side lengths and colour counts of each input."""
     return b"".join(sorted(_coarse_grid(pair.input) for pair in (*task.demonstrations, *task.tests)))
 
 

@@ -7,21 +7,21 @@ import numpy as np
 from lightning_arc.arc.task import Episode, Pair, PairKey, Task
 
 FEW, MANY = 2, 5
-"""Least and most demonstrations that are drawn of a pool of pairs, unless others are asked for."""
+"""Default least and most demonstrations that are drawn from a pool of pairs."""
 
 
 def leave_one_out(task: Task, drawn: tuple[int, int] = (FEW, MANY), seed: int = 0) -> Iterator[Episode]:
     """Iterate over episodes, one for each pair of a task that leaves a demonstration to be shown.
 
-    A test pair keeps the task's demonstrations. A demonstration pair gives its place to a test pair, the first whose
-    output is known, so that as many are shown; where none is known there is one fewer. A demonstration that is the only
-    one and that no test pair can stand for is passed over. For each of a pool of pairs, demonstrations are drawn from
-    the others.
+    A test pair as the query keeps the task's demonstrations. Where a demonstration is the query, the first test pair
+    with a known output takes its place, so that the number of demonstrations stays the same; without such a test pair
+    there is one fewer. A task's only demonstration is skipped if no test pair can take its place. For each pair of a
+    pool, demonstrations are drawn from the others.
 
     Args:
         task: a task; the 400 training tasks of ARC-AGI-1 give 1,718 episodes.
         drawn: least and most demonstrations of a pool of pairs.
-        seed: with the task's id and the pair's place, says which are drawn.
+        seed: determines, with the task's id and the pair's place, which demonstrations are drawn.
     """
     known = [pair for pair in task.tests if pair.output is not None][:1]
     for i, pair in enumerate(task.demonstrations):

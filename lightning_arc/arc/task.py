@@ -17,7 +17,7 @@ class Pair:
 
     @property
     def known_output(self) -> Grid:
-        """The output where there must be one.
+        """The output, which must be known.
 
         Raises:
             ValueError: if it is not known.
@@ -39,7 +39,7 @@ class PairKey(NamedTuple):
 
 
 def base_id(task_id: str) -> str:
-    """Return the id of the task that a variation, ``id#k``, is one of; other ids as they are."""
+    """Return ``id`` for a variation ``id#k`` of a task; other ids stay as they are."""
     return re.sub(r"#\d+$", "", task_id)
 
 
@@ -115,7 +115,7 @@ class Episode:
 
     @property
     def known_output(self) -> Grid:
-        """The output where there must be one.
+        """The output, which must be known.
 
         Raises:
             ValueError: if it is not known.

@@ -1,7 +1,7 @@
 """Task composition: a new task from an old one by a transformation of all its inputs, of all its outputs, or of both.
 
-What is done to the outputs is done to every answer too. Every transformation makes different grids of different ones,
-so that wrong predictions stay wrong and right ones right.
+A transformation of the outputs is applied to every answer too. Every transformation is one-to-one, so that wrong
+predictions stay wrong and right ones right.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ MAX_FRAME = 3
 """The most rows or columns that padding adds to one side of a grid."""
 
 MAX_FACTOR = 3
-"""The most cells that upscaling makes of one in a direction, and the most copies that tiling makes."""
+"""The largest upscaling factor, and the most copies in tiling, per direction."""
 
 MAX_THICKNESS = 2
 """The most cells that a frame is thick."""
@@ -45,7 +45,7 @@ class Composition:
 
     Args:
         family: a name of `DEFAULT_WEIGHTS`.
-        inputs: what the family's function takes after an input grid, ``None`` where inputs stay as they are.
+        inputs: arguments of the family's function after an input grid; ``None`` leaves inputs as they are.
         outputs: the same for output grids and answers.
     """
 
@@ -173,11 +173,10 @@ def maybe_compose(
 ) -> tuple[Episode, Composition | None]:
     """Compose an episode with a probability.
 
-    With probability 0 nothing is drawn from ``rng``, so that everything drawn after it is as if there were no
-    composition.
+    With probability 0 nothing is drawn from ``rng``, so that later draws are the same as without composition.
 
     Returns:
-        The episode and what was done to it; the episode as it was and ``None`` if nothing was done.
+        The new episode and its transformation, or the episode as it was and ``None``.
     """
     if probability <= 0 or rng.random() >= probability:
         return episode, None
@@ -186,7 +185,7 @@ def maybe_compose(
 
 
 def _grids(episode: Episode, on_inputs: bool) -> list[Grid]:
-    """Return the grids of a task's side that its rule is about; answers are no part of it."""
+    """Return the input or the output grids of an episode, without its answers."""
     if on_inputs:
         return [*(p.input for p in episode.demonstrations), episode.query]
     outputs = [p.known_output for p in episode.demonstrations]

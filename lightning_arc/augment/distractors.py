@@ -1,7 +1,7 @@
 """Distractors: hard wrong predictions made from a task alone.
 
 Each maker is a small pure function of a source of randomness and an episode whose right output is known; it returns
-``None`` where it does not apply, and may return the right output, which `draw_distractors` refuses.
+``None`` where it does not apply, and may return the right output, which `draw_distractors` discards.
 """
 
 from bisect import bisect
@@ -28,11 +28,11 @@ MAX_CHANGED_CELLS = 4
 """The most cells in which a near miss differs from the right output."""
 
 MISSES = 12
-"""How often in a row a maker may not apply, or give what is there already, before it is drawn no more."""
+"""Consecutive failures (not applicable, or a duplicate) after which a maker is dropped."""
 
 
 def few_cells_changed(rng: np.random.Generator, episode: Episode) -> Grid:
-    """The right output with one to four cells of another colour, one that the output has where it has several."""
+    """The right output with one to four cells recoloured, in the output's colours if it has several."""
     grid = episode.known_output.copy()
     colours = _colours(grid)
     if len(colours) == 1:
@@ -71,7 +71,7 @@ def colours_swapped(rng: np.random.Generator, episode: Episode) -> Grid:
 
 
 def colours_permuted(rng: np.random.Generator, episode: Episode) -> Grid | None:
-    """The right output with its colours given to each other, as by a wrong mapping of colours."""
+    """The right output with its colours permuted, as by a wrong colour mapping."""
     grid = episode.known_output
     own = _colours(grid)
     if len(own) < 3:
@@ -112,7 +112,7 @@ def wrong_shape(rng: np.random.Generator, episode: Episode) -> Grid | None:
 def partly_input(rng: np.random.Generator, episode: Episode) -> Grid | None:
     """The right output with some of the cells that the rule changes still as in the input.
 
-    They lie at random, or at one end of the grid's rows or columns, as where the rule was carried out half the way.
+    These cells are random, or lie at one end of the grid's rows or columns, as if the rule had been applied halfway.
     """
     right = episode.known_output
     if episode.query.shape != right.shape:
@@ -185,7 +185,7 @@ def draw_distractors(
         episode: its right output is known.
         n: how many are wanted.
         weights: how often each maker is drawn; one that is not named is not drawn.
-        exclude: grids that are not to be drawn, such as wrong predictions that are there already.
+        exclude: grids that must not be drawn, such as wrong predictions that the episode already has.
 
     Returns:
         Up to ``n`` distinct grids, none equal to the right output; fewer where the makers give no more.
@@ -220,7 +220,7 @@ def draw_distractors(
 
 
 def _other_colours(rng: np.random.Generator, present: NDArray[np.int8], colours: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Draw for each present colour, which all stand in the sorted ``colours``, another one of these."""
+    """Draw, for each present colour, another one of the sorted ``colours``, which include all present ones."""
     steps = rng.integers(1, len(colours), np.shape(present))
     return colours[(np.searchsorted(colours, present) + steps) % len(colours)]
 

@@ -14,7 +14,7 @@ MAX_MOVE = 3
 
 
 def background(grid: Grid) -> int:
-    """Return the most frequent colour, the lowest of several."""
+    """Return the most frequent colour, the lowest of equally frequent ones."""
     return int(np.bincount(grid.ravel(), minlength=N_COLOURS).argmax())
 
 
@@ -29,7 +29,7 @@ def object_at(grid: Grid, cell: int) -> NDArray[np.intp]:
         ``(n,)`` places in row order, sorted.
     """
     width, colour = grid.shape[1] + 1, int(grid.flat[cell])
-    # One row and column of no colour around, so that no step leaves the grid or comes back on its other side.
+    # A border without a colour, so that no step leaves the grid or wraps around to its other side.
     framed = np.full((grid.shape[0] + 2, width), -1, np.int8)
     framed[1:-1, :-1] = grid
     left = bytearray((framed == colour).tobytes())
@@ -76,7 +76,7 @@ def object_recoloured(rng: np.random.Generator, episode: Episode) -> Grid | None
 
 
 def _draw_object(rng: np.random.Generator, grid: Grid) -> NDArray[np.intp] | None:
-    """Draw an object, large ones more often, as each of its cells is as likely to be pointed at."""
+    """Draw an object with a probability in proportion to its number of cells."""
     cells = np.flatnonzero(grid != background(grid))
     return object_at(grid, int(cells[rng.integers(len(cells))])) if len(cells) else None
 

@@ -54,7 +54,7 @@ def inverse_dihedral(element: int) -> int:
 
 
 def compose_dihedral(first: int, second: int) -> int:
-    """Return the symmetry that does what two do one after the other."""
+    """Return the symmetry that equals ``first`` followed by ``second``."""
     turns = second - first if second >= 4 else second + first
     return turns % 4 + 4 * ((first >= 4) != (second >= 4))
 
@@ -179,7 +179,7 @@ def draw_view(
 
 
 def key_seed(key: PairKey) -> int:
-    """Return a number that, beside a seed, gives a pair randomness of its own."""
+    """Return a number that, together with a seed, gives each pair its own random draws."""
     return crc32(str(key).encode())
 
 

@@ -1,4 +1,4 @@
-"""How often each of several named things is drawn."""
+"""Weights of named choices as probabilities."""
 
 from collections.abc import Collection, Mapping
 
@@ -14,7 +14,7 @@ def shares(weights: Mapping[str, float], known: Collection[str], setting: str) -
     Args:
         weights: a weight for each name; a name that is missing or has weight 0 is never drawn.
         known: the names there are; results are in their order, however a person ordered the weights.
-        setting: what the weights are called where a person gives them.
+        setting: name of the option that holds the weights, for messages.
 
     Returns:
         The names that can be drawn, and as many probabilities with sum 1; both empty if nothing can be drawn.

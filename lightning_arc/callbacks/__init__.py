@@ -1,1 +1,1 @@
-"""Callbacks: what is written while a model is trained, and after a ranking."""
+"""Lightning callbacks: progress, pictures, export, and safe ends of runs."""

@@ -18,17 +18,17 @@ NEVER = 2**62
 class Divergence(L.Callback):
     """Ends training at the first step whose loss is not finite; refuses to train or validate weights that are not.
 
-    On a CPU each step's loss is looked at. On a GPU, where that would make the host wait, it is looked at every
+    On a CPU each step's loss is checked. On a GPU, where that would make the host wait, losses are checked every
     ``log_every_n_steps`` steps, before a validation and before a checkpoint is written; the weights themselves are
-    checked before both and at the end. An infinite gradient under a gradient scaler is none of this: the scaler
-    skips the step, and loss and weights stay finite. All processes stop at the same step.
+    checked before both and at the end. An infinite gradient under a gradient scaler does not count: the scaler skips
+    the step, and loss and weights stay finite. All processes stop at the same step.
     """
 
     def __init__(self) -> None:
         self._first = torch.full((), NEVER, dtype=torch.int64)
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Refuse to go on from weights that are not finite."""
+        """Refuse to train from weights that are not finite."""
         self._first = torch.full_like(self._first, NEVER, device=pl_module.device)
         check_finite(pl_module.named_parameters(), typed_model(pl_module).source)
         typed_trainer(trainer).last_checkpoint = trainer.ckpt_path
@@ -43,7 +43,7 @@ class Divergence(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Remember the first loss that is not finite; look whether there was one where that costs little."""
+        """Remember the first loss that is not finite; check for one in the steps where that costs little."""
         step = torch.full_like(self._first, trainer.global_step).where(~outputs["loss"].isfinite(), NEVER)
         self._first = torch.minimum(self._first, step)
         alone_on_cpu = trainer.world_size == 1 and pl_module.device.type == "cpu"
@@ -51,11 +51,11 @@ class Divergence(L.Callback):
             self._check_loss(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at the last steps."""
+        """Check the last steps."""
         self.check(trainer, pl_module)
 
     def check(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Look at all losses so far, and at the weights.
+        """Check all losses so far, and the weights.
 
         Raises:
             DataError: if some are not finite; in processes that Lightning started beside this one, `Stopped`.

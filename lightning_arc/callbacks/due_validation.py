@@ -1,4 +1,4 @@
-"""Runs a validation on resuming that was due when its run was interrupted, which Lightning passes over."""
+"""Runs, on resuming, a validation that was due when the run was interrupted, which Lightning would skip."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import lightning as L
 
 
 class DueValidation(L.Callback):
-    """Says in each checkpoint whether a validation is due behind it, and runs that when training goes on from it."""
+    """Saves in each checkpoint whether a validation is due after it, and runs that when training is resumed."""
 
     def __init__(self) -> None:
         self._trainer: L.Trainer | None = None
@@ -18,11 +18,11 @@ class DueValidation(L.Callback):
         self._trainer, self._validated, self._validating = trainer, None, False
 
     def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Know that one has begun."""
+        """Remember that a validation has begun."""
         self._validating = not trainer.sanity_checking
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Know that one has ended, and so is not due any more."""
+        """Remember that a validation has ended, so that it is no longer due."""
         if self._validating:
             self._validating, self._validated = False, trainer.fit_loop.epoch_loop.total_batch_idx
 
@@ -35,11 +35,11 @@ class DueValidation(L.Callback):
         return {"validation_due": bool((self._is_due or self._validating or is_next) and not is_done)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember whether one is due."""
+        """Remember whether a validation is due."""
         self._is_due = state["validation_due"]
 
     def on_save_checkpoint(self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Let a checkpoint from the midst of a validation be one from before it."""
+        """Make a checkpoint that is saved during a validation equal to one from before it."""
         if self._validating and not self._is_due:
             for progress in ("total", "current"):
                 batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"][progress]

@@ -1,4 +1,4 @@
-"""Saves a trained model in the form in which it is loaded again: a Hugging Face folder, or a peft adapter's."""
+"""Saves a trained model as a folder that transformers loads, or an adapter as one that peft loads."""
 
 from itertools import count
 from pathlib import Path
@@ -15,14 +15,14 @@ class ExportModel(L.Callback):
 
     Args:
         folder: name of the folder in ``default_root_dir``; ``null`` saves none.
-        merge: whether an adapter is added to its base's weights, and the whole model saved.
+        merge: whether an adapter is merged into its base's weights, and the whole model saved.
     """
 
     def __init__(self, folder: str | None = "model", merge: bool = False) -> None:
         self.folder, self.merge = folder, merge
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Save them, in the first process. A model that another run saved is kept under another name."""
+        """Save the model, in the first process. A model that another run saved there is kept under another name."""
         if self.folder is None or not trainer.is_global_zero:
             return
         root = Path(trainer.default_root_dir)

@@ -1,4 +1,4 @@
-"""The settings of a run in TensorBoard's HParams, beside the latest values of its main figures."""
+"""The settings of a run in TensorBoard's HParams tab, beside the latest values of its main metrics."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -20,24 +20,24 @@ MAIN_FIGURES = (
     *(f"val/ranking/{method}_top{k}" for method in ("vote", "verifier", "likelihood") for k in (1, 2)),
     "usage/tokens_per_second",
 )
-"""The figures that runs are compared by. TensorBoard shows those of them that a run has logged."""
+"""The metrics that runs are compared by. TensorBoard shows those that a run has logged."""
 
 
 class HyperParameters(L.Callback):
-    """Lets runs be compared by their settings when training starts.
+    """Logs the settings of a run when training starts, so that runs can be compared.
 
-    TensorBoard takes the last value of each of the `MAIN_FIGURES` by itself, so that a run that was interrupted is
-    compared too. Other loggers get the settings by their ``log_hyperparams``.
+    TensorBoard takes the last value of each of the `MAIN_FIGURES` by itself, so that an interrupted run is compared
+    too. Other loggers get the settings by their ``log_hyperparams``.
 
     Args:
-        settings: of the run, nested.
+        settings: settings of the run, nested.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = dict(_flat(settings))
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Let Lightning log no figure that is always -1 instead."""
+        """Stop Lightning from logging its own ``hp_metric``, which is always -1."""
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger._default_hp_metric = False

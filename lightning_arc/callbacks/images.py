@@ -1,4 +1,4 @@
-"""Pictures in any logger that takes them."""
+"""Pictures in every logger that accepts them."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +13,7 @@ _refused: set[str] = set()
 
 @runtime_checkable
 class ImageLogger(Protocol):
-    """A logger that takes pictures as W&B's does."""
+    """A logger that accepts pictures as W&B's does."""
 
     def log_image(self, key: str, images: list[Any], step: int | None = None) -> None: ...
 
@@ -22,7 +22,7 @@ PictureLogger = TensorBoardLogger | ImageLogger
 
 
 def picture_loggers(loggers: Sequence[Logger]) -> list[PictureLogger]:
-    """Return the loggers that take pictures; a line says once which do not."""
+    """Return the loggers that accept pictures; one line names those that do not, once."""
     able: list[PictureLogger] = [each for each in loggers if isinstance(each, PictureLogger)]
     for name in {type(each).__name__ for each in loggers if each not in able} - _refused:
         _refused.add(name)
@@ -35,7 +35,7 @@ def log_picture(loggers: Sequence[PictureLogger], name: str, picture: np.ndarray
 
     Args:
         loggers: those that `picture_loggers` returns.
-        name: of the picture.
+        name: name of the picture.
         picture: ``(height, width, 3)`` ``uint8``.
         step: the global step.
     """

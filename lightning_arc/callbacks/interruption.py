@@ -18,10 +18,10 @@ from lightning_arc.errors import Stopped
 from lightning_arc.model.typed import typed_trainer
 
 SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
-"""What ends a command, as messages call it."""
+"""Signals by their names in messages."""
 
 CHECKPOINT = "interrupted.ckpt"
-"""Name of the checkpoint that is saved then, beside the others."""
+"""Name of the checkpoint that is saved at a signal, beside the others."""
 
 GRACE = 10.0
 """Seconds that other processes of this machine have to end by themselves."""
@@ -41,7 +41,7 @@ class Interruption(L.Callback):
         self._trains = False
 
     def listen(self) -> None:
-        """Take the signals from now on."""
+        """Handle the signals from now on."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 signal.signal(number, self._receive)
@@ -54,13 +54,13 @@ class Interruption(L.Callback):
             end_with_parent()
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From now on there is something to save."""
+        """Save a checkpoint at a signal from now on."""
         self._trains = True
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save and end behind a whole step, if any process was told to."""
+        """Save and end after a whole step, if any process got a signal."""
         if trainer.is_last_batch or (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
             number = self._received or 0
             if trainer.world_size > 1:  # alone, the host need not wait for a GPU
@@ -70,12 +70,12 @@ class Interruption(L.Callback):
                 self._save_and_stop(trainer, number)
 
     def on_validation_batch_end(self, trainer: L.Trainer, *_: Any, **__: Any) -> None:
-        """Save and end in the midst of a validation, which is begun anew later; several processes end it first."""
+        """Save and end during a validation, which is begun anew on resuming; several processes complete it first."""
         if self._trains and self._received and trainer.world_size == 1:
             self._save_and_stop(trainer, self._received)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """From now on the last checkpoint holds everything."""
+        """Save nothing at a signal from now on, as the last checkpoint holds everything."""
         self._trains = False
         if self._received:
             raise self._stopped(self._received)

@@ -16,7 +16,7 @@ class EpisodePictures(L.Callback):
     """Logs pictures of the first validation episodes after every validation.
 
     Args:
-        n: how many; 0 for none.
+        n: number of episodes; 0 for none.
     """
 
     def __init__(self, n: int = 4) -> None:
@@ -42,7 +42,7 @@ class EpisodePictures(L.Callback):
                 self._verdicts[output["episode"]] = expit(log_odds)
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw and log them."""
+        """Draw and log the pictures."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         loggers = picture_loggers(trainer.loggers) if self._verdicts else []
@@ -54,6 +54,6 @@ class EpisodePictures(L.Callback):
 
 
 def _episodes(trainer: L.Trainer) -> list[Episode]:
-    """Return what is validated with."""
+    """Return the validation episodes."""
     validation = typed_trainer(trainer).datamodule.validation
     return [] if validation is None else validation.episodes

@@ -1,4 +1,4 @@
-"""How far training and validation are: a bar in a terminal, elsewhere a line every half minute."""
+"""Progress of training and validation: a bar in a terminal, elsewhere a line every half minute."""
 
 import math
 import time
@@ -23,10 +23,10 @@ from lightning_arc.model.typed import typed_model, typed_trainer
 from lightning_arc.model.validation_metrics import VERIFY, WRITE
 
 LINE_SECONDS = 30.0
-"""Between two lines where there is no terminal."""
+"""Seconds between two lines where there is no terminal."""
 
 LOSS_SECONDS = 1.0
-"""Between two readings of the loss for the bar, each of which makes the host wait for a GPU."""
+"""Seconds between two readings of the loss for the bar, each of which makes the host wait for a GPU."""
 
 
 class TrainingProgress(RichProgressBar):
@@ -62,7 +62,7 @@ class TrainingProgress(RichProgressBar):
 
     @property
     def prints_lines(self) -> bool:
-        """Whether there are lines instead."""
+        """Whether lines are printed instead of a bar."""
         return super().is_enabled and not self._in_terminal
 
     @property
@@ -71,7 +71,7 @@ class TrainingProgress(RichProgressBar):
         return self._total
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Look whether there is a terminal."""
+        """Choose between bar and lines by whether there is a terminal."""
         super().setup(trainer, pl_module, stage)
         console = get_console()
         self._in_terminal = console.is_terminal or console.is_jupyter
@@ -155,13 +155,13 @@ class TrainingProgress(RichProgressBar):
         return [*parts, TextColumn("left"), left]
 
     def _update_metrics(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Leave the figures as they are: they are looked at when that is due."""
+        """Do nothing: the figures are updated only when that is due."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"
 
     def _figures(self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any) -> dict[str, str]:
-        """Return the loss, its mean as it was logged last or that of a step, and the speed."""
+        """Return the loss (the mean that was logged last, else that of a step) and the speed."""
         loss = typed_model(pl_module).means.get("train/loss")
         if loss is None and outputs is not None:
             loss = float(outputs["loss"])
@@ -182,10 +182,10 @@ class TrainingProgress(RichProgressBar):
 
 
 def main_figures(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """Return those of a validation's figures that say most, in words.
+    """Return the main metrics of a validation as text, by short names.
 
     Args:
-        metrics: by the names that they are logged as.
+        metrics: the metrics by their logged names.
     """
     forms = {
         f"val/{VERIFY}/loss": ("verdict loss", "{:.3f}"),
@@ -211,13 +211,13 @@ def _count(total: float) -> str:
 
 
 def time_left(done: int, first: int, total: float, seconds: float) -> str:
-    """Return about how long it will take, in words; nothing where that is not known.
+    """Return the estimated remaining time in words; an empty text where it is not known.
 
     Args:
-        done: what is done.
-        first: what was done when the seconds began.
-        total: all there is, perhaps infinite.
-        seconds: that it has taken.
+        done: amount of finished work.
+        first: amount that was finished when ``seconds`` began.
+        total: amount of all work, perhaps infinite.
+        seconds: seconds since then.
     """
     if done <= first or math.isinf(total):
         return ""

@@ -1,4 +1,4 @@
-"""What training uses: tokens and verdicts a second, the share of what matrix products could do, and memory."""
+"""Speed and memory of training: tokens and verdicts per second, the share of peak operations, and memory."""
 
 import resource
 import sys
@@ -18,10 +18,10 @@ from lightning_arc.model.typed import typed_model, typed_trainer
 class Speed(L.Callback):
     """Logs the speed of training, and its memory, as ``usage/…`` every ``log_every_n_steps`` steps.
 
-    The time between steps counts, in which batches are waited for; validations do not. The share of the peak is that of
-    the products of weights and activations (`operations_a_token`) in a large product's operations a second, measured on
-    this machine when training starts. Several processes have as much to do each, so that one's speed tells that of all.
-    `rate` is the tokens a second of the last steps.
+    The time waiting for batches counts; validations do not. The share of the peak divides the operations per second of
+    products of weights and activations (`operations_a_token`) by those of a large matrix product, measured on this
+    machine when training starts. Only the first process is measured, as all have the same amount of work. `rate` is the
+    tokens per second of the last steps.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Speed(L.Callback):
         self._seconds, self._tokens, self._verdicts = 0.0, 0, 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Measure what the machine can do, and say how it is used."""
+        """Measure the machine's peak operations per second; print it with precision and attention backend."""
         dtype, device = computing_type(str(trainer.precision)), pl_module.device.type
         if device not in ("cpu", "cuda"):
             return
@@ -53,7 +53,7 @@ class Speed(L.Callback):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: TreeBatch, batch_idx: int
     ) -> None:
-        """Count a step; log what is due."""
+        """Count a step; log the speed if due."""
         now = time.perf_counter()
         self._seconds += 0.0 if self._last is None else now - self._last
         self._last = now
@@ -82,19 +82,20 @@ class Speed(L.Callback):
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Return the most memory so far in GiB: that of a GPU that tensors took, else that of this process."""
+    """Return the peak memory so far in GiB: of tensors on a GPU, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def operations_a_token(model: nn.Module, recompute: bool = False) -> float:
-    """Return the floating-point operations of a training step on a token, without those of attention and the head.
+    """Return the floating-point operations of a training step per token, without those of attention and the head.
 
-    A weight takes two in the forward pass, two for the gradient of its input, and two for its own if it is trained.
+    A weight takes two operations in the forward pass, two for the gradient of its input, and two for its own gradient
+    if it is trained.
 
     Args:
-        model: with weights, or with their shapes alone.
+        model: the model, with weights or only with their shapes.
         recompute: whether the forward pass counts twice, as gradient checkpointing runs it again.
     """
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of verdicts after a validation, and the first prompt of a training."""
+"""TensorBoard's charts of verdicts after a validation, and the first prompt of a training."""
 
 import lightning as L
 import torch
@@ -19,7 +19,7 @@ class ValidationBoard(L.Callback):
     """Logs histograms of log-odds, a precision-recall curve and a reliability diagram after every validation."""
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Log what the verdicts of all processes were."""
+        """Log charts of the verdicts of all processes."""
         verdicts = typed_model(pl_module).metrics.samples.get(VERDICTS)
         if verdicts is None or trainer.sanity_checking or not trainer.is_global_zero:
             return
@@ -42,7 +42,7 @@ class FirstPrompt(L.Callback):
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: L.LightningModule, batch: TreeBatch, batch_idx: int
     ) -> None:
-        """Log it in the first step of a run."""
+        """Log the prompt in the first step of a run."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         if trainer.global_step or batch_idx or not loggers or not trainer.is_global_zero:
             return

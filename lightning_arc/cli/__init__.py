@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and what each of them runs."""
+"""The command line: its commands, and the function that each of them runs."""
 
 import sys
 from argparse import ArgumentError
@@ -30,14 +30,14 @@ FUNCTIONS = {
 """Further commands: a module of the package, and the functions in it whose arguments are the options."""
 
 POSITIONAL = ("score", "show")
-"""Those whose required arguments are given by place."""
+"""Commands whose required arguments are positional."""
 
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run a command.
 
     Args:
-        words: of the command line, without the program's name; ``None`` for those of this process.
+        words: words of the command line, without the program's name; ``None`` for those of this process.
     """
     words = list(sys.argv[1:] if words is None else words)
     with one_line_errors():
@@ -52,7 +52,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def overview() -> str:
-    """Return what ``--help`` prints."""
+    """Return the text that ``--help`` prints."""
     commands = LIGHTNING | {name: about for name, (_, _, about) in FUNCTIONS.items()}
     lines = [f"  {name:<11} {about}" for name, about in commands.items()]
     usage = f"usage: {program()} COMMAND [--config FILE.yaml] [OPTIONS]"
@@ -102,5 +102,5 @@ def _run(name: str, words: list[str]) -> None:
 
 
 def program() -> str:
-    """Return what the command line is called here."""
+    """Return the program's name as it was called."""
     return "lightning-arc" if sys.argv[0].endswith("lightning-arc") else "cli.py"

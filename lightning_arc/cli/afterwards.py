@@ -1,4 +1,4 @@
-"""What is printed when a training has ended: what it has written, and the next command."""
+"""The last lines of a training: the paths that it has written, and the next command."""
 
 import shlex
 import sys
@@ -15,7 +15,7 @@ from lightning_arc.prompt.tree import PromptKind
 
 
 def print_afterwards(trainer: L.Trainer) -> None:
-    """Print what a training has written, a whole path a line, and the next command; in the first process."""
+    """Print, in the first process, the full paths that a training has written, one per line, and the next command."""
     if not trainer.is_global_zero:
         return
     written = [(name, path) for name, path in _written(trainer) if path.exists()]

@@ -1,4 +1,4 @@
-"""Callbacks that a command has by itself: their options, and what a person's own callbacks replace."""
+"""A command's default callbacks: their options, and which of them a person's own callbacks replace."""
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -23,11 +23,11 @@ class CallbackGroup:
     """A callback whose arguments are a group of options.
 
     Args:
-        title: what stands above its options in a command's help.
+        title: heading of its options in a command's help.
         callback: its class.
-        commands: those that have it. All commands take its options, so that each reads a config of another.
+        commands: commands that have it. All commands take its options, so that each reads a config of another.
         replaced_by: a callback of this class among ``trainer.callbacks`` takes its place.
-        defaults: where they differ from the class's.
+        defaults: defaults that differ from the class's.
         skip: arguments that are no options.
     """
 
@@ -57,7 +57,7 @@ GROUPS = {
         skip={"console", "clock"},
     ),
 }
-"""The groups by the names that their options begin with."""
+"""The groups by the prefixes of their options."""
 
 TRIGGERS = ("every_n_train_steps", "train_time_interval", "every_n_epochs")
 """Arguments of `ModelCheckpoint` of which at most one may be set."""
@@ -71,23 +71,23 @@ def add_groups(parser: LightningArgumentParser) -> None:
 
 
 def use_typed(settings: Namespace, words: Sequence[str]) -> None:
-    """Let options of groups that are typed win over the same callback's arguments in ``trainer.callbacks``.
+    """Let typed options of groups win over the same callback's arguments in ``trainer.callbacks``.
 
     Configs that earlier versions saved have these callbacks there.
 
     Args:
-        settings: of a command, changed in place.
-        words: of the command line.
+        settings: settings of a command, changed in place.
+        words: words of the command line.
 
     Raises:
-        DataError: if a config has something else than options for a group.
+        DataError: if a config's value for a group is not a set of options.
     """
     for name, group in GROUPS.items():
         if not isinstance(settings[name], Namespace):
             raise DataError(f"{name} is {'null' if settings[name] is None else settings[name]}, expected its options")
         prefix = f"--{name}."
         names = [word.removeprefix(prefix).partition("=")[0] for word in words if word.startswith(prefix)]
-        typed = {key for key in vars(settings[name]) if key.startswith(tuple(names))}  # a name may be typed in short
+        typed = {key for key in vars(settings[name]) if key.startswith(tuple(names))}  # names may be abbreviated
         for arguments in [*_listed(settings, group.replaced_by), settings[name]]:
             for key in typed & vars(arguments).keys():
                 arguments[key] = settings[name][key]
@@ -108,13 +108,13 @@ def further_callbacks(
     """Return all callbacks of a command's trainer.
 
     Args:
-        command: its name.
-        given: those of ``trainer.callbacks``.
-        groups: those of the groups, by name.
-        settings: of the command.
+        command: name of the command.
+        given: the callbacks of ``trainer.callbacks``.
+        groups: the groups' callbacks, by name.
+        settings: settings of the command.
 
     Returns:
-        `given`, and before them what the command has by itself and `given` does not replace.
+        The command's default callbacks that `given` does not replace, followed by `given`.
     """
     trainer = settings.trainer
     wanted = {
@@ -152,7 +152,7 @@ def _is(path: str, kind: type[Callback]) -> bool:
 
 
 def _keep_one_trigger(saving: Namespace, typed: Set[str]) -> None:
-    """Set aside the triggers that another one takes the place of: typed ones win, and all win over the default."""
+    """Keep one trigger of saving: typed ones win over others, and any set one wins over the default."""
     given = [key for key in TRIGGERS if saving.get(key) is not None]
     defaults = GROUPS["checkpoint"].defaults
     kept = [key for key in given if key in typed] or [key for key in given if saving[key] != defaults.get(key)]

@@ -1,4 +1,4 @@
-"""Which checkpoint a command uses: a file that is named, or the newest whole one of a run's folder."""
+"""The checkpoint that a command uses: a named file, or the newest complete one in a run's folder."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from lightning_arc.model.checkpoint import check_state, read_checkpoint
 from lightning_arc.model.hyper_parameters import saved_settings
 
 STEP_FILE = re.compile(r"epoch=\d+-step=\d+(-v\d+)?\.ckpt")
-"""What Lightning calls a checkpoint of a step."""
+"""Lightning's file name of a step's checkpoint."""
 
 
 class Chosen(NamedTuple):
@@ -21,9 +21,9 @@ class Chosen(NamedTuple):
 
     Args:
         path: its file.
-        settings: of the model, see `saved_settings`.
+        settings: settings of the model, see `saved_settings`.
         step: optimizer steps that it was trained for.
-        beside: names of the checkpoints that its run had saved and not removed.
+        beside: names of its run's other checkpoints that had been saved and not removed.
     """
 
     path: str
@@ -137,10 +137,10 @@ def version_to_continue(chosen: Chosen, root: str | None) -> int | str | None:
 
 
 def remove_forgotten(chosen: Chosen) -> None:
-    """Remove checkpoints of earlier steps beside a checkpoint, which killed runs did not come to remove.
+    """Remove a checkpoint's neighbours of earlier steps, which a killed run had no time to remove.
 
-    For `ModelCheckpoint` with ``save_top_k: 1``, which removes a step's checkpoint when it has saved the next one. More
-    than two such files were kept on purpose, and stay.
+    `ModelCheckpoint` with ``save_top_k: 1`` removes a step's checkpoint after it has saved the next one. More than two
+    such files were kept on purpose, and stay.
     """
     known = chosen.beside | {Path(chosen.path).name}
     beside = Path(chosen.path).parent.glob("epoch=*.ckpt")

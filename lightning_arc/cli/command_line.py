@@ -1,4 +1,4 @@
-"""What the command line adds to Lightning's: links between settings, defaults, and errors of one line."""
+"""The command line's additions to Lightning's: links between settings, defaults, and one-line errors."""
 
 import sys
 import warnings
@@ -41,7 +41,7 @@ from lightning_arc.model.machine import fastest_precision
 from lightning_arc.model.ttt import TestTimeTrainingConfig
 
 COMPARED = ("max_steps", "max_epochs", "precision", "devices", "accumulate_grad_batches", "gradient_clip_val")
-"""Settings of the trainer that trainings are compared by, beside all of the model and the data."""
+"""Settings of the trainer by which trainings are compared, beside all settings of the model and the data."""
 
 
 class ArcTrainer(SafeTrainer):
@@ -60,11 +60,11 @@ class ArcTrainer(SafeTrainer):
 
         Args:
             model: the settings of the model as it was trained.
-            datamodule: the data; of it only how grids are written counts.
+            datamodule: the data; only its settings of how grids are written are used.
             folder: where it goes.
             ckpt_path: a checkpoint of its training; without one ``model.model_path`` is written as it is.
-            merge: whether an adapter is added to its base's weights, and the whole model written.
-            dtype: type of the weights in the file; ``bfloat16`` takes half of the room.
+            merge: whether an adapter is merged into its base's weights, and the whole model written.
+            dtype: type of the weights in the file; ``bfloat16`` takes half the space.
         """
         datamodule.setup("export")
         model.build(kept=datamodule.prompt_encoder.kept)
@@ -98,7 +98,7 @@ class ArcCLI(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """Return the commands, and what of each is not set on the command line."""
+        """Return the commands, and for each the arguments that are not options."""
         lightnings = LightningCLI.subcommands()
         return {name: lightnings[name] for name in ("fit", "validate", "predict")} | {"export": {"model", "datamodule"}}
 
@@ -119,7 +119,7 @@ class ArcCLI(LightningCLI):
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
-        """Make a command's parser, whose help says what the command does and shows what it uses."""
+        """Make a command's parser, whose help describes the command and shows only options that it uses."""
         parser = super()._prepare_subcommand_parser(
             klass, subcommand, **kwargs | {"description": LIGHTNING[subcommand]}
         )
@@ -130,9 +130,9 @@ class ArcCLI(LightningCLI):
         return parser
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse twice: to know which checkpoint is used, and again with its settings as the model's defaults.
+        """Parse twice: first to find the checkpoint, then with the checkpoint's settings as the model's defaults.
 
-        What is typed wins over YAML files, they over the checkpoint, and the checkpoint over defaults.
+        Typed options win over YAML files, these over the checkpoint, and the checkpoint over defaults.
         """
         self.chosen: Chosen | None = None
         self.version: int | str | None = None
@@ -184,29 +184,29 @@ class ArcCLI(LightningCLI):
         """Leave the settings as they are; Lightning would let the checkpoint's win over what was typed."""
 
     def _continue_version(self, settings: Namespace, chosen: Chosen) -> None:
-        """Let a run that continues log and save in the folder of its version, if its latest checkpoint is there."""
+        """Let a continued run log and save in the folder of its version, if its latest checkpoint is there."""
         if settings.trainer.logger in (None, True):
             self.version = version_to_continue(chosen, settings.trainer.default_root_dir)
         if self.version is not None:
             for saving in saving_callbacks(settings):
-                saving.enable_version_counter = False  # checkpoints take the place of those of the same name
+                saving.enable_version_counter = False  # checkpoints replace those of the same name
 
     @property
     def is_dry(self) -> bool:
-        """Whether the cost of a training is printed instead of training."""
+        """Whether the command prints the cost of a training instead of training."""
         return self.subcommand == "fit" and self.config.fit.dry_run
 
     def _run_subcommand(self, subcommand: str) -> None:
-        """Run the command, or print what it would take."""
+        """Run the command, or print its cost in a dry run."""
         if not self.is_dry:
             super()._run_subcommand(subcommand)
             return
         dry_run(self.model, self.datamodule, self.config.fit.trainer, self.config.fit.dry_run_steps)
 
     def instantiate_trainer(self, **kwargs: Any) -> ArcTrainer | None:  # type: ignore[override]  # none in a dry run
-        """Make the trainer, and end in good order at signals from then on. A run that continues is one curve.
+        """Make the trainer, and end in good order at signals from then on. A continued run logs one curve.
 
-        A dry run has none, so that it plans the training of a GPU on any machine.
+        A dry run has no trainer, so that any machine can plan the training of a GPU.
         """
         if self.is_dry:
             return None
@@ -249,11 +249,11 @@ class ArcCLI(LightningCLI):
         folder = settings["trainer"]["default_root_dir"]
         if folder is None and self.subcommand in ("fit", "predict"):
             folder = "."
-        if folder is not None and "://" not in str(folder):  # what is not on a disk cannot be tried
+        if folder is not None and "://" not in str(folder):  # a remote folder cannot be checked
             check_folder(folder, "trainer.default_root_dir")
 
     def before_fit(self) -> None:
-        """Remove what killed runs left in the folder of a run that continues."""
+        """Remove checkpoints that killed runs left in the folder of a continued run."""
         if self.chosen is None or self.version is None:
             return
         saving = saving_callbacks(self.config.fit)
@@ -262,7 +262,7 @@ class ArcCLI(LightningCLI):
             remove_forgotten(self.chosen)
 
     def after_fit(self) -> None:
-        """Say what was written, and how to go on."""
+        """Print the written paths and the next command."""
         print_afterwards(self.trainer)
 
 

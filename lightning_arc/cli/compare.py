@@ -21,7 +21,7 @@ from lightning_arc.reporting.curve import accuracy_charts
 from lightning_arc.reporting.tables import TITLES, figure_rows, markdown, print_table
 
 FILE_ORDER = "file order"
-"""What the order of the candidates' file is called."""
+"""Name of the order of the candidates' file."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class Row:
     """One way to rank all test inputs, and how well it does.
 
     Args:
-        run: the run whose evidence it goes by, ``None`` where it goes by none.
-        ranker: what orders by it.
-        views: how many first views it knows, ``None`` where it goes by none.
+        run: the run whose evidence it uses, ``None`` if it uses none.
+        ranker: name of its ranker.
+        views: number of first views that it uses, ``None`` if it uses none.
         entry: its figures, as `score_rankings` returns them.
         rankings: one per test input.
     """
@@ -44,7 +44,7 @@ class Row:
 
     @property
     def way(self) -> Way:
-        """What a report says of it."""
+        """Its entry in the report of the comparison."""
         views = [] if self.views is None else [f"{self.views} view{'' if self.views == 1 else 's'}"]
         name = ", ".join([*([] if self.run is None else [self.run]), self.ranker, *views])
         return Way(name, self.run, self.entry["top2"], self.rankings)
@@ -71,31 +71,31 @@ def compare(
     report: str | None = None,
     figure: str | None = None,
 ) -> list[Row]:
-    """Rank the same test inputs by what each run recorded, with each ranker and number of views; print a table.
+    """Rank the same test inputs by each run's records, with each ranker and number of views; print a table.
 
-    Test inputs are those of the tasks that the candidate files name, answered in a run or not; and demonstration pairs
-    that a run left out and asked about.
+    Test inputs are those of the tasks that the candidate files name, whether a run answered them or not, and the
+    demonstration pairs that a run left out and asked about.
 
     Args:
         tasks: tasks in any form that `read_tasks` takes.
         candidates: the files that were ranked, in the order in which they were given then.
         runs: by a name for the table, the folder in which a ranking left its ``evidence-*.jsonl``, or such a file.
-        with_right_output: whether they were ranked with ``data.with_right_output``; what goes by votes tells nothing
-            then. Test inputs are those of the tasks that the runs are about.
+        with_right_output: whether they were ranked with ``data.with_right_output``; votes are then meaningless. Test
+            inputs are those of the tasks that the runs are about.
         held_out_fraction: the ``data.held_out_fraction`` that they were ranked with; other tasks are left out.
-        views: numbers of first views that are ranked by, each in its own row; all that there are if not given.
-        rankers: by a name for the table, what ranks beside voting, the verifier and the likelihood. Where a run has no
-            questions of the kind that one asks, it is left out.
+        views: numbers of first views to rank by, each in its own row; all views if not given.
+        rankers: by a name for the table, further rankers beside voting, the verifier and the likelihood. A ranker has
+            no row for a run without requests of its kind.
         markdown: a file that the same table is written to as Markdown.
         json: a file that all figures are written to.
         report: an HTML file that shows which test inputs one row of the table wins and another loses.
         figure: an SVG file of accuracy against tokens, for rankers with several numbers of views.
 
     Returns:
-        The rows of the table: what goes by no evidence, then each run.
+        The rows of the table: first the ways that use no evidence, then each run's.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
     for option, path in (("markdown", markdown), ("json", json), ("report", report), ("figure", figure)):
         if path is not None:
@@ -129,12 +129,12 @@ def compare(
 def compare_evidence(
     by_run: Mapping[str, Sequence[CandidateScores]], rankers: Mapping[str, Ranker], views: Sequence[int] | None = None
 ) -> list[Row]:
-    """Return a row for each run, ranker and number of views, behind those of what goes by no evidence.
+    """Return a row for each run, ranker and number of views, behind the rows that use no evidence.
 
     Args:
-        by_run: by the name of a run, its evidence, one per test input, the same ones in every run.
-        rankers: by the names of the rows.
-        views: numbers of first views; more than were asked give no further row.
+        by_run: each run's evidence by the run's name, one per test input; all runs have the same test inputs.
+        rankers: rankers by their names in the table.
+        views: numbers of first views; those beyond the number that was asked give no further row.
     """
     bare = [e.first_views(0) for e in next(iter(by_run.values()))]
     votes = [MajorityVote().rank(e) for e in bare]
@@ -161,7 +161,7 @@ def compare_evidence(
 def _gathered(
     known: Mapping[str, Task], candidates: list[str], runs: Mapping[str, str], with_right_output: bool
 ) -> tuple[dict[PairKey, Episode], dict[str, list[CandidateScores]], int]:
-    """Return all pairs that are compared, each run's evidence about them, and of how many tasks they are."""
+    """Return all compared pairs, each run's evidence about them, and the number of their tasks."""
     pool = read_candidates(candidates, known)
     recorded = {name: read_evidence([path]) for name, path in runs.items()}
     judged = {record.key for records in recorded.values() for record in records}
@@ -181,7 +181,7 @@ def _gathered(
 
 
 def _about(by_run: Mapping[str, Sequence[CandidateScores]], n_tasks: int) -> list[str]:
-    """Return what the table is about, and about how many test inputs a run has no answer."""
+    """Return sentences on the compared test inputs, and on how many of them each run has not answered."""
     evidence = next(iter(by_run.values()))
     solvable = sum(e.solvable for e in evidence)
     known = any(e.correct is not None for e in evidence)

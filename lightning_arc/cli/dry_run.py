@@ -21,13 +21,13 @@ from lightning_arc.model.memory import Memory, Probe, StepSize, memory
 from lightning_arc.model.meta import meta_model
 
 BATCHES = 16
-"""Batches that are made to learn how large a step is."""
+"""Number of batches that are made to measure the size of a step."""
 
 SHARE = 0.3
 """Share of a machine's matrix products that training is expected to reach where its speed is not measured."""
 
 USABLE = 0.9
-"""Share of a GPU's memory that a training may take; the rest is the driver's, the libraries' and lost in gaps."""
+"""Share of a GPU's memory that a training may take; driver, libraries and fragmentation take the rest."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Gpu:
     """A GPU as its maker's data sheet describes it.
 
     Args:
-        name: what it is called.
-        gigabytes: of its memory.
+        name: its name.
+        gigabytes: size of its memory.
         half: floating-point operations a second of matrix products in 16 bits, dense.
         single: the same in float32.
         bfloat16: whether it has products in bfloat16.
@@ -55,7 +55,7 @@ class Gpu:
         return self.half if dtype.itemsize == 2 else self.single
 
     def holds(self, n_bytes: int) -> bool:
-        """Whether so much fits."""
+        """Whether so many bytes fit into its memory."""
         return n_bytes <= USABLE * self.gigabytes * 1e9
 
 
@@ -70,16 +70,16 @@ GPUS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training takes.
+    """The cost of a training.
 
     Args:
-        trained: how many weights are trained.
-        frozen: how many are not.
-        tokens: of a step and process, the mean of some batches, with those whose gradients are accumulated.
-        size: the largest pack and so on of these batches.
-        steps: how many there will be, ``None`` where that is not known.
-        operations: floating-point operations of a training step on a token, without and with gradient checkpointing.
-        memory: of it, likewise.
+        trained: number of trained weights.
+        frozen: number of frozen weights.
+        tokens: mean tokens per step and process in some batches, over all batches of a step.
+        size: the largest sizes in these batches.
+        steps: number of steps, ``None`` where it is not known.
+        operations: floating-point operations of training per token, without and with gradient checkpointing.
+        memory: memory of a step, without and with gradient checkpointing.
     """
 
     trained: int
@@ -96,7 +96,7 @@ class Cost:
 
 
 def add_options(parser: LightningArgumentParser) -> None:
-    """Add the options of a dry run to those of a command itself."""
+    """Add the options of a dry run to a command's own."""
     (group,) = [g for g in parser._action_groups if any(a.dest == "ckpt_path" for a in g._group_actions)]
     group.add_argument(
         "--dry_run", type=bool, default=False, help="print what the training takes of memory and time, and do not train"
@@ -107,7 +107,7 @@ def add_options(parser: LightningArgumentParser) -> None:
 
 
 def cost(module: ArcModel, data: ArcDataModule, trainer: Namespace) -> Cost:
-    """Compute what a training takes.
+    """Compute the cost of a training.
 
     Args:
         module: settings of a model that has not been built.
@@ -115,7 +115,7 @@ def cost(module: ArcModel, data: ArcDataModule, trainer: Namespace) -> Cost:
         trainer: settings of the trainer.
 
     Raises:
-        DataError: if the data cannot be had, or the base's configuration.
+        DataError: if the data or the base's configuration cannot be read.
     """
     data.setup("fit")
     assert data.training is not None  # as the stage is ``fit``
@@ -133,10 +133,10 @@ def cost(module: ArcModel, data: ArcDataModule, trainer: Namespace) -> Cost:
 
 
 def step_size(batches: Sequence[TreeBatch], accumulated: int = 1) -> tuple[StepSize, float]:
-    """Return what batches have at most, and the tokens of a step.
+    """Return the largest sizes in some batches, and the mean tokens of a step.
 
     Args:
-        batches: some of a training.
+        batches: some batches of a training.
         accumulated: how many of them make a step.
     """
     packs = [sum(piece.n_tokens for piece in pack) for batch in batches for pack in batch.segments]
@@ -152,7 +152,7 @@ def precision_name(precision: Any) -> str:
 
 
 def dry_run(module: ArcModel, data: ArcDataModule, trainer: Namespace, measured_steps: int = 0) -> None:
-    """Print what a training takes.
+    """Print the cost of a training.
 
     Args:
         module: settings of a model that has not been built.
@@ -192,7 +192,7 @@ def measure(module: ArcModel, data: ArcDataModule, trainer: Namespace, steps: in
     """Train for some steps; nothing is saved.
 
     Returns:
-        Seconds a step after the first one, and the most bytes of a GPU's memory, ``None`` on a CPU.
+        Seconds per step after the first one, and the peak memory of a GPU in bytes, ``None`` on a CPU.
     """
     clock = _Clock()
     quiet = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
@@ -255,7 +255,7 @@ def _parts(found: Cost) -> Table:
 
 
 def _gpus(found: Cost, dtype: torch.dtype) -> Table:
-    """Return a table of what fits, and how long it takes there."""
+    """Return a table of the GPUs that the training fits on, and its hours there."""
     table = Table()
     for title in ("GPU", "without checkpointing", "with checkpointing"):
         table.add_column(title)

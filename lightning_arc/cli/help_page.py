@@ -1,4 +1,4 @@
-"""What ``COMMAND --help`` shows: a command's own options first, and none that it does not use.
+"""The page of ``COMMAND --help``: a command's own options first, and none that it does not use.
 
 Hidden options are still accepted, so that a command reads the config of another one.
 """
@@ -42,7 +42,7 @@ USED_BY: Mapping[str, str] = {
         weights_only verbose
     """,
 }
-"""Options by the commands that show them; what is not named here is shown by ``fit``, ``validate`` and ``predict``."""
+"""Options by the commands that show them; ``fit``, ``validate`` and ``predict`` show all others."""
 
 EXPORTED = """
     config help seed_everything model.model_path model.adapter_path model.trim_vocabulary data.grid_encoder
@@ -56,7 +56,7 @@ TITLES = {
     **{name: group.title for name, group in GROUPS.items()},
     "trainer": "Lightning's trainer",
 }
-"""What stands above groups of options."""
+"""Headings of groups of options."""
 
 CHECKPOINT = (
     "file of a checkpoint; ``last`` for the newest whole one under ``trainer.default_root_dir``, ``hpc`` for the one "
@@ -65,7 +65,7 @@ CHECKPOINT = (
 
 
 class CommandParser(LightningArgumentParser):
-    """The parser of a command, whose help hides options. In what it prints and saves as settings they stay."""
+    """The parser of a command. Its help hides options that its printed and saved settings keep."""
 
     _hidden: Sequence[Action] = ()
 
@@ -73,8 +73,8 @@ class CommandParser(LightningArgumentParser):
         """Put the command's own options first in its help, and hide those that it does not use.
 
         Args:
-            command: its name.
-            program: what the command line is called.
+            command: name of the command.
+            program: name of the program.
         """
         self.usage = f"{program} {command} [--config FILE.yaml] [OPTIONS]"
         for action in self._actions:
@@ -91,7 +91,7 @@ class CommandParser(LightningArgumentParser):
         self._action_groups = [first, *own, *others]
 
     def format_help(self, *args: Any) -> str:
-        """Return the help without what is hidden."""
+        """Return the help without hidden options."""
         kept = [(action, action.help) for action in self._hidden]
         try:
             for action in self._hidden:  # elsewhere, suppressed help would take an option out of the settings

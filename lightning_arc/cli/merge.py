@@ -21,15 +21,15 @@ from lightning_arc.errors import DataError
 from lightning_arc.ranking.coverage import explain_placeholders
 
 POINTS = (2.0, 1.0)
-"""What a first and a second attempt count (Borda, 1781)."""
+"""Points of a first and a second attempt (Borda, 1781)."""
 
 
 def weighted_pool(pools: Sequence[CandidatePool], weights: Sequence[float]) -> CandidatePool:
-    """Merge candidates of several solvers; votes are multiplied with their solver's weight, and add up.
+    """Merge candidates of several solvers; votes are multiplied by their solver's weight and add up.
 
     Args:
         pools: the candidates of each solver.
-        weights: of each, more than 0. Votes are rounded, to one at least.
+        weights: weight of each solver, more than 0. Votes are rounded, to at least one.
     """
     merged = CandidatePool()
     for pool, weight in zip(pools, weights, strict=True):
@@ -43,12 +43,12 @@ def weighted_pool(pools: Sequence[CandidatePool], weights: Sequence[float]) -> C
 def best_two(attempts: Sequence[Sequence[Grid]], weights: Sequence[float]) -> list[Grid]:
     """Return the two best of several solvers' attempts at a test input.
 
-    A first attempt has two points and a second one, times the solver's weight; equal grids add up, and ties go to what
-    stands first. What stands where there is no attempt is left out.
+    A first attempt has two points, a second one has one, times the solver's weight. Points of equal grids add up; of
+    tied grids the one that is listed first wins. Placeholders are left out.
 
     Args:
         attempts: the attempts of each solver, the best first.
-        weights: of each solver.
+        weights: weight of each solver.
     """
     points: dict[bytes, float] = {}
     grids: dict[bytes, Grid] = {}
@@ -71,10 +71,10 @@ def candidates(tasks: str, files: list[str], out: str, weights: list[float] | No
         tasks: the tasks, in any form that `read_tasks` takes.
         files: candidate files, as `read_candidates` takes them.
         out: the JSON file that is written.
-        weights: what the votes of each file are multiplied with; ``null`` for 1.
+        weights: factor of each file's votes; ``null`` for 1.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
     check_file(out, "out")
     known = read_tasks(tasks)
@@ -87,12 +87,12 @@ def submissions(tasks: str, files: list[str], out: str, weights: list[float] | N
 
     Args:
         tasks: the tasks that are answered, in any form that `read_tasks` takes.
-        files: submissions; of equal points the first one's attempts go first.
+        files: submissions; of attempts with equal points, those of earlier submissions win.
         out: the submission that is written.
-        weights: of each submission; ``null`` for 1.
+        weights: weight of each submission; ``null`` for 1.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
     check_file(out, "out")
     known = read_tasks(tasks)

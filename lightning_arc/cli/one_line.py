@@ -15,15 +15,15 @@ NOISE = (
     ".*Found .* module.* in eval mode.*",
     ".*gradient_checkpointing.* is deprecated.*",
     ".*isinstance.treespec, LeafSpec.*",
-    ".*callbacks used to create the checkpoint need.*",  # ranking with a checkpoint needs none of those of its training
-    ".*Checkpoint directory .* exists and is not empty.*",  # where a run continues it does
+    ".*callbacks used to create the checkpoint need.*",  # ranking with a checkpoint needs no callback of its training
+    ".*Checkpoint directory .* exists and is not empty.*",  # true of every continued run
     ".*`IterableDataset` has `__len__` defined.*",  # ours counts only its own share
 )
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """End in one line on standard error where a person gave something that is not as it must be, or a signal came.
+    """End with one line on standard error at invalid input of a person, or at a signal.
 
     The status is 2 for an error, 130 for SIGINT (Ctrl-C) and 143 for SIGTERM.
     """
@@ -51,7 +51,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _message(error: BaseException) -> str | None:
-    """Return the message for an error that a person made; ``None`` if it is one of this program."""
+    """Return the message for a person's error; ``None`` for an error of this program."""
     cause: BaseException | None = error
     while cause is not None:  # jsonargparse wraps the errors of the classes that it makes
         if isinstance(cause, DataError):

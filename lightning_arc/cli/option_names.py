@@ -15,13 +15,13 @@ from lightning_arc.folders import PACKAGE
 def check_names(words: Sequence[str]) -> None:
     """Refuse words, and keys of config files, that name no option of the model, the data or the trainer.
 
-    What else can be wrong with a command line is left to its parser.
+    All other checks are left to the command's parser.
 
     Args:
-        words: of a command line whose configs have been found.
+        words: words of a command line whose configs have been found.
 
     Raises:
-        DataError: names the option, and one like it.
+        DataError: names the option and a similar one.
     """
     classes, names = _classes(), list[str]()
     for name, place in (*_typed(words), *_in_configs(words)):
@@ -30,7 +30,7 @@ def check_names(words: Sequence[str]) -> None:
             continue
         check_renamed(name)
         known = _arguments(*classes[group])
-        if not any(argument.startswith(inside[0]) for argument in known):  # a name may be typed in short
+        if not any(argument.startswith(inside[0]) for argument in known):  # names may be abbreviated
             names = names or [f"{each}.{argument}" for each in classes for argument in _arguments(*classes[each])]
             raise DataError(place + no_such_option(name, names))
 

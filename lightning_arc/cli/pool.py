@@ -35,10 +35,10 @@ from lightning_arc.errors import DataError, OversizedLineError
 from lightning_arc.folders import CONFIGS
 
 CONFIG = CONFIGS / "generate.yaml"
-"""What a generator is asked with."""
+"""The config that generators predict with."""
 
 DISTRACTORS = "distractors"
-"""The source that candidates made from a task are marked with."""
+"""Name of the source of candidates that are made from a task."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Generator:
 
 @dataclass
 class Counts:
-    """What a pool holds.
+    """The counts of a pool.
 
     Args:
         pairs: pairs of all tasks.
@@ -67,7 +67,7 @@ class Counts:
         wrong: distinct candidates that are known to be wrong.
         right: pairs whose right output is among the candidates.
         cells_json: bytes of all candidates as compact JSON.
-        sources: distinct candidates by what proposed them; one of several sources counts for each.
+        sources: distinct candidates by source; a candidate of several sources counts for each.
     """
 
     pairs: int = 0
@@ -87,21 +87,21 @@ def build_pool(
     wrong_per_pair: int = 0,
     seed: int = 0,
 ) -> Counts:
-    """Build a pool of every pair of some tasks, demonstrations included, and print what it holds.
+    """Build a pool of candidates for every pair of some tasks, demonstrations included, and print its counts.
 
-    Parquet pools among the candidates, and what generators propose, are read task by task as they are written on.
+    Parquet pools among the candidates, and the generators' proposals, are read task by task while the pool is written.
 
     Args:
         tasks: the tasks, in any form that `read_tasks` takes.
         out: the Parquet file that is written.
         candidates: files of candidates of solvers, or pools; their votes add up, see `read_candidates` for files of the
             same solver.
-        generators: models that propose candidates; what each has done is kept beside ``out`` and continued from.
-        wrong_per_pair: wrong predictions that every pair with a known output is filled up to with distractors.
-        seed: of the distractors.
+        generators: models that propose candidates; their results are kept beside ``out``, and later runs continue them.
+        wrong_per_pair: number of wrong predictions to which distractors fill up every pair with a known output.
+        seed: seed of the distractors.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
     if wrong_per_pair < 0:
         raise DataError(f"wrong_per_pair is {wrong_per_pair}, expected 0 or more")
@@ -125,7 +125,7 @@ def build_pool(
 
 
 def _valid(known: Mapping[str, Task]) -> Iterator[Task]:
-    """Iterate over tasks; lines that are read now and have too large a grid are passed over, and counted in the end."""
+    """Iterate over tasks; JSON lines with too large a grid are skipped, and counted at the end."""
     passed_over = 0
     for task_id in known:
         try:
@@ -140,7 +140,7 @@ def generate(generator: Generator, tasks: str, folder: Path) -> None:
     """Let a model propose candidates for every pair, in a process of its own.
 
     Raises:
-        DataError: if it fails; what it said stands above.
+        DataError: if it fails; its own message stands above.
     """
     command = [sys.executable, "-m", "lightning_arc.cli", "predict", "--config", str(CONFIG)]
     command += ["--data.tasks", tasks, "--data.leave_one_out", "true"]

@@ -29,19 +29,19 @@ NAMED = 5
 
 @dataclass(frozen=True)
 class SubmissionScore:
-    """How good a submission is.
+    """The score of a submission.
 
     Args:
-        n_tasks: tasks that could be solved, those that the submission lacks among them.
-        n_tests: their test inputs.
-        score: points: one a task, shared by its test inputs.
-        score_ci: 95% bootstrap interval of it over tasks.
-        solved: test inputs with a right attempt.
-        solved_share: of all test inputs.
-        solved_share_ci: 95% bootstrap interval of it over tasks.
+        n_tasks: number of tasks, including those that the submission lacks.
+        n_tests: number of their test inputs.
+        score: points: one per task, shared by its test inputs.
+        score_ci: 95% bootstrap interval of the score over tasks.
+        solved: number of test inputs with a right attempt.
+        solved_share: share of solved test inputs.
+        solved_share_ci: 95% bootstrap interval of this share over tasks.
         placeholders: as `count_placeholders` returns it, over the tasks that the submission has.
-        missing: ids of tasks that it lacks.
-        unknown: ids in it that are of none of the tasks.
+        missing: ids of tasks that the submission lacks.
+        unknown: ids in the submission that belong to no task.
     """
 
     n_tasks: int
@@ -65,7 +65,7 @@ def score(submission: str, tasks: str | None = None, json: str | None = None) ->
         json: a file that all figures are written to.
 
     Raises:
-        DataError: names what is not as it must be, or a test input whose output is not known.
+        DataError: names the invalid input, or a test input whose output is not known.
     """
     if json is not None:
         check_file(json, "json")
@@ -89,7 +89,7 @@ def score_submission(attempts: Mapping[str, Sequence[tuple[Grid, Grid]]], tasks:
 
     Args:
         attempts: by task id, two for each test input.
-        tasks: all that count, by id; one without attempts has no point.
+        tasks: all scored tasks, by id; a task without attempts gets no point.
     """
     pool = CandidatePool()
     queries = {e.key: e for task in tasks.values() for e in leave_one_out(task) if e.key.split == "test"}
@@ -121,7 +121,7 @@ def score_submission(attempts: Mapping[str, Sequence[tuple[Grid, Grid]]], tasks:
 
 
 def check_outputs(tasks: Mapping[str, Task], name: str) -> None:
-    """Refuse tasks that nothing can be scored by.
+    """Refuse tasks that no submission can be scored by.
 
     Raises:
         DataError: names the first task without a test input, or whose output is not known.
@@ -139,11 +139,11 @@ def check_outputs(tasks: Mapping[str, Task], name: str) -> None:
 
 
 def described(scored: SubmissionScore, name: str) -> list[str]:
-    """Return the lines that say how good a submission is.
+    """Return the lines that describe a submission's score.
 
     Args:
-        scored: its figures.
-        name: the file.
+        scored: the score.
+        name: name of the submission's file.
     """
     n, m, of = scored.n_tasks, scored.n_tests, scored.placeholders
     share, (low, high), (least, most) = scored.score / n, scored.score_ci, scored.solved_share_ci

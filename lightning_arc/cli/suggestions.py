@@ -16,7 +16,7 @@ RENAMED_OPTIONS = {"data.lesson_prompts": "data.test_time_prompts"}
 """New names of options by their old ones."""
 
 WRITERS = ("lightning_arc.callbacks.ranking_writer", "lightning_arc.callbacks.generation_writer")
-"""Modules of callbacks that early configs list, and that predictions do without."""
+"""Modules of callbacks that early configs list and predictions no longer need."""
 
 UNKNOWN = re.compile(r"unrecognized arguments: --([^\s=]+)|does not accept option '([^']+)'")
 LINKED = re.compile(r"argument (\S+) --> (\S+): ")
@@ -31,7 +31,7 @@ def explain(error: Exception, options: Mapping[str, Any]) -> str:
     """Return the message for an error of a parser.
 
     Args:
-        error: what it raised.
+        error: the parser's error.
         options: types of the command's options by their names.
     """
     text = " ".join(str(error).split())

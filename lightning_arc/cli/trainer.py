@@ -19,10 +19,10 @@ from lightning_arc.reporting.validation import print_validation
 
 
 class SafeTrainer(L.Trainer):
-    """Lightning's trainer with callbacks that no setting takes away.
+    """Lightning's trainer with callbacks that no setting removes.
 
-    Training stops when it diverges (`Divergence`), saves and ends at signals (`Interruption`), makes up for a
-    validation that an interruption took away (`DueValidation`), and logs its speed (`Speed`). Checkpoints are written
+    Training stops when it diverges (`Divergence`), saves and ends at signals (`Interruption`), catches up on a
+    validation that an interruption prevented (`DueValidation`), and logs its speed (`Speed`). Checkpoints are written
     whole or not at all, unless another ``CheckpointIO`` is given. A prediction is a `PredictionLoop`.
     """
 
@@ -32,7 +32,7 @@ class SafeTrainer(L.Trainer):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.divergence, self.interruption = Divergence(), Interruption()
-        # The last ones of these may end training, so that the first ones have seen the step.
+        # The last of these may end training, so they come after those that must have seen the step.
         self.callbacks[:0] = [Speed(), DueValidation(), self.divergence, self.interruption]
         self._signal_connector = _Signals(self)
         self.predict_loop = PredictionLoop(self)
@@ -44,7 +44,7 @@ class SafeTrainer(L.Trainer):
     def save_checkpoint(
         self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any = None
     ) -> None:
-        """Save a checkpoint, unless the training has diverged; what was logged so far is on disk before it.
+        """Save a checkpoint, unless the training has diverged; logs are flushed to disk first.
 
         Raises:
             DataError: if the training has diverged, or the file cannot be written.
@@ -58,7 +58,7 @@ class SafeTrainer(L.Trainer):
         self.last_checkpoint = str(filepath)
 
     def _print_validation(self, results: list[dict[str, Any]], stage: str) -> None:
-        """Print what ``validate`` found, in the place of Lightning's table."""
+        """Print the results of ``validate`` in place of Lightning's table."""
         found = {name: float(value) for result in results for name, value in result.items()}
         validation = self.datamodule.validation
         if found and validation is not None:
@@ -67,7 +67,7 @@ class SafeTrainer(L.Trainer):
 
 
 class _Signals(_SignalConnector):
-    """Lightning's handlers, without the one for SIGTERM, which would only end training, and that without a checkpoint.
+    """Lightning's handlers without the one for SIGTERM, which ends only training and saves no checkpoint.
 
     The one with which SLURM requeues a job stays.
     """

@@ -1,7 +1,7 @@
 """Tree batches: token trees packed into sequences, the one thing that the data module and the model share.
 
 A pack is one sequence that holds whole trees one after the other, each as its prefix and then its branches, without
-padding. Who sees whom is one number a token: a token is visible to itself and to all behind it before place
+padding. One number per token says who attends to it: a token is visible to itself and to later tokens before place
 ``visible_until``, which is the end of the tree for a prefix's token and the end of the branch for a branch's.
 """
 
@@ -20,7 +20,7 @@ from lightning_arc.prompt.tree import IGNORE, PromptKind, TokenTree
 
 @dataclass(frozen=True)
 class TreeShape:
-    """What a batch tells about a tree without its tokens.
+    """A tree's part of a batch, without tokens.
 
     Args:
         prefix: tokens of its prefix.
@@ -62,7 +62,7 @@ class PackSegment:
         prefix: tokens of its prefix.
         branches: tokens of each of these branches.
         first: number of the first of them among all branches of the batch.
-        prefix_cached: whether the prefix is not in this pack but in the one before, whose keys and values are held.
+        prefix_cached: whether the prefix is not in this pack but in an earlier one, whose keys and values are cached.
     """
 
     tree: int
@@ -82,11 +82,11 @@ class Pack:
     """One sequence of ``S`` tokens with ``N`` targets.
 
     Args:
-        segments: what lies in it, in order. A segment whose prefix is held is alone in its pack.
-        grid_positions: ``(S, 3)`` ``int32`` grid, row and column of each token; ``None`` for models that count tokens.
+        segments: its segments, in order. A segment whose prefix is cached is alone in its pack.
+        grid_positions: ``(S, 3)`` ``int32`` grid, row and column of each token; ``None`` for sequence positions.
         tokens: ``(S,)`` ``int32`` token ids.
         positions: ``(S,)`` ``int32`` place of each token in its sequence, prefix included.
-        visible_until: ``(S,)`` ``int32`` place in the pack before which a token is seen by those behind it.
+        visible_until: ``(S,)`` ``int32`` place in the pack before which later tokens attend to a token.
         places: ``(N,)`` ``int32`` places in the pack of the tokens that predict the targets.
         targets: ``(N,)`` ``int32`` next tokens.
         weights: ``(N,)`` ``float32`` loss weights.
@@ -107,7 +107,7 @@ class Pack:
 
     @property
     def n_cached(self) -> int:
-        """Tokens of the prefix that is held from the pack before, 0 if there is none."""
+        """Tokens of the cached prefix, 0 if there is none."""
         return self.segments[0].prefix if self.segments[0].prefix_cached else 0
 
 
@@ -119,7 +119,7 @@ class TreeBatch:
     """Several trees that go through the model in one step.
 
     All their numbers lie in one buffer, which goes to another process or to a device in one piece; `packs` are views
-    of it. It is no dataclass, in which Lightning would look for numbers to be made narrower.
+    of it. It is no dataclass, because Lightning would cast a dataclass's tensors to the trainer's precision.
 
     Args:
         buffer: ``(words,)`` ``int32``, the packs' tensors one after the other.
@@ -168,16 +168,16 @@ class TreeBatch:
         """Make a batch of token trees.
 
         Args:
-            trees: what goes into it.
+            trees: the trees of the batch.
             yes_id: token id of the verdict "right".
             no_id: token id of the verdict "wrong".
             choice_ids: token ids of the options.
             info: one per tree.
-            stats: what is logged.
+            stats: means that are logged, by name.
             max_tokens: most tokens of a pack; a prefix with one branch is taken however long it is. ``None`` packs
                 all trees in one.
-            training: whether only targets with a weight are kept, and a tree of more than `max_tokens` tokens has its
-                prefix once more before every part of its branches. Else its prefix is run once and held.
+            training: whether to keep only targets with a weight, and to repeat the prefix of a tree of more than
+                `max_tokens` tokens before every part of its branches. Otherwise its prefix is run once and cached.
         """
         shapes = [TreeShape.of(tree) for tree in trees]
         packed = pack(shapes, max_tokens, prefix_cached=not training)
@@ -254,7 +254,7 @@ class TreeBatch:
 
 
 def pack(shapes: Sequence[TreeShape], max_tokens: int | None, prefix_cached: bool) -> list[tuple[PackSegment, ...]]:
-    """Choose which trees lie in which pack: the longest first, each where it fits first (Johnson, 1973).
+    """Assign trees to packs by first-fit decreasing (Johnson, 1973).
 
     Args:
         shapes: the trees.
@@ -348,5 +348,5 @@ def _have_grid_positions(trees: Sequence[TokenTree]) -> bool:
 
 
 def default_max_tokens(training: bool) -> int:
-    """Return how many tokens go through the model at once where a person says nothing."""
+    """Return the default number of tokens that go through the model at once."""
     return 16_384 if training or torch.cuda.is_available() else 4096

@@ -1,4 +1,4 @@
-"""The leak guard: which tasks of a source are judged, found once for a file that stays as it is, and what is left."""
+"""The leak guard: finds judged tasks among training tasks, once for an unchanged file, and drops them."""
 
 import hashlib
 import json
@@ -19,19 +19,19 @@ from lightning_arc.errors import DataError
 from lightning_arc.folders import cache_folder
 
 RULES = 2
-"""Number of the rules by which leaks are found; what was kept by others is found anew."""
+"""Version of the rules by which leaks are found; results cached by another version are not used."""
 
 
 def source_leaks(path: str, source: Source, judged: Sequence[Task], any_pair: bool = False) -> list[Leak]:
     """Find judged tasks among those of a source, with a progress bar.
 
-    What is found in JSON lines, every one of which must be read, is kept in the user's cache by the file's path, size
-    and time of change, the tasks that are taken from it, and the judged ones.
+    In JSON lines every line must be read, so the result is kept in the user's cache, by the file's path, size and
+    modification time, the tasks that are taken from it, and the judged tasks.
 
     Args:
         path: where the source was read from.
-        source: what is trained with.
-        judged: what is validated or predicted.
+        source: a training dataset.
+        judged: validated or predicted tasks.
         any_pair: whether any pair in common is a leak, see `find_leaks`.
     """
     kept = _kept_at(expand(path), source, judged, any_pair) if path.lower().endswith(".jsonl") else None
@@ -47,7 +47,7 @@ def source_leaks(path: str, source: Source, judged: Sequence[Task], any_pair: bo
     )
     leaks = find_leaks(tasks, judged, any_pair)
     if kept is not None:
-        with suppress(DataError):  # without a place to keep it, it is found again
+        with suppress(DataError):  # without a cache the leaks are found again next time
             write_json(kept, [asdict(leak) for leak in leaks])
     return leaks
 
@@ -70,17 +70,17 @@ def leak_message(path: str, leaks: Sequence[Leak]) -> str:
 
 
 def drop_leaks(sources: Sequence[Source], found: Sequence[Sequence[Leak]]) -> tuple[list[Source], list[Counter[str]]]:
-    """Leave out the tasks that leak, and with them, in every source, other variations and generators of their rules.
+    """Leave out the tasks that leak and, in every source, all tasks with the id of one.
 
-    What has the id of a leaking task, variations ``id#k`` and pools of pairs included, has its rule. A line's number is
-    no id; such tasks are left out one by one.
+    Tasks with one id, variations ``id#k`` and pools of pairs included, have one rule. A line number is no id; tasks
+    named by it are left out one by one.
 
     Args:
-        sources: what is trained with.
+        sources: training datasets.
         found: the leaks of each source.
 
     Returns:
-        The sources without these tasks, and for each the numbers of tasks that are left out, by reason.
+        The sources without these tasks, and for each source the numbers of tasks left out, by reason.
     """
     named = {
         base_id(leak.trained)
@@ -105,7 +105,7 @@ def _without(source: Source, dropped: Collection[str]) -> Source:
 
 
 def _kept_at(path: Path, source: Source, judged: Sequence[Task], any_pair: bool) -> Path:
-    """Return the file of the cache that holds what was found in the same tasks."""
+    """Return the cache file of the leaks in these tasks."""
     facts = path.stat()
     digest = hashlib.sha256(
         json.dumps([RULES, any_pair, str(path.resolve()), facts.st_size, facts.st_mtime_ns]).encode()

@@ -1,4 +1,4 @@
-"""Batches and their loaders: by number, in an order that no number of workers changes and any restart continues."""
+"""Batches and their loaders: the order of batches is the same for any number of workers and after any restart."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ class BatchOptions:
 
     Args:
         batch_size: trees (prompts with all their answers) a step and process.
-        max_tokens_per_batch: most tokens that go through the model at once. Trees are packed up to it; what a step has
-            more goes through one after the other, and a tree that is longer by itself in parts. ``null`` stands for
-            16,384, and for 4,096 in ranking on a CPU, whose caches hold no more.
+        max_tokens_per_batch: most tokens that go through the model at once. Trees are packed up to it; the packs of a
+            step go through one after the other, and a longer tree goes in parts. ``null`` means 16,384, or 4,096 for
+            ranking on a CPU, whose caches hold no more.
         samples_per_epoch: samples until an epoch ends, which is when Lightning may validate and save.
         num_workers: processes that prepare samples; the samples are the same for any number.
 
     Raises:
-        DataError: names the option that is not as it must be.
+        DataError: names the invalid option.
     """
 
     batch_size: int = 8
@@ -39,7 +39,7 @@ class BatchOptions:
     num_workers: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the options."""
         check_at_least_1(self, "batch_size", "max_tokens_per_batch", "samples_per_epoch")
         if self.num_workers < 0:
             raise DataError(f"data.num_workers is {self.num_workers}, expected 0 or more")
@@ -56,12 +56,12 @@ def collate(
     """Make a batch of token trees, see `TreeBatch.collate`.
 
     Args:
-        trees: what goes into it.
-        prompt_encoder: that wrote them.
+        trees: the trees of the batch.
+        prompt_encoder: the prompt encoder that made them.
         options: say how many tokens go through the model at once.
         info: one per tree.
-        stats: what is logged.
-        training: whether it is trained with.
+        stats: means that are logged, by name.
+        training: whether the batch is for training.
     """
     ids = prompt_encoder.yes_id, prompt_encoder.no_id, prompt_encoder.choice_ids
     limit = options.max_tokens_per_batch or default_max_tokens(training)

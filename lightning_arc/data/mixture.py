@@ -1,4 +1,4 @@
-"""The training mixture: datasets as they are read, without what is held out or judged, and a line about each."""
+"""The training mixture: datasets without held-out and judged tasks, and a line about each."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ from lightning_arc.errors import DataError
 
 @dataclass(frozen=True)
 class MixtureOptions:
-    """What is trained and validated with.
+    """Training and validation datasets.
 
     Args:
-        train_datasets: what is trained with.
-        val_dataset: what is validated with, its candidates ranked against voting.
+        train_datasets: datasets to train on.
+        val_dataset: dataset to validate on; its candidates are ranked and compared with voting.
         evaluation_tasks: further tasks that no training dataset may hold, beside those that are validated or, with
             `tasks`, predicted.
-        drop_leaks: whether such tasks, and all that has the id of one, are left out of the training datasets; any pair
-            in common counts then. Else a dataset with some is refused.
+        drop_leaks: whether such tasks, and all tasks with the id of one, are left out of the training datasets; then
+            any pair in common is a leak. Otherwise a dataset with leaks is refused.
         allow_leaks: whether training datasets may hold such tasks.
 
     Raises:
@@ -38,7 +38,7 @@ class MixtureOptions:
     allow_leaks: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the options."""
         if self.drop_leaks and self.allow_leaks:
             raise DataError("data.drop_leaks and data.allow_leaks are both true, expected at most one of them")
 
@@ -64,22 +64,22 @@ def read_mixture(
     trainer: L.Trainer | None = None,
     validated: Sequence[Task] = (),
 ) -> list[Source]:
-    """Read training datasets, without held-out tasks and, if so wished, without tasks that are judged.
+    """Read training datasets, without held-out tasks and, if `drop`, without leaks of judged tasks.
 
     Args:
-        datasets: what is trained with.
-        oversized: what becomes of tasks with too large a grid, see `read_tasks`.
+        datasets: datasets to train on.
+        oversized: how tasks with too large a grid are treated, see `read_tasks`.
         fraction: share of the tasks that is held out, by their ids.
-        judged: tasks that are not to be trained with.
-        drop: whether tasks that leak are left out, with all that has the id of one, and one line of information about
-            each dataset. Any pair in common is a leak then.
-        allow: whether tasks that leak are trained with, and warned of.
+        judged: tasks that must not be trained on.
+        drop: whether leaking tasks, and all tasks with the id of one, are left out, with one line about each dataset.
+            Any pair in common is then a leak.
+        allow: whether leaking tasks are trained on, with a warning.
         trainer: its first process looks for leaks and tells the others.
-        validated: those of the judged tasks whose ids are held out of datasets that are not held out themselves.
+        validated: judged tasks whose ids are left out of datasets that have ``hold_out: false``.
 
     Raises:
-        DataError: names what is not as it must be, leaks that are neither dropped nor allowed, or a dataset of which
-            nothing is left.
+        DataError: names the invalid input, leaks that are neither dropped nor allowed, or a dataset without a task
+            left.
     """
     read = [read_source(dataset, oversized) for dataset in datasets]
     ids = {base_id(task.id) for task in validated if task.is_named}
@@ -122,7 +122,7 @@ def source_line(path: str, source: Source, n_tasks: int, n_held_out: int, droppe
 
     Args:
         path: where it was read from.
-        source: what is trained with.
+        source: the dataset without the other tasks.
         n_tasks: how many tasks there were.
         n_held_out: how many are held out.
         dropped: how many are left out because they leak, by reason.

@@ -30,7 +30,7 @@ class ArcDataModule(L.LightningDataModule):
         prediction: set up by ``predict``.
 
     Raises:
-        DataError: names the option that is not as it must be.
+        DataError: names the invalid option.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -44,7 +44,7 @@ class ArcDataModule(L.LightningDataModule):
 
     @property
     def prompt_encoder(self) -> PromptEncoder:
-        """Makes token trees, those of a checkpoint's training once its state is loaded.
+        """The prompt encoder; once a checkpoint is loaded, it writes prompts as in the checkpoint's training.
 
         Raises:
             RuntimeError: before the data is set up.
@@ -54,7 +54,7 @@ class ArcDataModule(L.LightningDataModule):
         return self._prompt_encoder
 
     def setup(self, stage: str) -> None:
-        """Read what a stage needs; all that a person can have got wrong shows here, before any model is loaded."""
+        """Read the data of a stage. A person's mistakes in it show here, before any model is loaded."""
         options, encoder = self.options, self.prompts.load(self.options)
         if encoder.by_turns:
             rank_zero_warn(

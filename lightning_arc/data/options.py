@@ -17,9 +17,9 @@ Options = TypeVar("Options", bound=type[Any])
 
 
 def with_words_of_groups(options: Options) -> Options:
-    """Add what the bases of a dataclass say of their arguments to its docstring.
+    """Append the argument descriptions of a dataclass's bases to its docstring.
 
-    Versions of jsonargparse before 4.51 look for the words of ``--help`` nowhere else.
+    Versions of jsonargparse before 4.51 take the texts of ``--help`` from nowhere else.
     """
     words = [(getdoc(group) or "").partition("Args:\n")[2] for group in reversed(options.__bases__)]
     options.__doc__ = "\n".join([getdoc(options) or "", *(arguments.partition("\n\n")[0] for arguments in words)])
@@ -40,7 +40,7 @@ class DataOptions(
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Let every group refuse what cannot be."""
+        """Check the options of every group."""
         groups: tuple[type[Any], ...] = DataOptions.__bases__
         for group in groups:
             group.__post_init__(self)
@@ -50,9 +50,9 @@ def check_prediction(options: DataOptions, ensemble: bool, scope: Scope | None) 
     """Raise a `DataError` where a prediction's data and its model do not go together.
 
     Args:
-        options: of the data.
+        options: options of the data.
         ensemble: whether several models are asked.
-        scope: of test-time training, as ``model.test_time`` has it.
+        scope: scope of test-time training, as ``model.test_time`` has it.
     """
     if options.generate and ensemble:
         raise DataError("model.ensemble: candidates are written by one model; ranking takes the files of several")

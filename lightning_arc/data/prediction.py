@@ -1,4 +1,4 @@
-"""What is predicted: tasks, their queries and candidates, and the prompts that a model is given about them."""
+"""Prediction data: tasks, their queries and candidates, and the prompts about them."""
 
 import hashlib
 import json
@@ -34,15 +34,15 @@ from lightning_arc.ranking.records import ScoringRequest
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """What is written of a query under one view.
+    """A request to write a query's output under one view.
 
     Args:
-        key: the pair that the query is.
+        key: the query's pair.
         view: number of the view.
-        n_demonstrations: that the pair has, shown or not.
+        n_demonstrations: number of demonstrations that the pair has, in the prompt or not.
         end_id: token id that ends an answer.
         max_new_tokens: most tokens of an answer.
-        seed: of sampling.
+        seed: seed of sampling.
     """
 
     key: PairKey
@@ -54,10 +54,10 @@ class GenerationRequest:
 
 
 class PredictionData:
-    """Tasks whose outputs are ranked or generated, and what a model is asked about them.
+    """Tasks whose outputs are ranked or generated, and the prompts about them.
 
     Args:
-        options: what is predicted, and how the model is asked.
+        options: say what is predicted, and how the model is asked.
         prompt_encoder: makes token trees.
 
     Attributes:
@@ -67,7 +67,7 @@ class PredictionData:
         candidates: of the queries, and of the tasks' other pairs; none where they are generated.
 
     Raises:
-        DataError: names the file, the task and the field that is not as it must be.
+        DataError: names the file, the task and the invalid field.
     """
 
     def __init__(self, options: DataOptions, prompt_encoder: PromptEncoder) -> None:
@@ -135,7 +135,7 @@ class PredictionData:
         return collate(trees, self.prompt_encoder, self.options)
 
     def test_time_key(self, key: PairKey) -> PairKey | None:
-        """Return what names the dataset that a model is trained on before a query; ``None`` for no training."""
+        """Return the key of the test-time training dataset for a query; ``None`` for no such training."""
         scope = self.options.test_time_scope
         return None if scope is None else dataset_key(key, scope)
 

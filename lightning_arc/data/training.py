@@ -1,4 +1,4 @@
-"""What is trained with: batches of numbered samples."""
+"""Training data: batches of numbered samples."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ class TrainingData:
     """Training batches.
 
     Args:
-        options: what is trained with, and how samples are drawn.
+        options: say which datasets are trained on, and how samples are drawn.
         prompt_encoder: makes token trees.
         validated: tasks that are validated, which no dataset may hold.
         trainer: its first process looks for leaks and tells the others.
@@ -30,7 +30,7 @@ class TrainingData:
         sampler: draws the samples.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
 
     def __init__(

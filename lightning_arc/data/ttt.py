@@ -43,7 +43,7 @@ class TestTimeOptions:
     test_time_prompts: list[str] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the options."""
         for prompt in self.test_time_prompts or ():
             if PROMPTS.get(prompt) in (None, *FROM_CODE):
                 raise DataError(

@@ -1,4 +1,4 @@
-"""What is validated with: episodes that a model is asked about while it trains, the same every time."""
+"""Validation data: episodes that a model is asked about while it trains, the same every time."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ class ValidationData:
     """Validation batches.
 
     Args:
-        options: what is validated with.
+        options: say which dataset is validated on.
         prompt_encoder: makes token trees.
 
     Attributes:
@@ -41,7 +41,7 @@ class ValidationData:
         prompts: names and versions of the prompts that all of them are asked in.
 
     Raises:
-        DataError: names what is not as it must be.
+        DataError: names the invalid input.
     """
 
     def __init__(self, options: DataOptions, prompt_encoder: PromptEncoder) -> None:
@@ -54,7 +54,7 @@ class ValidationData:
         self.prompts = list(options.val_dataset.prompts)
 
     def tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
-        """Make a tree and what is noted about it.
+        """Make a tree and its info.
 
         Args:
             item: place of the episode, and the prompt.

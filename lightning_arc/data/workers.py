@@ -15,7 +15,7 @@ CHECK_SECONDS = 1.0
 """Seconds between two checks of the parent, where the system does not signal its end."""
 
 NICENESS = 10
-"""How far data workers stand back behind the model, which computes on the same cores."""
+"""Niceness of data workers, which yields the cores they share to the model."""
 
 
 def end_with_parent() -> None:
@@ -25,10 +25,10 @@ def end_with_parent() -> None:
 
 
 def follow_parent(worker_id: int = 0) -> None:
-    """Let a data worker end when its parent does, and only then, and compute behind it (``worker_init_fn``).
+    """Let a data worker end exactly when its parent does, and run at a lower priority (``worker_init_fn``).
 
-    A terminal and a job scheduler send their signals to the workers too. There they are passed over: the parent may
-    still need batches to end in good order, and it ends its workers itself.
+    A terminal and a job scheduler send their signals to the workers too. Workers ignore them: the parent may still need
+    batches to end in good order, and it ends its workers itself.
 
     Args:
         worker_id: number of the worker.

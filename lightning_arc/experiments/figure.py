@@ -1,4 +1,4 @@
-"""The figure of an experiment: how the loss fell, and what was measured at the end."""
+"""The figure of an experiment: the loss in training, and the measures at the end."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ LOSS = "train/output-from-examples/loss"
 """The logged loss of written outputs."""
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#f0e442")
-"""Told apart by people of any colour vision (Okabe and Ito, 2008)."""
+"""Colours that people of any colour vision can tell apart (Okabe and Ito, 2008)."""
 
 SHOWN = ("AUROC likelihood", "AUROC mismatches", "AUROC verdict", "top-2 likelihood", "top-2 verdict")
 """Measures that are drawn, from 0 to 1."""
@@ -22,7 +22,7 @@ SHOWN = ("AUROC likelihood", "AUROC mismatches", "AUROC verdict", "top-2 likelih
 
 def losses(trained: Path) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the steps at which a training logged its loss, ``(n,)``, and the losses; none if it has no log."""
-    # Imported here: it takes a second, and most of what this package does needs none of it.
+    # Imported here, because it takes a second and most of this package does not need it.
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     found: dict[int, float] = {}

@@ -1,4 +1,4 @@
-"""What came of an experiment: measures of each arm with intervals, a table and a figure."""
+"""The results of an experiment: measures of each arm with intervals, a table and a figure."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ MEASURES = {
     "top-2 likelihood": "share of pairs whose right output is among the two likeliest candidates",
     "top-2 verdict": "the same by the verdict",
 }
-"""What is measured of each pair, and what it means."""
+"""Measures of each pair, with their meanings."""
 
 
 SEEDS = 3
@@ -39,7 +39,7 @@ class Ranked:
     """A run of an arm.
 
     Args:
-        seed: of its training.
+        seed: seed of its training.
         trained: folder of the training.
         ranking: folder of the ranking.
     """
@@ -54,10 +54,10 @@ class Difference:
     """A difference between two arms, paired by pairs of tasks.
 
     Args:
-        mean: over all pairs, of means over seeds.
+        mean: mean difference over all pairs and seeds.
         interval: 95% bootstrap interval over tasks.
         agrees: whether every seed's own difference has the sign of the mean.
-        seeds: how many there are.
+        seeds: number of seeds.
     """
 
     mean: float
@@ -67,12 +67,12 @@ class Difference:
 
     @property
     def holds(self) -> bool:
-        """Whether it is one: its interval leaves out 0, and all seeds agree, `SEEDS` at least."""
+        """Whether it may be claimed: its interval excludes 0, and all seeds, at least `SEEDS`, agree."""
         return self.seeds >= SEEDS and self.agrees and (self.interval[0] > 0 or self.interval[1] < 0)
 
 
 def measures(evidence: Sequence[CandidateScores]) -> dict[str, NDArray[np.float64]]:
-    """Return each of the `MEASURES`, ``(pairs,)``, of pairs with a right and a wrong candidate that were judged.
+    """Return each of the `MEASURES`, ``(pairs,)``, of judged pairs that have both a right and a wrong candidate.
 
     Args:
         evidence: one per pair.
@@ -94,7 +94,7 @@ def measures(evidence: Sequence[CandidateScores]) -> dict[str, NDArray[np.float6
 
 
 def difference(one: NDArray[np.float64], other: NDArray[np.float64], tasks: Sequence[str]) -> Difference:
-    """Return how much ``other`` is above ``one``, each ``(seeds, pairs)``, of the same seeds and pairs."""
+    """Return ``other`` minus ``one``, each ``(seeds, pairs)``, of the same seeds and pairs."""
     each = other - one
     mean = float(each.mean())
     agrees = bool((np.sign(each.mean(1)) == np.sign(mean)).all())
@@ -108,14 +108,14 @@ def write_report(
 
     Args:
         out: folder of the results.
-        name: of the experiment.
-        question: what was asked.
-        runs: of each arm, one at least.
+        name: name of the experiment.
+        question: the question that it asks.
+        runs: by arm, at least one run.
         data: ``tasks``, ``candidates`` and ``with_right_output`` of the rankings.
-        notes: what else is to be said.
+        notes: further text below the table.
 
     Raises:
-        DataError: if runs have no pair in common that each judged, or an evidence is not about the candidates.
+        DataError: if there is no pair that all runs judged, or evidence does not fit the candidates.
     """
     seeds = sorted(set.intersection(*({run.seed for run in arm} for arm in runs.values())))
     if not seeds:
@@ -155,7 +155,7 @@ def write_report(
 
 
 def _evidence(run: Ranked, data: Mapping[str, Any]) -> dict[Any, CandidateScores]:
-    """Return by key the evidence about the pairs with a right and a wrong candidate that were judged in all views."""
+    """Return, by key, the evidence about pairs with right and wrong candidates that were judged in all views."""
     records = read_evidence([str(run.ranking)])
     ids = {record.key.task_id for record in records}
     tasks = {task_id: task for task_id, task in read_tasks(data["tasks"]).items() if task_id in ids}
@@ -165,7 +165,7 @@ def _evidence(run: Ranked, data: Mapping[str, Any]) -> dict[Any, CandidateScores
 
 
 def _cost(runs: Sequence[Ranked]) -> dict[str, float]:
-    """Return what the mean ranking took, in seconds and tokens."""
+    """Return the mean seconds and tokens of a ranking."""
     methods = [json.loads((run.ranking / "metrics.json").read_text())["methods"]["likelihood"] for run in runs]
     tokens = [m["prefix_tokens"] + m["branch_tokens"] + m["lesson_tokens"] for m in methods]
     return {"seconds": float(np.mean([m["seconds"] for m in methods])), "tokens": float(np.mean(tokens))}

@@ -23,12 +23,12 @@ PROGRAM = (sys.executable, "-m", "lightning_arc.cli")
 
 @dataclass
 class Arm:
-    """One of the things that are compared.
+    """One of the compared variants.
 
     Args:
         fit: settings of its training, as in a config of ``cli.py fit``, beyond those that all arms have.
         predict: settings of its ranking, beyond those that all arms have.
-        fit_of: an arm whose training it takes, where only the ranking differs.
+        fit_of: an arm whose training it shares, if only the ranking differs.
     """
 
     fit: dict[str, Any] = field(default_factory=dict)
@@ -49,25 +49,25 @@ def experiment(
     report_only: bool = False,
     max_seconds: float | None = None,
 ) -> None:
-    """Run what has not been run yet, and write ``NAME.md``, ``NAME.svg`` and ``NAME.json`` of all that there is.
+    """Run all missing trainings and rankings, and write ``NAME.md``, ``NAME.svg`` and ``NAME.json`` of all results.
 
-    A training that was interrupted goes on from its last checkpoint, and what is finished is not run again.
+    An interrupted training continues from its last checkpoint, and finished runs are not repeated.
 
     Args:
-        name: of the experiment, of its folder and files.
-        question: what is asked, a sentence.
+        name: name of the experiment, its folder and files.
+        question: the question that it asks, a sentence.
         fit: configs of ``cli.py fit`` that all arms have.
-        predict: configs of ``cli.py predict`` that all arms have; their tasks and candidates are what is measured.
-        arms: what is compared, by name; differences are from the first one.
-        seeds: of the trainings.
+        predict: configs of ``cli.py predict`` that all arms have; measures are over their tasks and candidates.
+        arms: the compared variants, by name; differences are from the first one.
+        seeds: seeds of the trainings.
         folder: where the runs go.
         out: where the results go.
-        notes: what is to be said below the table, as Markdown.
-        report_only: whether nothing is run.
+        notes: further text below the table, as Markdown.
+        report_only: whether only the report is written, without any run.
         max_seconds: time after which no further run begins; ``null`` for none.
 
     Raises:
-        DataError: names what is not as it must be, or the arm whose run failed, with what it said.
+        DataError: names the invalid input, or the arm whose run failed, with its message.
     """
     check(arms, seeds)
     settings = _merged([yaml.safe_load(_read(path)) or {} for path in predict])
@@ -105,7 +105,7 @@ def experiment(
 
 
 def check(arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
-    """Raise a `DataError` that names the first setting that is not as it must be."""
+    """Raise a `DataError` that names the first invalid setting."""
     if len(arms) < 2:
         raise DataError(f"arms: {len(arms)}, expected two at least to compare")
     if not seeds or len(set(seeds)) < len(seeds):
@@ -141,7 +141,7 @@ def _newest(trained: Path) -> Path:
 def _start(
     command: str, about: str, configs: Sequence[str], settings: Mapping[str, Any], folder: Path, more: Sequence[str]
 ) -> None:
-    """Run a command to its end, what it prints in ``log.txt`` of its folder.
+    """Run a command to its end, with its output in ``log.txt`` of its folder.
 
     Raises:
         DataError: if it fails, with the last line that it printed.
@@ -181,7 +181,7 @@ def _read(config: str) -> str:
 
 
 def _merged(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return settings of several configs, the later ones first in rank."""
+    """Return the merged settings of several configs; later ones win."""
     merged: dict[str, Any] = {}
     for config in configs:
         for key, value in config.items():

@@ -1,1 +1,1 @@
-"""Ranking and generating: which requests a model is asked, and what becomes of its answers."""
+"""Ranking and generating: asking a model's requests, and writing the results."""

@@ -19,16 +19,16 @@ from lightning_arc.ranking.divergence import diverged_tasks, divergence_sentence
 
 @dataclass(frozen=True)
 class ViewAnswers:
-    """What was written for a query under one view.
+    """The answers to a query under one view.
 
     Args:
-        key: the pair that the query is.
+        key: the query's pair.
         view: number of the view.
-        answers: grids as the task has them, the view undone: rows, votes and log-likelihood of each.
+        answers: grids with the view undone: rows, votes and log-likelihood of each.
         malformed: answers that were no grid.
         tokens: tokens that went through the model.
         seconds: time the model took.
-        diverged: whether the test-time training for it diverged, so that the model wrote as it is.
+        diverged: whether the test-time training for it diverged, so that the untrained model wrote.
     """
 
     key: PairKey
@@ -41,7 +41,7 @@ class ViewAnswers:
 
     @property
     def n_answers(self) -> int:
-        """Answers, with those that were no grid."""
+        """Number of answers, including malformed ones."""
         return sum(votes for _, votes, _ in self.answers) + self.malformed
 
 
@@ -49,7 +49,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
     """Writes ``candidates.json`` (of test inputs) and ``candidates.parquet`` (of all pairs).
 
     Equal grids of all views are one candidate: it has a vote for each sample, and one for each view in which the search
-    found it; its log-likelihood is the greatest of all views. What each view gave stays in ``generated-RANK.jsonl``.
+    found it; its log-likelihood is the greatest of all views. Each view's answers stay in ``generated-RANK.jsonl``.
     """
 
     name, title, unit = "generated", "Generating", "answers"
@@ -63,11 +63,11 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         return done + self.n_finished, -(-len(self.data.queries) * self.data.options.n_views // n)
 
     def note(self) -> str:
-        """Return nothing: what is written is counted at the end."""
+        """Return an empty text: results are counted at the end."""
         return ""
 
     def batches(self) -> Iterator[GenerationBatch]:
-        """Yield each view of each query that is not finished; those of different datasets go apart."""
+        """Yield the unfinished views of queries; a batch has one test-time training dataset."""
         data, trainer = self.data, self.trainer
         finished = {(record.key, record.view) for record in self.done}
         wanted = [(key, view) for key in data.queries for view in range(data.options.n_views)]
@@ -149,7 +149,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
 def _by_dataset(
     wanted: Sequence[tuple[PairKey, int]], data: PredictionData
 ) -> dict[PairKey | None, list[tuple[PairKey, int]]]:
-    """Return what is wanted by the dataset that the model is trained on before."""
+    """Group views by the dataset that the model is trained on before them."""
     found: dict[PairKey | None, list[tuple[PairKey, int]]] = {}
     for key, view in wanted:
         found.setdefault(data.test_time_key(key), []).append((key, view))
@@ -157,7 +157,7 @@ def _by_dataset(
 
 
 def gather_answers(queries: Collection[PairKey], records: list[ViewAnswers], source: str) -> CandidatePool:
-    """Put together what was written for every query, most votes first, then by likelihood.
+    """Gather the answers to every query as candidates, most votes first, then by likelihood.
 
     Args:
         queries: the pairs that were asked about; records of others are left out.

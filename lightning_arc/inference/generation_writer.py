@@ -1,4 +1,4 @@
-"""A name in saved configs."""
+"""A callback that only saved configs still name."""
 
 from lightning.pytorch import Callback
 

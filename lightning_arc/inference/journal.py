@@ -1,6 +1,6 @@
-"""Journals: finished work on disk as it comes, so that interrupted work can go on.
+"""Journals: records on disk as they are made, so that interrupted work can continue.
 
-A line of JSON a record, behind a first line with a signature that names what was done with what. A file with another
+The first line holds a signature of the work and its inputs; each further line is a record as JSON. A file with another
 signature is begun anew, and a last line that an interruption left half-written is cut off.
 """
 
@@ -22,8 +22,8 @@ class Journal(Generic[Record]):
     Args:
         path: the file; its folder is made.
         signature: names the model, data and settings that the records are about.
-        encode: makes a JSON object of a record.
-        decode: makes a record of a JSON value, ``None`` of one that is none.
+        encode: makes a JSON object from a record.
+        decode: makes a record from a JSON value, ``None`` if it holds none.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Journal(Generic[Record]):
 
 
 def read_journal(path: Path, signature: str, decode: Callable[[Any], Record | None]) -> tuple[int, list[Record]]:
-    """Read a journal; a whole line that holds no record is passed over.
+    """Read a journal; complete lines without a record are skipped.
 
     Returns:
         The length in bytes of its whole lines and their records; ``(0, [])`` if it is missing or has another signature.
@@ -75,7 +75,7 @@ def read_journal(path: Path, signature: str, decode: Callable[[Any], Record | No
 
 @contextmanager
 def _written(path: Path) -> Iterator[None]:
-    """Name the file where it cannot be written."""
+    """Turn an error in writing into one that names the file."""
     try:
         yield
     except OSError as error:

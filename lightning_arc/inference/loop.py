@@ -18,12 +18,12 @@ from lightning_arc.model.typed import typed_model, typed_trainer
 class PredictionLoop(_PredictionLoop):
     """Lightning's prediction without a loader, which would fetch the next batch before the last one is answered.
 
-    Callbacks are called for each batch as Lightning calls them. Nothing is computed in inference mode, whose tensors
-    could not be trained with at test time. ``trainer.limit_predict_batches`` holds where it is a number of batches.
+    Callbacks are called for each batch as Lightning calls them. Inference mode is not used, because its tensors could
+    not be used in test-time training. ``trainer.limit_predict_batches`` must be a number of batches to have an effect.
     """
 
     def run(self) -> None:
-        """Do all that is left to be done, and write. At a signal what there is so far is written."""
+        """Do the remaining work and write the results; at a signal, write the results so far."""
         trainer = self.trainer
         self.max_batches = [math.inf]
         with torch.no_grad():
@@ -69,7 +69,7 @@ class PredictionLoop(_PredictionLoop):
             self._call("on_predict_batch_end", records, batch, number)
 
     def _call(self, hook: str, *given: object) -> None:
-        """Call a hook of the callbacks, but for progress bars, which would need to know how many batches there are."""
+        """Call a hook of all callbacks except progress bars, which would need to know the number of batches."""
         for callback in typed_trainer(self.trainer).callbacks:
             if not isinstance(callback, ProgressBar):
                 getattr(callback, hook)(self.trainer, self.trainer.lightning_module, *given)

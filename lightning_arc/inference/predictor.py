@@ -30,11 +30,11 @@ class ScoringBatch:
     """Requests about candidates that one member answers in one pass.
 
     Args:
-        trees: one of each request.
-        requests: what is asked.
-        n_candidates: of each request's test input, asked about or not.
+        trees: one tree per request.
+        requests: the requests.
+        n_candidates: for each request, the number of its test input's candidates, in the request or not.
         member: which model of the ensemble is asked.
-        dataset: names what it is trained on before, ``None`` for nothing.
+        dataset: key of the test-time training dataset, ``None`` without such training.
     """
 
     trees: TreeBatch
@@ -49,9 +49,9 @@ class GenerationBatch:
     """Prompts that outputs are written behind.
 
     Args:
-        trees: one, with a single branch, of each request.
-        requests: what is written.
-        dataset: names what the model is trained on before, ``None`` for nothing.
+        trees: one tree per request, with a single branch.
+        requests: the requests.
+        dataset: key of the test-time training dataset, ``None`` without such training.
     """
 
     trees: TreeBatch
@@ -76,17 +76,17 @@ class Predictor:
         self._unpaid: dict[int, TestTimeResult] = {}
 
     def adapt_to_set(self) -> None:
-        """Train each member on the demonstrations of all tasks; the next answer of each bears the cost."""
+        """Train each member on the demonstrations of all tasks; the cost is added to the member's next answer."""
         for number in range(len(self.model.models.members)):
             result = self._adapt(number, WHOLE_SET)
             if result is not None:
                 self._unpaid[number] = result
 
     def score(self, batch: ScoringBatch) -> list[ViewScores]:
-        """Return the answer to each request; ``seconds`` are the batch's by tokens.
+        """Return the answer to each request; its ``seconds`` are the batch's in proportion to tokens.
 
         Raises:
-            DataError: if the model gives what is not a finite number.
+            DataError: if a score of the model is not a finite number.
         """
         trees = batch.trees.to(self.model.device)
         with self._member(batch.member, batch.dataset) as (model, result):
@@ -105,10 +105,10 @@ class Predictor:
         return answers
 
     def generate(self, batch: GenerationBatch) -> list[GeneratedView]:
-        """Return what is written behind each prompt.
+        """Return the answers behind each prompt.
 
         Raises:
-            DataError: if the model gives what is not a finite number.
+            DataError: if a logit of the model is not a finite number.
         """
         trees = batch.trees.to(self.model.device)
         with self._member(0, batch.dataset) as (model, result):
@@ -117,14 +117,14 @@ class Predictor:
 
     @contextmanager
     def _member(self, number: int, dataset: PairKey | None) -> Iterator[tuple[PreTrainedModel, TestTimeResult]]:
-        """Yield a member, trained on a dataset if there is one to train on, and what the training took."""
+        """Yield a member's model, trained on a dataset if there is one, and the result of the training."""
         result = None if dataset is None else self._adapt(number, dataset)
         trained = result is not None and not result.diverged
         with self.model.models.activate(number, adapted=trained) as model:
             yield model, result or TestTimeResult(0)
 
     def _adapt(self, number: int, key: PairKey) -> TestTimeResult | None:
-        """Train a member on the dataset of this key; return what this took, ``None`` if there is none."""
+        """Train a member on the dataset of this key; return the result, ``None`` if there is no dataset."""
         settings, models = self.model.test_time, self.model.models
         dataset = self.data.test_time_dataset(key)
         if settings is None or dataset is None or not settings.steps:

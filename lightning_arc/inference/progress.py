@@ -12,11 +12,11 @@ from rich.text import Text
 from lightning_arc.callbacks.progress import LINE_SECONDS, time_left
 
 NOTE_SECONDS = 5.0
-"""Between two looks at what costs time to know."""
+"""Seconds between two updates of figures that cost time to compute."""
 
 
 class Tracked(Protocol):
-    """What is shown of a prediction."""
+    """The work whose progress is shown."""
 
     title: str
     unit: str
@@ -26,14 +26,14 @@ class Tracked(Protocol):
         """Views that are done, and all of them."""
 
     def note(self) -> str:
-        """Return what else is known so far."""
+        """Return a further text to show."""
 
 
 class BarAndNote(Progress):
-    """A bar with what its task's field ``note`` says in a line below it, so that both fit into 80 columns."""
+    """A bar with its task's field ``note`` in a line below it, so that both fit into 80 columns."""
 
     def get_renderables(self) -> Iterable[RenderableType]:
-        """Yield the bar, then the line if there is something to be said."""
+        """Yield the bar, then the line if the note is not empty."""
         yield self.make_tasks_table(self.tasks)
         yield from (
             Text(t.fields["note"], "dim", overflow="ellipsis", no_wrap=True) for t in self.tasks if t.fields["note"]
@@ -44,9 +44,9 @@ class PredictionProgress:
     """Shows the progress of this process's part of a prediction.
 
     Args:
-        work: what is done.
+        work: the work.
         shown: whether anything is shown.
-        console: where; standard error if not given.
+        console: where it is shown; standard error if not given.
         clock: seconds from any point on.
     """
 

@@ -21,8 +21,8 @@ from lightning_arc.reporting.origin import Origin, in_words
 class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
     """Writes ``submission.json``, ``ranking.jsonl``, ``metrics.json`` and ``report.html``.
 
-    The scores stay beside them in ``evidence-RANK.jsonl``; whatever ranker or stopping asked for them, all others go on
-    from them.
+    The scores stay beside them in ``evidence-RANK.jsonl``. A later run with another ranker or other stopping settings
+    continues from them.
     """
 
     name, title, unit = "evidence", "Ranking", "candidates"
@@ -42,7 +42,7 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
 
     @property
     def n_views(self) -> int:
-        """The most views that a test input is asked about under."""
+        """Most views under which a test input is asked about."""
         return self.stopping.max_views
 
     def batches(self) -> Iterator[ScoringBatch]:
@@ -69,7 +69,7 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
         return self.predictor.score(batch)
 
     def keep(self, record: ViewScores) -> None:
-        """Keep scores, and let the scheduler go on from them."""
+        """Keep scores, and pass them to the scheduler."""
         super().keep(record)
         self.scheduler.take(record)
 
@@ -94,7 +94,7 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
         write_ranking(self.folder, data.tasks, data.queries, scores, ranker, *about)
 
     def _origin(self) -> Origin:
-        """Return what the report says about this run."""
+        """Return the report's facts about this run."""
         options, model, stopping = self.data.options, self.model, self.model.stopping
         members = [model.adapter_path or model.model_path or "from scratch", *model.ensemble]
         until = f"{self.stopping.min_views} to {self.stopping.max_views}, until settled"

@@ -26,11 +26,11 @@ LEGEND = (
     "* what submission.json follows. Below each figure stands its 95% interval over tasks; differences from voting are "
     "paired, test input by test input."
 )
-"""What the figures of the printed table are."""
+"""Explanation of the figures in the printed table."""
 
 
 def all_views(n: int) -> StoppingConfig:
-    """Return a stopping that asks about every candidate under ``n`` views."""
+    """Return stopping settings that ask about every candidate under ``n`` views."""
     return StoppingConfig(min_views=n, max_views=n, confidence=1.0)
 
 
@@ -49,12 +49,12 @@ def write_ranking(
     Args:
         folder: where they go.
         tasks: all tasks of the submission.
-        queries: what was shown of each query.
+        queries: the episode of each query.
         evidence: one per query.
         ranker: the method that the submission follows, beside the `RANKERS`.
-        stopping: when requests end; ``None`` if all were to be asked under as many views as any was.
-        passed_over: test inputs of tasks that could not be asked about, by id.
-        origin: what made the scores, for the report.
+        stopping: when requests end; ``None`` means that every query was due as many views as any one was asked under.
+        passed_over: number of test inputs of each skipped task, by its id.
+        origin: facts about the run, for the report.
     """
     stopping = stopping or all_views(max(asked_views(evidence, ranker.kinds), 1))
     covered = [coverage(e, ranker, stopping) for e in evidence]
@@ -110,10 +110,10 @@ def ranking_line(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
 
 
 def print_metrics(metrics: Mapping[str, Any], test_inputs: str, folder: Path) -> None:
-    """Print the methods beside each other, and the order of the candidates' file; the chosen one has a star.
+    """Print a table of the methods and of the order of the candidates' file; the chosen method has a star.
 
-    Below stands what the figures are, which test inputs were not judged, how many attempts of the submission are
-    placeholders, and whole paths of what was written.
+    Lines below it explain the figures, and say which test inputs were not judged, how many attempts of the submission
+    are placeholders, and the full paths of the written files.
     """
     solvable = metrics["n_solvable"]
     known = "outputs unknown" if solvable is None else f"the right output is among the candidates of {solvable}"

@@ -1,4 +1,4 @@
-"""Work that goes on where it was interrupted: what every step gives is kept, and put together at the end."""
+"""Resumable work: the records of every step are kept, and gathered at the end."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ Batch = TypeVar("Batch")
 
 
 class ViewRecord(Protocol):
-    """What a record is about."""
+    """The query and view of a record."""
 
     @property
     def key(self) -> PairKey:
@@ -33,10 +33,10 @@ Record = TypeVar("Record", bound=ViewRecord)
 
 
 class PredictionWork(ABC, Generic[Batch, Record]):
-    """What a prediction does, in steps whose records are kept in ``NAME-RANK.jsonl`` in ``default_root_dir``.
+    """The work of a prediction, in steps whose records are kept in ``NAME-RANK.jsonl`` in ``default_root_dir``.
 
-    The same command goes on from these journals after an interruption, with any number of processes, and only writes
-    again where nothing is left to be done. A record has a ``key`` and a ``view``.
+    After an interruption the same command continues from these journals, with any number of processes. When nothing is
+    left to do, it only writes the results again. A record has a ``key`` and a ``view``.
 
     Args:
         trainer: has the processes and the folder.
@@ -45,13 +45,13 @@ class PredictionWork(ABC, Generic[Batch, Record]):
     """
 
     name: str
-    """What the journals' names begin with."""
+    """Prefix of the journals' names."""
 
     title: str
-    """What is done, as a person reads it."""
+    """Description of the work for people."""
 
     unit: str
-    """What an answer is called."""
+    """Noun for an answer."""
 
     def __init__(self, trainer: L.Trainer, model: ArcModel, data: PredictionData) -> None:
         self.trainer, self.model, self.data = trainer, model, data
@@ -65,7 +65,7 @@ class PredictionWork(ABC, Generic[Batch, Record]):
         self._journal: Journal[Record] = Journal(path, self._signature, self.encode, self.decode)
 
     def prepare(self) -> None:
-        """Train on the demonstrations of all tasks together, where that is wanted, before the first batch."""
+        """Before the first batch, train on the demonstrations of all tasks together if the settings say so."""
         if self.data.options.test_time_scope == "set":
             if self.trainer.is_global_zero:
                 with self.trainer.precision_plugin.predict_step_context():
@@ -74,7 +74,7 @@ class PredictionWork(ABC, Generic[Batch, Record]):
 
     @property
     def n_views(self) -> int:
-        """Number of views that is written of; more may have been asked by an earlier run."""
+        """Number of views that results are written from; an earlier run may have asked more."""
         return self.data.options.n_views
 
     @property
@@ -84,11 +84,11 @@ class PredictionWork(ABC, Generic[Batch, Record]):
 
     @abstractmethod
     def note(self) -> str:
-        """Return what else is known so far, for a person who waits."""
+        """Return a further text for the progress display."""
 
     @abstractmethod
     def batches(self) -> Iterator[Batch]:
-        """Yield what is left to be done by this process; what is kept of a batch may decide on the next."""
+        """Yield this process's remaining batches; the records of a batch may decide the next one."""
 
     @abstractmethod
     def step(self, batch: Batch) -> Sequence[Record]:
@@ -116,11 +116,11 @@ class PredictionWork(ABC, Generic[Batch, Record]):
         return [r for path in journals for r in read_journal(path, self._signature, self.decode)[1]]
 
     def close(self) -> None:
-        """Close the journal, which is continued from."""
+        """Close the journal, from which later runs continue."""
         self._journal.close()
 
     def finish(self) -> None:
-        """Write, in the first process, what all processes have kept so far."""
+        """Write the results of all processes' records so far, in the first process."""
         if self.trainer.is_global_zero:
             self.write([record for record in self.records() if record.view < self.n_views])
 

@@ -13,17 +13,17 @@ from lightning_arc.model.autograd import Context
 def accumulate_losses(
     losses: Sequence[Callable[[], tuple[Tensor, Tensor]]], parameters: Sequence[Tensor]
 ) -> tuple[Tensor, Tensor]:
-    """Sum losses whose gradients are made, and whose activations are dropped, before the next one is computed.
+    """Sum losses; each one's gradients are computed and its activations freed before the next loss is computed.
 
-    To whoever takes its gradient the sum is like any other loss: it may be scaled, its gradients clipped, averaged over
-    processes and accumulated over steps, as they reach the parameters in its backward pass.
+    The sum behaves like any other loss: gradients reach the parameters in its backward pass, so that it may be scaled,
+    and its gradients clipped, averaged over processes and accumulated over steps.
 
     Args:
-        losses: each computes a loss and what else is to be summed, which has no gradient.
-        parameters: all that the losses depend on and whose gradient is wanted.
+        losses: each computes a loss and a tensor without gradient that is summed too.
+        parameters: all parameters of the losses whose gradient is wanted.
 
     Returns:
-        The sum of the losses, and of what else each gave.
+        The sum of the losses, and the sum of the other tensors.
     """
     if len(losses) == 1:
         return losses[0]()

@@ -1,4 +1,4 @@
-"""Folders of LoRA adapters as peft writes them: what must hold before peft reads one, and after."""
+"""Folders of LoRA adapters as peft writes them: checks before and after peft loads one."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ def adapter_config(folder: str | Path) -> LoraConfig:
     """Read the settings of a LoRA adapter.
 
     Raises:
-        DataError: if there are none, or settings under which peft would do something else than LoRA.
+        DataError: if there are none, or if with them peft would do something other than LoRA.
     """
     path = Path(folder) / CONFIG
     if not path.is_file():
@@ -53,11 +53,11 @@ def check_adapter(folder: str | Path) -> LoraConfig:
 
 
 def check_complete(model: PeftModel, name: str, folder: str | Path) -> None:
-    """Refuse an adapter that was loaded although its weights are not those that its settings call for.
+    """Refuse a loaded adapter whose weights are not those that its settings call for.
 
     Args:
-        model: what it was loaded into.
-        name: of the adapter on the model.
+        model: the model that it was loaded into.
+        name: the adapter's name on the model.
         folder: where it came from.
 
     Raises:

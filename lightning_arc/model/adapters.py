@@ -1,4 +1,4 @@
-"""Adapters: several LoRA adapters on one causal language model, of which any are in use at a time."""
+"""Adapters: several LoRA adapters on one causal language model, any of which can be active at a time."""
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +16,7 @@ from lightning_arc.model.load import without_wrapper
 
 
 class Adapters:
-    """The adapters on a model, those that it came with and those that are added, which `remove` takes off again.
+    """The adapters on a model: those that it came with, and added ones, which `remove` takes off again.
 
     Args:
         model: a causal language model, or one with adapters as peft makes it.
@@ -65,7 +65,7 @@ class Adapters:
         return {key: p for key, p in adapted if f".{name}." in f"{key}."}
 
     def use(self, names: Sequence[str]) -> None:
-        """Let adapters of these names change what the model computes, and no others; none of them is trained."""
+        """Activate the adapters of these names and no others; none of them is trained."""
         if self.peft is None:
             return
         tuner = self.peft.base_model
@@ -78,7 +78,7 @@ class Adapters:
 
     @contextmanager
     def in_use(self, names: Sequence[str]) -> Iterator[PreTrainedModel]:
-        """Use adapters for a while; behind it those are in use that the model came with."""
+        """Activate adapters within a context; afterwards those that the model came with are active."""
         self.use(names)
         try:
             yield self.model
@@ -86,7 +86,7 @@ class Adapters:
             self.use(self.own)
 
     def remove(self) -> None:
-        """Take off what was added: layers, their names and what is trained are as they were."""
+        """Take off the added adapters: layers, their names and the trained parameters are as before."""
         if self.peft is not None and self._added:
             if self.own:
                 for name in self._added:
@@ -101,7 +101,7 @@ class Adapters:
 
 
 def linear_names(model: nn.Module, but: Collection[nn.Module] = ()) -> list[str]:
-    """Return the names, without what they are in, of all linear layers, those that have adapters too.
+    """Return the names, without those of parent modules, of all linear layers, including those with adapters.
 
     Args:
         model: a model.

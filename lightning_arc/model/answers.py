@@ -1,4 +1,4 @@
-"""Answers: what the scores of a tree's branches say about a request, and what is written behind a batch's prompts."""
+"""Answers: the scores of a tree's branches as the answer to a request, and the texts generated behind prompts."""
 
 import math
 import time
@@ -22,14 +22,14 @@ def view_scores(request: ScoringRequest, n: int, shape: TreeShape, scores: Branc
     """Return the answer to a request about ``n`` candidates.
 
     Args:
-        request: what was asked.
-        n: candidates of the test input, asked about or not.
-        shape: of the request's tree: a branch a candidate, or a branch a selection.
-        scores: of its branches.
-        seconds: time that they took.
+        request: the request.
+        n: number of the test input's candidates, in the request or not.
+        shape: shape of the request's tree, with one branch per candidate or per selection.
+        scores: scores of its branches.
+        seconds: time that scoring took.
 
     Raises:
-        FloatingPointError: if one of them is not a finite number.
+        FloatingPointError: if a score is not a finite number.
     """
     scored = {name: [math.nan] * n for name in SCORES}
     choices: tuple[Choice, ...] = ()
@@ -62,14 +62,14 @@ def view_scores(request: ScoringRequest, n: int, shape: TreeShape, scores: Branc
 
 @dataclass(frozen=True)
 class GeneratedView:
-    """What was written for a request.
+    """The answers that were written for a request.
 
     Args:
-        request: what was asked.
-        answers: what was written.
+        request: the request.
+        answers: the answers.
         tokens: tokens that went through the model.
-        seconds: the batch's, by tokens.
-        diverged: whether the test-time training for it diverged, so that the model wrote as it is.
+        seconds: the batch's seconds, in proportion to tokens.
+        diverged: whether the test-time training for it diverged, so that the untrained model wrote.
     """
 
     request: GenerationRequest
@@ -94,11 +94,11 @@ def generate_answers(
         batch: a tree with one branch for each prompt.
         requests: one for each prompt.
         decoding: how answers are written.
-        grammar: what may be written.
-        grid_rows: gives the grid positions of what is written.
+        grammar: restricts the tokens that may be written.
+        grid_rows: gives the grid positions of written tokens.
 
     Raises:
-        DataError: if the model gives what is not a finite number.
+        DataError: if a logit of the model is not a finite number.
     """
     start, openings = time.perf_counter(), []
     for i, request in enumerate(requests):

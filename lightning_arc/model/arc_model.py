@@ -68,8 +68,8 @@ class ArcModel(L.LightningModule):
         quantize: ``4bit`` holds the base that an adapter is trained on in 4-bit numbers (needs a GPU and bitsandbytes).
         trim_vocabulary: whether only the tokens that prompts can hold keep their rows in the embedding and the head.
             Likelihoods are then over these tokens; what is exported has all rows.
-        attention: how trees attend. ``auto`` takes the fastest for the machine; ``mask`` works anywhere.
-        gradient_checkpointing: whether layers are run again in the backward pass instead of keeping what they computed.
+        attention: attention backend. ``auto`` takes the fastest for the machine; ``mask`` works anywhere.
+        gradient_checkpointing: whether layers are run again in the backward pass instead of keeping their activations.
         compile: whether layers are compiled, which takes a while and then saves some time in every step.
         optimizer: ``adamw``; ``muon`` for the matrices of layers, with AdamW for the rest; or ``paged_adamw_8bit``
             (needs a GPU and bitsandbytes).
@@ -81,7 +81,7 @@ class ArcModel(L.LightningModule):
         warmup_steps: steps in which the learning rate rises from 0.
         loss_weights: weight of each prompt kind in the loss, 1 where not named.
         decoding: how answers are written where candidates are generated.
-        ranker: what candidates are ranked by, and asked for; ``null`` for the verifier.
+        ranker: ranks the candidates, and decides what is asked about them; ``null`` for the verifier.
         stopping: when requests about candidates end; ``null`` asks all of them under ``data.n_views`` views.
         ensemble: further models, whose scores are averaged with this one's: folders of adapters, checkpoints of
             trainings from this model, or folders of whole models that read the same tokens.
@@ -118,7 +118,7 @@ class ArcModel(L.LightningModule):
         test_time: TestTimeTrainingConfig | None = None,
     ) -> None:
         super().__init__()
-        # Any checkpoint is ranked with in any way.
+        # Any checkpoint may be ranked with any ranker.
         self.save_hyperparameters(ignore=["ranker", "stopping", "ensemble", "test_time"])
         labels = [kind.label for kind in PromptKind]
         shares(loss_weights or {}, labels, "model.loss_weights")
@@ -172,7 +172,7 @@ class ArcModel(L.LightningModule):
 
     @property
     def name_of_model(self) -> str:
-        """What candidates name as their source."""
+        """The source that generated candidates name."""
         return Path(self.adapter_path or self.model_path or "scratch").name
 
     @property
@@ -235,7 +235,7 @@ class ArcModel(L.LightningModule):
         return model.eval()
 
     def prepare(self, base: PreTrainedModel) -> None:
-        """Let a model have the tokens that are kept, attend to trees, and compute as the settings say."""
+        """Trim a model's vocabulary, let it attend to trees, and apply the settings of its computation."""
         with proved(base, self.kept, self.attention):
             if self.kept is not None:
                 trim(base, self.kept)
@@ -254,7 +254,7 @@ class ArcModel(L.LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimizer and its schedule."""
         settings = self.learning_rate, self.weight_decay, self.betas
-        # A scaler of gradients, which 16-bit floats need, and a fused optimizer do not let gradients be clipped.
+        # With a gradient scaler, which 16-bit floats need, a fused optimizer does not allow gradient clipping.
         fused = not str(self.trainer.precision).startswith("16")
         ends = end_weights(self.causal_lm)
         optimizer = make_optimizer(self.optimizer_name, self.trained, *settings, fused=fused, embeddings=ends)
@@ -275,7 +275,7 @@ class ArcModel(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip gradients of a fused optimizer too, which Lightning does not where it might have to be unscaled."""
+        """Clip gradients of a fused optimizer too, which Lightning refuses because a scaler might be in use."""
         plugin = self.trainer.precision_plugin
         if gradient_clip_val and isinstance(plugin, MixedPrecision) and plugin.scaler is None:
             algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
@@ -295,7 +295,7 @@ class ArcModel(L.LightningModule):
         return loss
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Take the norm of the gradients before they are clipped, in the steps that are logged."""
+        """Compute the norm of the gradients before they are clipped, in the steps that are logged."""
         gradients = [p.grad for p in self.trained if p.grad is not None]
         if gradients and (self.global_step + 1) % typed_trainer(self.trainer).log_every_n_steps == 0:
             self._recent.add({"train/gradient_norm": torch.nn.utils.get_total_norm(gradients)})
@@ -305,7 +305,7 @@ class ArcModel(L.LightningModule):
         self.log_means()
 
     def log_means(self) -> None:
-        """Log what is due of this step, unless it has been logged."""
+        """Log the means that are due in this step, unless they have been logged."""
         due = self.global_step % typed_trainer(self.trainer).log_every_n_steps == 0
         if due and self.global_step != self._logged:
             self._logged = self.global_step
@@ -343,7 +343,7 @@ class ArcModel(L.LightningModule):
         training = self.trainer.state.fn == "fit"
         self.log_dict(found, logger=not training)
         if training and not self.trainer.sanity_checking:
-            # Lightning counts a step less where it logs them.
+            # Lightning logs these metrics one step earlier.
             values = {name: float(value) for name, value in found.items()}
             for logger in self.loggers:
                 logger.log_metrics(values, self.global_step)

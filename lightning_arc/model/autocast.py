@@ -1,11 +1,12 @@
-"""What autocast does to products."""
+"""Types of matrix products under autocast, and the scale of losses in float16."""
 
 import torch
 
 LIFT = 2.0**12
-"""What losses are multiplied by, and their gradients divided by, where products are in float16.
+"""Factor of losses, by which their gradients are divided again, where products are in float16.
 
-Gradients that are made together with a loss come before the trainer's scaler; small ones would be zero by then.
+Gradients that are computed together with a loss precede the trainer's scaler; without the factor small ones would
+underflow to zero.
 """
 
 

@@ -1,4 +1,4 @@
-"""What torch hands to both passes of a function with a gradient of its own, with its types."""
+"""The typed context that torch passes to ``forward`` and ``backward`` of an ``autograd.Function``."""
 
 from typing import Any, Protocol
 
@@ -6,11 +6,11 @@ from torch import Tensor
 
 
 class Context(Protocol):
-    """What the forward pass leaves for the backward pass.
+    """The context of an ``autograd.Function``.
 
     Attributes:
-        needs_input_grad: of each argument, whether its gradient is wanted.
-        saved_tensors: what was saved, ``None`` where that was.
+        needs_input_grad: whether each argument's gradient is wanted.
+        saved_tensors: the saved tensors, ``None`` where ``None`` was saved.
     """
 
     needs_input_grad: tuple[bool, ...]

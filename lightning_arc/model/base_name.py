@@ -1,4 +1,4 @@
-"""What names the base of an adapter: its shape, which releases share, beside the fingerprint of its weights."""
+"""The name of an adapter's base: its shape, which releases share, and the fingerprint of its weights."""
 
 import json
 from collections.abc import Mapping
@@ -23,16 +23,16 @@ SHAPE = (
     "head_dim",
     "num_experts",
 )
-"""What of a model's configuration all of its releases have in common, in whatever type their weights are."""
+"""Settings of a model's configuration that all of its releases share, whatever the type of their weights."""
 
 
 def name_of_base(model: PreTrainedModel, model_path: str | None, fingerprint: str) -> dict[str, Any]:
-    """Return what names a base: numbers and strings by name.
+    """Return the name of a base: numbers and strings by key.
 
     Args:
         model: the base, with all its tokens.
         model_path: where it came from.
-        fingerprint: of its weights.
+        fingerprint: fingerprint of its weights.
     """
     config = model.config.get_text_config()
     shape = {name: getattr(config, name, None) for name in SHAPE}
@@ -44,10 +44,10 @@ def check_base(saved: Any, base: Mapping[str, Any], source: str, option: str = "
     """Refuse an adapter of another model; warn where the model is the same and its weights are not.
 
     Args:
-        saved: what names the base that the adapter was trained on; files of earlier versions have no shape in it.
-        base: what names this one, see `name_of_base`.
-        source: what holds the adapter, for messages.
-        option: the setting that is wrong.
+        saved: name of the base that the adapter was trained on; in files of earlier versions it has no shape.
+        base: name of this base, see `name_of_base`.
+        source: file or folder of the adapter, for messages.
+        option: the setting that is wrong, for messages.
 
     Raises:
         DataError: names what differs.
@@ -69,7 +69,7 @@ def check_base(saved: Any, base: Mapping[str, Any], source: str, option: str = "
 
 
 def write_base(folder: str | Path, base: Mapping[str, Any]) -> None:
-    """Let the folder of an adapter name its base."""
+    """Write the name of its base into an adapter's folder."""
     (Path(folder) / FILE).write_text(json.dumps(base, indent=2) + "\n", encoding="utf-8")
 
 

@@ -21,10 +21,10 @@ def batch_loss(
     kind_weights: Tensor,
     backend: AttentionBackend = "auto",
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a batch's loss; by kind, ``(2, kinds)`` weighted sums of its targets' losses and hits, and weights.
+    """Return a batch's loss; ``(2, kinds)`` weighted sums of its targets' losses and hits; and weights by kind.
 
     Args:
-        model: a causal language model that attends as `use_tree_attention` lets it.
+        model: a causal language model prepared by `use_tree_attention`.
         batch: collated for training.
         trained: weights whose gradients are wanted.
         kind_weights: ``(kinds,)`` weight of each kind of prompt.

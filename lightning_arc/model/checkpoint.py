@@ -17,7 +17,7 @@ CHUNK = 1 << 20
 """Bytes that are read at a time to verify a file."""
 
 TRAINING_STATE = {"loops": dict, "optimizer_states": list, "lr_schedulers": list}
-"""What training continues from, besides weights."""
+"""Keys of a checkpoint that continued training needs besides weights."""
 
 
 def read_checkpoint(path: str | Path, option: str = "ckpt_path", mmap: bool = False) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def read_checkpoint(path: str | Path, option: str = "ckpt_path", mmap: bool = Fa
     _verify(path, option)
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # whatever torch says of a file that others made
+    except Exception as error:  # torch fails in many ways on files from elsewhere
         named = re.search(r"GLOBAL (\S+)", str(error))
         held = f"something other than weights and plain settings ({named[1]})" if named else "no weights"
         raise DataError(f"{path}: not a checkpoint, it holds {held} ({option})") from error
@@ -98,13 +98,13 @@ def check_checkpoint(
 
     Args:
         checkpoint: what was saved.
-        base: names the base of the model's adapter, see `name_of_base`; ``None`` where all weights are trained.
+        base: name of the base of the model's adapter, see `name_of_base`; ``None`` where all weights are trained.
         kept: tokens that the model keeps, ``None`` for all.
         trained: the weights that are trained, by name.
         weights: all weights, by name.
 
     Raises:
-        DataError: if it does, or lacks some of the weights that it must hold.
+        DataError: if it belongs to another model, or lacks weights that it must hold.
     """
     own, saved = checkpoint.get("base"), checkpoint["state_dict"]
     if bool(own) != (base is not None):

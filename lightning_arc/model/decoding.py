@@ -1,6 +1,6 @@
-"""Decoding: answers that a model writes behind a prompt, by sampling or by search of all that are likely enough.
+"""Decoding: writes answers behind a prompt, by sampling or by a search for all answers above a probability.
 
-A prompt is run once. What is written is a tree of prefixes: answers that begin alike are one row until they part, and
+A prompt is run once. The answers form a tree of prefixes: answers that begin alike are one row until they differ, and
 all rows of all prompts go through the model together.
 """
 
@@ -30,11 +30,12 @@ class Decoding:
     Args:
         n_samples: answers that are sampled in each view; 0 samples none.
         temperature: what logits are divided by before sampling.
-        top_p: share of the probability that the likeliest tokens, which are sampled from, have together.
-        min_probability: besides, every answer whose probability, end included, is greater is found; ``null`` for none.
+        top_p: nucleus sampling: samples come from the likeliest tokens whose probability together reaches this.
+        min_probability: a search also finds every answer, end included, that is likelier than this; ``null`` for no
+            search.
         constrained: whether only tokens that lead to a grid are written. Probabilities of found answers stay those of
             the model; sampling is from its distribution over the tokens that remain.
-        max_tokens: bound of the tokens, those of prompts included, whose keys all answers of a round have together.
+        max_tokens: bound of the KV cache: tokens of all prompts and answers of a round together.
     """
 
     n_samples: int = 8
@@ -46,7 +47,7 @@ class Decoding:
 
     @property
     def most_found(self) -> int:
-        """Rows that a search has at most, 0 without one."""
+        """Most rows of a search, 0 without one."""
         return 0 if self.min_probability is None else math.ceil(1 / self.min_probability)
 
     def __post_init__(self) -> None:
@@ -84,8 +85,8 @@ class _Rows:
     Args:
         tokens: ``(n, length)`` what has been written.
         log_likelihood: ``(n,)`` float64.
-        counts: ``(n,)`` samples that begin so.
-        shapes: ``(n, 900)`` what each may become, ``None`` without a grammar.
+        counts: ``(n,)`` number of samples that begin with each prefix.
+        shapes: ``(n, 900)`` whether each may become a grid of a shape, ``None`` without a grammar.
     """
 
     tokens: np.ndarray
@@ -95,7 +96,7 @@ class _Rows:
 
 
 class Opening(NamedTuple):
-    """What answers are written behind.
+    """A prompt that answers are written behind.
 
     Args:
         prompt: ``(P,)`` token ids.
@@ -116,7 +117,7 @@ class NotFiniteError(FloatingPointError):
     """A logit is not a finite number.
 
     Args:
-        number: of the opening behind which it is.
+        number: number of the opening whose answers have it.
     """
 
     def __init__(self, number: int) -> None:
@@ -126,16 +127,16 @@ class NotFiniteError(FloatingPointError):
 
 @dataclass(eq=False)
 class _Job:
-    """Answers of one kind behind one opening, in the making.
+    """Unfinished answers to one opening, sampled or searched.
 
     Args:
-        number: of the opening.
-        n: how many are sampled; 0 searches.
+        number: number of the opening.
+        n: number of samples; 0 searches.
         generator: draws samples.
-        cost: tokens whose keys they may have.
-        rows: what is written so far.
-        logits: ``(rows, vocabulary)`` of what comes next.
-        parents: of each row, the one that it was before the last token.
+        cost: most tokens in the KV cache.
+        rows: the prefixes written so far.
+        logits: ``(rows, vocabulary)`` logits of the next token.
+        parents: for each row, its row before the last token.
     """
 
     number: int
@@ -155,20 +156,20 @@ def generate(
     grammar: Grammar | None,
     grid_rows: GridRows | None = None,
 ) -> list[tuple[list[GeneratedAnswer], int]]:
-    """Write answers behind prompts. All go through the model together, a token at a time, in as few rounds as may be.
+    """Write answers behind prompts, a token at a time, all prompts together in as few rounds as memory allows.
 
     Args:
-        model: a causal language model that attends as `use_tree_attention` lets it.
+        model: a causal language model prepared by `use_tree_attention`.
         openings: the prompts.
         decoding: how answers are written. A search has at most ``1 / min_probability`` rows.
-        grammar: what may be written where `Decoding.constrained` is set.
-        grid_rows: gives the grid positions of what is written, for a model that has such.
+        grammar: restricts the tokens where `Decoding.constrained` is set.
+        grid_rows: gives the grid positions of written tokens, for a model with grid positions.
 
     Returns:
-        Of each opening its answers, and how many tokens went through the model.
+        For each opening its answers, and the number of tokens that went through the model.
 
     Raises:
-        NotFiniteError: if the model gives what is not a finite number.
+        NotFiniteError: if a logit of the model is not a finite number.
     """
     decoder, head = model.get_decoder(), Head.of(model)
     written: list[list[GeneratedAnswer]] = [[] for _ in openings]
@@ -210,7 +211,7 @@ def generate(
 
 
 def _jobs(number: int, opening: Opening, logits: Tensor, decoding: Decoding, grammar: Grammar | None) -> Iterator[_Job]:
-    """Yield what is to be done behind an opening, in parts that each keep to `Decoding.max_tokens` if it can."""
+    """Yield the jobs of an opening, each within `Decoding.max_tokens` if possible."""
     length, room = len(opening.prompt), opening.max_new_tokens
     most = max(1, (decoding.max_tokens - length) // room)
     parts = [(min(most, decoding.n_samples - done), done) for done in range(0, decoding.n_samples, most)]
@@ -225,7 +226,7 @@ def _jobs(number: int, opening: Opening, logits: Tensor, decoding: Decoding, gra
 
 
 def _rounds(jobs: Sequence[_Job], max_tokens: int) -> Iterator[list[_Job]]:
-    """Put together what goes through the model together."""
+    """Group jobs into rounds of at most ``max_tokens`` tokens, or of one job."""
     group: list[_Job] = []
     for job in jobs:
         if group and sum(other.cost for other in group) + job.cost > max_tokens:
@@ -244,9 +245,9 @@ def _add_token(
     grammar: Grammar | None,
     written: list[list[GeneratedAnswer]],
 ) -> bool:
-    """Give the rows of a job their next token, and put aside those that end; return whether any goes on."""
+    """Append the next token to the rows of a job, and store finished answers; return whether any row continues."""
     log_probs = torch.log_softmax(job.logits, -1)
-    if log_probs[:, 0].isnan().any():  # one logit that is infinite or not a number makes all of its row so
+    if log_probs[:, 0].isnan().any():  # one logit that is nan or infinity makes its whole row nan
         raise NotFiniteError(job.number)
     parents, tokens, counts = _children(job.rows, log_probs, job.n > 0, place, decoding, grammar, job.generator)
     rows = _descend(job.rows, log_probs, parents, tokens, counts, place, grammar)
@@ -283,7 +284,7 @@ def _last_hidden(
     output = decoder(
         input_ids=torch.cat(ids).to(device),
         position_ids=position_ids(torch.cat(positions)).to(device),
-        # as it has four dimensions, the library makes no mask of its own
+        # with four dimensions, the library makes no mask of its own
         attention_mask=torch.zeros((1, 1, 1, 1), dtype=torch.bool, device=device),
         past_key_values=cache,
         use_cache=True,
@@ -301,7 +302,7 @@ def _children(
     grammar: Grammar | None,
     generator: torch.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return which rows go on with which tokens: row, token and number of samples of each, ordered by row."""
+    """Return the continuations of rows: the row, token and number of samples of each, ordered by row."""
     allowed = None
     if grammar is not None and rows.shapes is not None:
         mask = grammar.allowed(place, rows.shapes, _last(rows), log_probs.shape[-1])
@@ -326,7 +327,7 @@ def _children(
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """Leave the likeliest tokens whose probability together reaches ``top_p`` (Holtzman et al., 2019)."""
+    """Keep the likeliest tokens whose probability together reaches ``top_p`` (Holtzman et al., 2019)."""
     if top_p == 1:
         return probabilities
     ordered, places = probabilities.sort(-1, descending=True)

@@ -27,12 +27,12 @@ from lightning_arc.prompt.tokenizer import is_gguf
 
 @dataclass(frozen=True)
 class Member:
-    """A model that is asked.
+    """A model of an ensemble.
 
     Args:
         adapters: the model, which several members may share, and all adapters on it.
-        names: of the adapters that are in use when this member is asked.
-        fingerprint: names its weights.
+        names: names of this member's active adapters.
+        fingerprint: fingerprint of its weights.
     """
 
     adapters: Adapters
@@ -41,18 +41,18 @@ class Member:
 
 
 class ModelEnsemble:
-    """The members of an ensemble, of whom one is asked at a time; the first one alone where there are no others.
+    """The members of an ensemble, which are asked one at a time; without others the first is the only member.
 
     Args:
         model: the first member, with the adapter that it came with.
         others: folders of adapters that peft saved, checkpoints of trainings from the same base, and folders of whole
             models that read the same tokens.
         load: loads a whole model from a folder, ready to be asked.
-        base: names what adapters must have been trained on, see `name_of_base`; ``None`` if that is no base.
+        base: name of the base that adapters must have been trained on, see `name_of_base`; ``None`` without one.
         source: where the first member's weights came from.
 
     Raises:
-        DataError: names one of the others that cannot be had, or one whose weights are not finite.
+        DataError: names one of the others that cannot be loaded, or whose weights are not finite.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ModelEnsemble:
         first = fingerprint(model)
         own = Adapters(model)
         both = [(path, None if is_gguf(path) else _read(path)) for path in others]
-        # Before adapters are on the model, which whole ones are copied from.
+        # Before adapters are added, because whole members are copied from this model.
         whole = {path: _whole(path, found, own, load) for path, found in both if _is_whole(path, found)}
         self.members = [Member(own, own.own, first)]
         for number, (path, found) in enumerate(both, 1):
@@ -81,7 +81,7 @@ class ModelEnsemble:
             weights = torch.nn.ParameterDict({key.replace(".", "/"): p for key, p in own.weights(name).items()})
             self.members.append(Member(own, (name,), fingerprint(weights)))
         for member in self.members:
-            member.adapters.model.eval()  # what was added begins as if it were trained, with dropout
+            member.adapters.model.eval()  # added adapters start in training mode, with dropout
         self._trainers: dict[int, TestTimeTrainer] = {}
 
     @property
@@ -96,7 +96,7 @@ class ModelEnsemble:
                 self._trainers[id(adapters)] = make(adapters)
 
     def adapt(self, number: int, dataset: TrainingBatches) -> TestTimeResult:
-        """Train a member at test time; return what this came to."""
+        """Train a member at test time; return the outcome."""
         member = self.members[number]
         name = f"{dataset.name}@member{number}" if number else dataset.name
         return self._trainers[id(member.adapters)].adapt(name, dataset, member.names)
@@ -132,7 +132,7 @@ def _is_whole(path: str, found: dict[str, Any] | None) -> bool:
 def _whole(
     path: str, found: dict[str, Any] | None, own: Adapters, load: Callable[[str], PreTrainedModel] | None
 ) -> PreTrainedModel:
-    """Return a whole model, the first one's copy with other weights where they are a checkpoint's."""
+    """Return a whole model; for a checkpoint, a copy of the first member with the checkpoint's weights."""
     if found is None:
         assert load is not None  # given wherever whole models may be
         model = load(path)

@@ -20,10 +20,10 @@ from lightning_arc.model.vocabulary import untrim
 
 
 def load_checkpoint(module: ArcModel, path: str) -> dict[str, Any]:
-    """Load a checkpoint's weights into a module whose model has been built; return what it keeps of the data module.
+    """Load a checkpoint's weights into a module whose model has been built; return the data module's saved state.
 
     Raises:
-        DataError: if it is none, or belongs to another base.
+        DataError: if it is no checkpoint, or belongs to another base.
     """
     checkpoint = read_checkpoint(path)
     try:
@@ -47,9 +47,9 @@ def export(
 
     Args:
         module: the trained module.
-        tokenizer: of its model, whole.
+        tokenizer: its model's tokenizer, with the whole vocabulary.
         folder: where it goes. Without ``merge`` it is a peft adapter where one was trained, else the whole model.
-        merge: whether an adapter is added to its base's weights, and the whole model written.
+        merge: whether an adapter is merged into its base's weights, and the whole model written.
         dtype: type of the weights in the file.
 
     Raises:

@@ -1,6 +1,6 @@
-"""Layers that compute what those of the libraries do in fewer passes over memory, and keep less for the backward pass.
+"""Faster equivalents of the libraries' layers, with fewer passes over memory and less memory for the backward pass.
 
-A layer is replaced by what it computes and not by its name: on random input both must give the same.
+A layer is replaced because of what it computes, not of its name: on random input both must give the same output.
 """
 
 from collections.abc import Callable
@@ -16,18 +16,18 @@ from lightning_arc.model.autocast import autocast_type
 from lightning_arc.model.autograd import Context
 
 SAME, SAME_IN_16_BITS = 1e-5, 1e-2
-"""Largest difference of what a layer and its replacement compute, as a share of the largest number."""
+"""Largest difference between the outputs of a layer and its replacement, as a share of the largest number."""
 
 
 def use_fast_lora(model: nn.Module) -> None:
-    """Let adapters on a model compute faster; names, weights and files stay the same."""
+    """Replace the adapter layers of a model by faster ones; names, weights and files stay the same."""
     for module in model.modules():
         if type(module) is LoraLinear:
             module.__class__ = FastLoraLinear
 
 
 def use_fast_layers(model: nn.Module) -> None:
-    """Let layers of a model compute faster where they can; names, weights and files stay the same."""
+    """Replace layers of a model by faster ones where possible; names, weights and files stay the same."""
     use_fast_lora(model)
     for module in model.modules():
         if isinstance(module, FastRMSNorm | FastSwiGLU):
@@ -46,7 +46,7 @@ def _fast(fast: type, own: type) -> type:
 
 
 def _computing_type(x: Tensor) -> torch.dtype:
-    """Return the type that a matrix product of this has."""
+    """Return the type of a matrix product with ``x``."""
     return autocast_type(x.device.type) or x.dtype
 
 
@@ -120,7 +120,7 @@ class FastRMSNorm(nn.Module):
 
     weight: Tensor
     offset = 0.0
-    """What is added to its weight."""
+    """Offset that is added to the weight."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(…, d)`` of ``(…, d)``."""
@@ -128,7 +128,7 @@ class FastRMSNorm(nn.Module):
 
 
 class FastOffsetRMSNorm(FastRMSNorm):
-    """One whose weight is stored as its difference from one, as in Gemma and Qwen3.5."""
+    """A `FastRMSNorm` whose weight is stored as its difference from 1, as in Gemma and Qwen3.5."""
 
     offset = 1.0
 
@@ -162,7 +162,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class FastSwiGLU(nn.Module):
-    """A gated feed-forward layer (Shazeer, 2020) that keeps what goes into its product and makes the rest again."""
+    """A gated feed-forward layer (Shazeer, 2020) that keeps the two inputs of its gating and recomputes the rest."""
 
     gate_proj: nn.Module
     up_proj: nn.Module
@@ -187,7 +187,7 @@ class _Gated(torch.autograd.Function):
 
 
 def _times(x: Tensor, y: Tensor) -> Tensor:
-    """Return a product, in the place of the first where that is fast: 16 bits take processors twice as long there."""
+    """Return a product, written over ``x`` where that is fast; in 16 bits this takes processors twice as long."""
     return x.mul_(y) if x.dtype.itemsize > 2 else x * y
 
 

@@ -11,9 +11,9 @@ from lightning_arc.errors import DataError
 
 
 def not_finite(weights: Iterable[tuple[str, Tensor]]) -> list[str]:
-    """Return the names of the weights of which some number is infinite or not a number.
+    """Return the names of the weights that contain nan or infinity.
 
-    Waits for the device once.
+    The host waits for the device once.
     """
     named = [(name, p.detach()) for name, p in weights if p.is_floating_point() and p.numel()]
     if not named:
@@ -45,7 +45,7 @@ def finite_answers(queries: Sequence[tuple[PairKey, int]]) -> Iterator[None]:
     """Turn a `FloatingPointError` into a `DataError` that names what the model was asked about.
 
     Args:
-        queries: keys and numbers of their views; the error's ``number``, 0 without one, says which it is about.
+        queries: keys and view numbers. The error's ``number``, 0 if it has none, is the index of the query.
     """
     try:
         yield

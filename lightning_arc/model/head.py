@@ -1,4 +1,4 @@
-"""The head: what hidden states say about given next tokens, with logits made for a few positions at a time."""
+"""The head: log-probabilities of given next tokens, with logits computed for a few positions at a time."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ LOGITS_PER_CHUNK = 64 * 2**20
 
 @dataclass(frozen=True)
 class Head:
-    """What makes logits of hidden states: ``cap * tanh(scale * linear(hidden) / cap)``.
+    """Computes logits from hidden states: ``cap * tanh(scale * linear(hidden) / cap)``.
 
     Args:
         linear: the output embedding.
-        scale: what logits are multiplied by.
-        cap: what they stay below, ``None`` for no bound.
+        scale: factor of the logits.
+        cap: soft bound of the logits, ``None`` for none.
     """
 
     linear: nn.Module
@@ -83,13 +83,13 @@ def chunked_cross_entropy(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Weighted sum of the cross-entropies of given next tokens.
 
-    The gradients are made together with the loss, so that a chunk's logits are made once and not kept.
+    The gradients are computed together with the loss, so that a chunk's logits are computed once and not kept.
 
     Args:
         head: the model's head.
         hidden: ``(N, d)`` hidden states at the positions before the targets.
         targets: ``(N,)`` token ids.
-        weights: ``(N,)`` of each target in the sum.
+        weights: ``(N,)`` weight of each target in the sum.
 
     Returns:
         The loss; and without gradients the ``(N,)`` cross-entropies in ``float32`` (or wider), and ``(N,)`` whether the

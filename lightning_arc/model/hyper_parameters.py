@@ -39,13 +39,13 @@ NOT_SAVED = (
     "ensemble",
     "test_time",
 )
-"""Its settings that say how a model is run: any checkpoint is run in any way."""
+"""The settings of `ArcModel` that say how a model is run; they may differ from the checkpoint's."""
 
 FIXED_LORA = ("r", "target_modules", "use_dora", "init")
-"""What of an adapter cannot change once it is trained; its scale and dropout can."""
+"""Settings of an adapter that cannot change once it is trained; scale and dropout can."""
 
 FIXED_SCRATCH = ("hidden_size", "layers", "heads", "kv_heads", "intermediate_size", "rope_theta", "positions")
-"""What of a model from scratch cannot change once it is trained."""
+"""Settings of a model from scratch that cannot change once it is trained."""
 
 
 def check_model_settings(
@@ -54,11 +54,11 @@ def check_model_settings(
     """Refuse settings of a model that do not go together.
 
     Args:
-        model_path: as in `ArcModel`, as are the others.
+        model_path: as in `ArcModel`.
         adapts: whether an adapter is trained.
-        quantize: of the base.
-        trim_vocabulary: whether only the tokens of prompts are kept.
-        learning_rate: highest learning rate.
+        quantize: as in `ArcModel`.
+        trim_vocabulary: as in `ArcModel`.
+        learning_rate: as in `ArcModel`.
 
     Raises:
         DataError: names the setting.
@@ -78,7 +78,7 @@ def settings_to_save(settings: Mapping[str, Any], adapter: LoraConfig | None = N
 
     Args:
         settings: of the model.
-        adapter: what peft says of the trained adapter, whose folder is then not needed to load the checkpoint.
+        adapter: peft's settings of the trained adapter; with them, loading the checkpoint does not need its folder.
     """
     saved = {name: _plain(settings[name]) for name in SAVED if name in settings}
     if "_instantiator" in settings:
@@ -121,7 +121,7 @@ def saved_settings(checkpoint: Mapping[str, Any], path: str) -> dict[str, Any]:
     """Return the model settings that a checkpoint holds. Unknown names are passed over with a warning.
 
     Raises:
-        DataError: names a setting whose value is not of its type; a class path is of none.
+        DataError: names a setting whose value is not of its type. A class path never is.
     """
     held = checkpoint.get("hyper_parameters", {})
     if not isinstance(held, Mapping):
@@ -160,7 +160,7 @@ def _is(value: Any, kind: Any) -> bool:
 
 
 def check_unchanged(saved: Mapping[str, Any], now: Mapping[str, Any], path: str, training: bool) -> None:
-    """Refuse settings that cannot be other than those that a checkpoint was trained with.
+    """Refuse settings that differ from those that a checkpoint was trained with and cannot change.
 
     Args:
         saved: what `saved_settings` returned.

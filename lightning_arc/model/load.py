@@ -98,7 +98,7 @@ def load_base(model_path: str, dtype: torch.dtype, quantize: Literal["4bit"] | N
         quantize: ``4bit`` holds the weights of linear layers in 4-bit NormalFloats (Dettmers et al., 2023).
 
     Raises:
-        DataError: if it cannot be had.
+        DataError: if it cannot be loaded.
     """
     path = resolve_model_path(model_path)
     source, options = pretrained_source(path)
@@ -125,7 +125,7 @@ def new_model(size: Scratch, tokenizer: PreTrainedTokenizerBase) -> PreTrainedMo
     """Make a model with random weights for a tokenizer's vocabulary.
 
     Raises:
-        DataError: if there is none of this size.
+        DataError: if no model can have this size.
     """
     for name, value in asdict(size).items():
         if name != "positions" and value <= 0:
@@ -154,7 +154,7 @@ def new_model(size: Scratch, tokenizer: PreTrainedTokenizerBase) -> PreTrainedMo
         width = size.hidden_size // size.heads
         if width < 6:
             raise DataError(f"model.scratch.positions: grid needs heads of width 6 or more, these have {width}")
-        # Of a head's pairs of numbers, these turn with the grid, with the row and with the column, in turn.
+        # How many of a head's rotary pairs belong to grid, row and column; the three are interleaved.
         sections = [(width // 2 + 2 - part) // 3 for part in range(3)]
         rope |= {"mrope_section": sections, "mrope_interleaved": True, "partial_rotary_factor": 1.0}
         layers = ["full_attention"] * size.layers
@@ -166,7 +166,7 @@ def add_lora(base: PreTrainedModel, lora: Lora | None, adapter_path: str | None)
     """Put a new adapter, or a saved one that goes on being trained, on a base model.
 
     Raises:
-        DataError: if ``adapter_path`` has no adapter for this base, or there is no adapter of these settings.
+        DataError: if ``adapter_path`` has no adapter for this base, or no adapter can have these settings.
     """
     if adapter_path is not None:
         check_adapter(adapter_path)
@@ -209,13 +209,13 @@ def lora_config(lora: Lora) -> LoraConfig:
 
 
 def changes_base(config: LoraConfig) -> bool:
-    """Whether an adapter takes what it begins with off the weights that it is on, as PiSSA and OLoRA do."""
+    """Whether an adapter's initial update is subtracted from its base's weights, as in PiSSA and OLoRA."""
     init = str(getattr(config, "init_lora_weights", True)).lower()
     return init.startswith(("pissa", "olora", "corda", "loftq", "lora_ga"))
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Name a model's weights: equal for equal weights whatever their precision in memory, else different.
+    """Return a fingerprint of a model's weights: equal for equal weights whatever their precision, else different.
 
     It covers every parameter's name and shape and a sample of up to 64 of its values, rounded to bfloat16; reading
     all values of a large model would take longer than loading it.

@@ -1,6 +1,6 @@
-"""What this machine does fastest, by measurements of milliseconds.
+"""The fastest precision and attention backend of this machine, by measurements of milliseconds.
 
-A processor's flags do not tell: without matrix units products in bfloat16 are several times slower than in float32 on
+A processor's flags are no guide: without matrix units products in bfloat16 are several times slower than in float32 on
 one machine, and twice as fast on the next.
 """
 
@@ -16,15 +16,15 @@ from lightning_arc.data.batch import PackSegment
 from lightning_arc.model.attention import blocks, cascade
 
 WORTH = 1.2
-"""How many times as fast another way must be to be taken, so that noise does not decide."""
+"""Speed-up that an alternative must reach to replace the default, so that noise does not decide."""
 
 PIECES = (PackSegment(0, 512, (64,) * 4, 0),)
-"""The tree that ways to attend are measured with."""
+"""The tree that attention backends are measured on."""
 
 
 @lru_cache
 def fastest_precision() -> Literal["bf16-mixed", "16-mixed", "32-true"]:
-    """Return the ``trainer.precision`` that is fastest here and loses nothing that matters."""
+    """Return the fastest ``trainer.precision`` on this machine that does not harm training."""
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
@@ -47,7 +47,7 @@ def computing_type(precision: str) -> torch.dtype:
 
 
 def fastest_attention(query: Tensor, key: Tensor) -> Literal["blocks", "cascade", "mask"]:
-    """Return how a CPU attends fastest to heads like these; by a ``mask`` where torch lacks what the others call.
+    """Return the fastest attention backend on a CPU for heads of these sizes; ``mask`` if torch lacks both others.
 
     Where gradients are enabled the backward pass is timed too.
 
@@ -85,7 +85,7 @@ def _fastest_attention(
 
 
 def _milliseconds(work: Callable[[], object], times: int = 5) -> float:
-    """Return the shortest of some runs after a first one."""
+    """Return the shortest of several runs after a warm-up."""
     work()
     taken = []
     for _ in range(times):

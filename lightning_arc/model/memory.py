@@ -1,8 +1,8 @@
-"""What a training step takes of a device's memory, computed from shapes before any weight is loaded.
+"""A training step's memory on a device, computed from shapes before any weight is loaded.
 
-Weights, gradients and the optimizer's state are counted on tensors without numbers. What layers keep for the backward
-pass is counted on one and two real layers of the model, with random weights, in two short packs; it grows with the
-tokens of a pack and with the layers, as no attention but that by a mask keeps a number for each pair of tokens.
+Weights, gradients and the optimizer's state are counted on meta tensors. Activations that layers keep for the backward
+pass are counted on one and two real layers of the model, with random weights, in two short packs. They are linear in
+the tokens of a pack and in the layers, as only the ``mask`` attention keeps a number for each pair of tokens.
 """
 
 from collections.abc import Sequence
@@ -34,17 +34,17 @@ QUANTIZED = 0.5 + 1 / 64 + 1 / 64 / 64
 """Bytes of a 4-bit NormalFloat with its share of the scales of its block of 64, which are quantized too."""
 
 BLOCK_8BIT, LEAST_8BIT = 256, 4096
-"""Of bitsandbytes: numbers that share a scale, and how many numbers a tensor has at least whose state is of 8 bits."""
+"""Constants of bitsandbytes: numbers that share a scale, and the size from which on a tensor's state has 8 bits."""
 
 
 @dataclass(frozen=True)
 class StepSize:
-    """What of a training's batches counts for its memory.
+    """The sizes of a training's batches that determine its memory.
 
     Args:
-        tokens: of the largest pack.
-        targets: of the pack with most of them.
-        packs: of a step, at most.
+        tokens: tokens of the largest pack.
+        targets: most targets of a pack.
+        packs: most packs of a batch.
         accumulates: whether gradients of several batches are summed before a step.
     """
 
@@ -60,13 +60,13 @@ class Memory:
 
     Args:
         frozen: weights that are not trained.
-        trained: weights that are.
-        gradients: of these.
-        copies: more of the gradients, where a step has several packs.
-        optimizer: its averages.
-        activations: what a pack keeps for the backward pass.
-        layer: what the backward pass of a layer needs beside that.
-        logits: those that are held at once, with their gradients.
+        trained: trained weights.
+        gradients: gradients of the trained weights.
+        copies: further copies of the gradients, where a step has several packs.
+        optimizer: the optimizer's averages.
+        activations: activations of a pack that are kept for the backward pass.
+        layer: further memory for the backward pass of one layer.
+        logits: logits that exist at once, with their gradients.
     """
 
     frozen: int
@@ -80,14 +80,14 @@ class Memory:
 
     @property
     def most(self) -> int:
-        """Bytes at the fullest moment; logits are gone when the backward pass of layers begins."""
+        """Peak bytes; logits are freed before the backward pass of layers begins."""
         lasting = self.frozen + self.trained + self.gradients + self.copies + self.optimizer
         return lasting + self.activations + max(self.layer, self.logits)
 
 
 @dataclass(frozen=True)
 class Activations:
-    """Bytes that are kept for the backward pass: ``fixed + token * tokens``, of a layer and beside the layers."""
+    """Bytes that are kept for the backward pass: ``fixed + token * tokens``, for a layer and outside of layers."""
 
     layer_fixed: float
     layer_token: float
@@ -95,30 +95,30 @@ class Activations:
     other_token: float
 
     def of_layer(self, tokens: int) -> int:
-        """Return those of a layer."""
+        """Return the bytes of one layer."""
         return round(self.layer_fixed + self.layer_token * tokens)
 
     def of_layers(self, n: int, tokens: int) -> int:
-        """Return those of a model of ``n`` layers."""
+        """Return the bytes of a model of ``n`` layers."""
         return n * self.of_layer(tokens) + round(self.other_fixed + self.other_token * tokens)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What layers keep, with and without gradient checkpointing."""
+    """Activations that layers keep, with and without gradient checkpointing."""
 
     whole: Activations
     checkpointed: Activations
 
     @classmethod
     def of(cls, module: ArcModel, precision: str) -> "Probe":
-        """Count it on the first layers of a module's model.
+        """Count activations on the first layers of a module's model.
 
         Args:
             module: settings of a model that need not have been built.
             precision: as the trainer names it.
         """
-        models = [few_layers(module, n, precision) for n in (1, 2)]  # checkpointing once, they stay so
+        models = [few_layers(module, n, precision) for n in (1, 2)]  # once they checkpoint, this cannot be undone
         return cls(*(_activations(models, precision, checkpointing) for checkpointing in (False, True)))
 
 
@@ -127,8 +127,8 @@ def memory(module: ArcModel, model: nn.Module, probe: Probe, step: StepSize, pre
 
     Args:
         module: settings of the model.
-        model: with weights or without, as `meta_model` makes it.
-        probe: what its layers keep.
+        model: the model, with weights or, from `meta_model`, without.
+        probe: activations that its layers keep.
         step: sizes of the batches.
         precision: as the trainer names it.
         recompute: whether layers are run again in the backward pass (gradient checkpointing).
@@ -155,10 +155,10 @@ def memory(module: ArcModel, model: nn.Module, probe: Probe, step: StepSize, pre
 
 
 def optimizer_bytes(name: OptimizerName, trained: Sequence[nn.Parameter], embeddings: Sequence[Tensor]) -> int:
-    """Return the bytes that an optimizer keeps after its first step, which it takes on tensors without numbers.
+    """Return the bytes that an optimizer keeps after its first step, which is taken on meta tensors.
 
     Args:
-        name: of the optimizer.
+        name: name of the optimizer.
         trained: the weights, on any device.
         embeddings: those of them that are embeddings or heads, see `make_optimizer`.
     """
@@ -235,7 +235,7 @@ def _kept(model: nn.Module, precision: str, n: int, checkpointing: bool) -> int:
         hidden = pack_hidden(
             causal_lm.get_decoder(), _pack(n, has_grid_positions(causal_lm.config.to_dict())), "cascade"
         )
-    del hidden  # until here the graph held all of it, so that no place was taken twice
+    del hidden  # until here the graph kept all tensors alive, so that no address was used twice
     return sum(kept.values())
 
 

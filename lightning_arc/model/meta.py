@@ -28,7 +28,7 @@ TRUE_TYPES = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": 
 
 
 def model_config(module: ArcModel) -> PretrainedConfig:
-    """Return the configuration of a module's base; its weights are not looked for.
+    """Return the configuration of a module's base, without its weights.
 
     Raises:
         DataError: if it cannot be read.
@@ -45,7 +45,7 @@ def model_config(module: ArcModel) -> PretrainedConfig:
 
 
 def meta_model(module: ArcModel, precision: str, kept: NDArray[np.int32] | None = None) -> nn.Module:
-    """Make what ``ArcModel.build`` would, on the device ``meta``, where tensors have shapes and no numbers.
+    """Make the model of ``ArcModel.build`` on the device ``meta``, where tensors have shapes and no numbers.
 
     Args:
         module: settings of a model that has not been built.
@@ -53,7 +53,7 @@ def meta_model(module: ArcModel, precision: str, kept: NDArray[np.int32] | None 
         kept: token ids whose rows are kept; ``None`` keeps all.
 
     Raises:
-        DataError: if there is no such model, or no such adapter.
+        DataError: if the model or the adapter does not exist.
     """
     config = model_config(module)
     with torch.device("meta"):
@@ -99,7 +99,7 @@ def _of_config(config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
 
 
 def _adapted(base: PreTrainedModel, module: ArcModel) -> nn.Module:
-    """Put on an adapter; what it begins with does not matter."""
+    """Add an adapter, whatever its initial weights."""
     if module.adapter_path is None:
         return add_lora(base, replace(module.lora or Lora(), init="default"), None)
     config = adapter_config(module.adapter_path)

@@ -21,7 +21,7 @@ FALL = 0.2
 
 
 def _gradients_of(closure: Callable[[], Any] | None) -> Any:
-    """Let a closure, if there is one, compute the gradients; return what it returns."""
+    """Call a closure, if given, which computes the gradients; return its result."""
     if closure is None:
         return None
     with torch.enable_grad():
@@ -29,14 +29,14 @@ def _gradients_of(closure: Callable[[], Any] | None) -> Any:
 
 
 class BatchedMuon(torch.optim.Muon):
-    """Torch's Muon, with matrices of one shape in one product: a GPU is given a tenth of the kernels.
+    """Torch's Muon, with matrices of one shape in one product: a GPU runs a tenth of the kernels.
 
-    What it computes and keeps is the same, to the rounding of products in bfloat16.
+    Updates and state are the same, up to the rounding of products in bfloat16.
     """
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all weights; return what ``closure`` returns, which computes the gradients."""
+        """Update all weights; return the result of ``closure``, which computes the gradients."""
         result = _gradients_of(closure)
         for group in self.param_groups:
             params: list[Tensor] = []
@@ -81,9 +81,9 @@ class MuonWithAdamW(Optimizer):
     Args:
         matrices: parameters of two dimensions, for Muon.
         others: parameters for AdamW, in groups.
-        learning_rate: of all.
-        weight_decay: of the matrices.
-        betas: of AdamW.
+        learning_rate: learning rate of all parameters.
+        weight_decay: decay of the matrices.
+        betas: decay rates of AdamW's averages.
         fused: whether AdamW updates all weights in one pass.
     """
 
@@ -105,7 +105,7 @@ class MuonWithAdamW(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all weights; return what ``closure`` returns, which computes the gradients."""
+        """Update all weights; return the result of ``closure``, which computes the gradients."""
         result = _gradients_of(closure)
         for name, part in self._parts.items():
             part.state, part.param_groups = self.state, [g for g in self.param_groups if g["update"] == name]
@@ -126,17 +126,17 @@ def make_optimizer(
 
     Args:
         name: ``adamw`` (Loshchilov and Hutter, 2019); ``muon``, see `MuonWithAdamW`; or ``paged_adamw_8bit`` (Dettmers
-            et al., 2022 and 2023), whose averages take a byte a number and may leave the GPU's memory, from
-            bitsandbytes.
-        parameters: what is trained.
+            et al., 2022 and 2023) of bitsandbytes, whose averages take a byte per number and may leave the GPU's
+            memory.
+        parameters: the trained weights.
         learning_rate: highest learning rate.
         weight_decay: decay of matrices.
-        betas: of both averages.
+        betas: decay rates of both averages.
         fused: whether ``adamw`` updates all weights in one pass.
         embeddings: weights of embeddings and heads, which ``muon`` leaves to AdamW.
 
     Raises:
-        DataError: if what the optimizer needs is missing.
+        DataError: if a package or device that the optimizer needs is missing.
     """
     trained, matrices = list(parameters), []
     if name == "muon":
@@ -167,7 +167,7 @@ def make_schedule(name: ScheduleName, optimizer: Optimizer, warmup_steps: int, s
     that has not begun to fall can go on for more steps as if that had been planned.
 
     Raises:
-        DataError: if it is to fall, and never ends.
+        DataError: if a falling schedule has an infinite number of steps.
     """
     if name == "constant":
         return get_scheduler("constant_with_warmup", optimizer, warmup_steps)
@@ -181,7 +181,7 @@ def make_schedule(name: ScheduleName, optimizer: Optimizer, warmup_steps: int, s
 
 
 def use_settings(schedule: LambdaLR, learning_rate: float, weight_decay: float, betas: tuple[float, float]) -> None:
-    """Let a restored schedule and its optimizer go on from their step with these settings, see `make_optimizer`."""
+    """Apply these settings to a restored schedule and its optimizer, which keep their step, see `make_optimizer`."""
     groups = schedule.optimizer.param_groups
     schedule.base_lrs = [learning_rate] * len(groups)
     for group, factor in zip(groups, schedule.lr_lambdas, strict=True):
@@ -192,10 +192,10 @@ def use_settings(schedule: LambdaLR, learning_rate: float, weight_decay: float, 
 
 
 def require_bitsandbytes(wanted: str) -> None:
-    """Refuse what bitsandbytes is needed for where it, or a GPU, is not there.
+    """Refuse a feature that needs bitsandbytes and a GPU if either is missing.
 
     Raises:
-        DataError: names ``wanted`` and what is missing.
+        DataError: names the feature ``wanted`` and what is missing.
     """
     if not torch.cuda.is_available():
         raise DataError(f"{wanted}: needs an NVIDIA GPU")

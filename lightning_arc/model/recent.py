@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Recent:
-    """Adds up values by name, each as often as it was given; nothing waits for a device until the means are asked."""
+    """Running means of values by name; the host waits for the device only when the means are read."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor | float] = {}

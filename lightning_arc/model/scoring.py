@@ -19,10 +19,10 @@ class BranchScores:
 
     Args:
         log_likelihood: ``(n,)`` sum of the written tokens' log-probabilities, nan where nothing is written.
-        log_odds: ``(n,)`` log-odds of "yes" against "no", nan where nothing is asked.
-        choices: ``(n, options)`` log-probabilities of the options' numbers, nan where none is asked for.
+        log_odds: ``(n,)`` log-odds of "yes" against "no", nan where no verdict is asked for.
+        choices: ``(n, options)`` log-probabilities of the options' numbers, nan where no choice is asked for.
         written: ``(n,)`` number of written tokens.
-        hits: ``(n,)`` how many of them are the likeliest token, given all before.
+        hits: ``(n,)`` number of written tokens that are the likeliest one, given all before.
     """
 
     log_likelihood: Tensor
@@ -33,7 +33,7 @@ class BranchScores:
 
     @property
     def mismatches(self) -> Tensor:
-        """``(n,)`` how many written tokens are not the likeliest one, nan where nothing is written."""
+        """``(n,)`` number of written tokens that are not the likeliest one, nan where nothing is written."""
         return (self.written - self.hits).double().where(self.written > 0, torch.nan)
 
     def select(self, rows: Tensor | slice) -> "BranchScores":
@@ -46,7 +46,7 @@ def score_batch(model: PreTrainedModel, batch: TreeBatch, backend: AttentionBack
     """Score all branches of a batch, in the order of its trees.
 
     Args:
-        model: a causal language model that attends as `use_tree_attention` lets it.
+        model: a causal language model prepared by `use_tree_attention`.
         batch: collated for scoring.
         backend: how attention is computed, see `packed_attention`.
     """

@@ -1,4 +1,4 @@
-"""The tree forward: hidden states of packs, in which every branch has what it would have as a separate sequence."""
+"""The tree forward: hidden states of packs, equal for every branch to those of its separate sequence."""
 
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -13,7 +13,7 @@ from lightning_arc.model.attention.tree import BLOCK, AttentionBackend, packed_a
 from lightning_arc.model.autocast import autocast_type
 
 ROUNDED = 32
-"""A pack's number of tokens is rounded up by at most this part of it on processors with products in 16 bits."""
+"""A pack's number of tokens is rounded up by at most 1/`ROUNDED` of it, for products in 16 bits on a CPU."""
 
 
 def pack_hidden(
@@ -22,10 +22,10 @@ def pack_hidden(
     """Run a pack.
 
     Args:
-        decoder: the model without its head (``model.get_decoder()``), attending as `use_tree_attention` lets it.
-        pack: on the decoder's device.
+        decoder: the model without its head (``model.get_decoder()``), prepared by `use_tree_attention`.
+        pack: the pack, on the decoder's device.
         backend: how attention is computed, see `packed_attention`.
-        cache: holds the prefix where the pack says so; is given the pack's keys and values.
+        cache: holds the pack's cached prefix, if it has one; the pack's keys and values are appended.
 
     Returns:
         ``(S, d)`` hidden states.
@@ -40,7 +40,7 @@ def pack_hidden(
     output = decoder(
         input_ids=tokens[None].long(),
         position_ids=position_ids(positions[None] if grid is None else grid[None]),
-        # as it has four dimensions, the library makes no mask of its own
+        # with four dimensions, the library makes no mask of its own
         attention_mask=tokens.new_zeros((1, 1, 1, 1), dtype=torch.bool),
         past_key_values=cache,
         use_cache=cache is not None,
@@ -50,10 +50,10 @@ def pack_hidden(
 
 
 def _multiple(n: int, decoder: nn.Module) -> int:
-    """Return what the number of tokens is rounded up to a multiple of, by 1/64 on the average.
+    """Return the number to a multiple of which the tokens are rounded up, by 1/64 on average.
 
     oneDNN prepares its products in 16 bits anew for each number of rows, which for narrow layers takes several times as
-    long as the product; and memory that was freed fits again.
+    long as the product. With few different sizes, freed memory is also reused.
     """
     device = next(decoder.parameters()).device.type
     dtype = autocast_type(device) or next(decoder.parameters()).dtype

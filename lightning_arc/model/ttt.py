@@ -1,4 +1,4 @@
-"""Test-time training: a fresh LoRA adapter, or a copy of all weights, trained on demonstrations before it is asked."""
+"""Test-time training: trains a fresh LoRA adapter, or a copy of all weights, on demonstrations before prediction."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,10 +29,10 @@ LONGEST_GRADIENT = 1.0
 """Gradients are clipped to this norm."""
 
 AVERAGES = {"adamw": ("step", "exp_avg", "exp_avg_sq"), "muon": ("momentum_buffer",)}
-"""What an optimizer keeps of each weight."""
+"""Names of an optimizer's averages for each weight."""
 
 SAVE_SECONDS = 60.0
-"""What is learned of a set is saved this often, so that an interrupted training goes on from there."""
+"""Seconds between saves of a training's state, from which an interrupted training continues."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class TestTimeTrainingConfig:
             where the model is small.
         optimizer: ``adamw``; or ``muon`` for the matrices of layers, with AdamW for the rest.
         steps: most steps; 0 leaves the model as it is.
-        max_seconds: most seconds of training, each task's or the set's; ``null`` for no limit. What is learned within a
-            limit depends on the machine.
+        max_seconds: most seconds of training, each task's or the set's; ``null`` for no limit. With a limit the result
+            depends on the machine.
         trees: prompts a step, each with the right output and wrong ones.
         learning_rate: constant for a task; for a set it falls in a line to 0 at the last step or second.
         r: rank of an adapter.
@@ -55,7 +55,7 @@ class TestTimeTrainingConfig:
         target_modules: names of the linear layers that have one, or ``all-linear``.
 
     Raises:
-        DataError: names the setting that is not as it must be.
+        DataError: names the invalid setting.
     """
 
     scope: Literal["task", "set"] = "task"
@@ -103,12 +103,12 @@ class TrainingBatches(Protocol):
 
 
 class TestTimeResult(NamedTuple):
-    """What a training came to.
+    """The outcome of a training.
 
     Args:
-        tokens: of the training, 0 where it was done before.
-        diverged: whether its loss or its weights were not finite, so that nothing is kept of it.
-        seconds: of the training, those before an interruption too.
+        tokens: tokens of the training, 0 if its result was read from a file.
+        diverged: whether its loss or its weights were not finite, so that it was discarded.
+        seconds: seconds of the training, including those before an interruption.
     """
 
     tokens: int
@@ -117,7 +117,7 @@ class TestTimeResult(NamedTuple):
 
 
 Loss = Callable[[PreTrainedModel, TreeBatch, list[Parameter]], Tensor]
-"""Of a model, a batch and what is trained it gives the loss."""
+"""Computes the loss of a model on a batch, given the trained parameters."""
 
 
 class TestTimeTrainer:
@@ -130,9 +130,9 @@ class TestTimeTrainer:
     Args:
         adapters: the model's adapters.
         settings: how it is trained.
-        loss: what is minimized.
-        folder: where results are saved, a file a dataset.
-        signature: names all that a result depends on; files with another signature are not used.
+        loss: the loss to minimize.
+        folder: where results are saved, one file per dataset.
+        signature: identifies everything that a result depends on; files with another signature are not used.
     """
 
     def __init__(
@@ -160,10 +160,10 @@ class TestTimeTrainer:
         Args:
             name: names the result's file.
             dataset: gives a batch for each step.
-            beneath: adapters that are in use beneath the trained weights.
+            beneath: adapters that are active beneath the trained weights.
 
         Returns:
-            What the training took, and whether it diverged; of a diverged training nothing is kept.
+            Tokens and seconds of the training, and whether it diverged; a diverged training is discarded.
         """
         if name == self._present:
             return TestTimeResult(0)
@@ -240,7 +240,7 @@ class TestTimeTrainer:
         self._write(path, tensors, progress)
 
     def _resume(self, optimizer: Optimizer, path: Path) -> tuple[int, float, int]:
-        """Take over what an interrupted training saved; return its steps, seconds and tokens, 0 if there is nothing."""
+        """Load the state of an interrupted training; return its steps, seconds and tokens, 0 if there is none."""
         shapes: dict[str, Sequence[int]] = {f"weight/{key}": p.shape for key, p in self._weights.items()}
         averages = _averages(optimizer)
         for key, p in self._weights.items():
@@ -260,7 +260,7 @@ class TestTimeTrainer:
         return done
 
     def _read(self, path: Path) -> bool:
-        """Take what was learned from a file, if it is one that the same training would give."""
+        """Load the result of the same training from a file; return whether there is one."""
         found = self._load(path, {key: p.shape for key, p in self._weights.items()})
         if found is None:
             return False
@@ -275,7 +275,7 @@ class TestTimeTrainer:
             temporary.write_bytes(save(own, {"signature": self.signature, **about}))
 
     def _load(self, path: Path, shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-        """Return a file's tensors by name and its metadata; ``None`` if it is damaged or of anything else."""
+        """Return a file's tensors by name and its metadata; ``None`` if it is damaged or from another training."""
         try:
             with safe_open(path, "pt") as file:
                 about = file.metadata() or {}
@@ -289,7 +289,7 @@ class TestTimeTrainer:
 
 
 def _averages(optimizer: Optimizer) -> dict[Parameter, tuple[str, ...]]:
-    """Return the names of what an optimizer keeps of each weight."""
+    """Return, for each weight, the names of the averages that an optimizer keeps."""
     only = "muon" if isinstance(optimizer, torch.optim.Muon) else "adamw"
     groups = optimizer.param_groups
     return {p: AVERAGES[group.get("update", only)] for group in groups for p in group["params"]}
@@ -297,7 +297,7 @@ def _averages(optimizer: Optimizer) -> dict[Parameter, tuple[str, ...]]:
 
 @contextmanager
 def _checkpointing(model: PreTrainedModel) -> Iterator[None]:
-    """Let layers be run again in the backward pass where that is wanted; what is in them stays as in prediction."""
+    """Enable gradient checkpointing if the model uses it; modules inside the layers stay in evaluation mode."""
     layers = [layer for layer in model.modules() if getattr(layer, "gradient_checkpointing", False)]
     were = [layer.training for layer in layers]
     for layer in layers:

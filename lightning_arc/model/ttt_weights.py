@@ -1,4 +1,4 @@
-"""What test-time training changes: a fresh LoRA adapter on the model, or a copy of all its weights."""
+"""The weights that test-time training changes: a fresh LoRA adapter on the model, or a copy of all its weights."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from lightning_arc.model.adapters import Adapters, linear_names
 from lightning_arc.model.vocabulary import end_weights
 
 NAME = "test_time"
-"""What the adapter is called on the model."""
+"""The adapter's name on the model."""
 
 
 class AdapterWeights:
@@ -28,8 +28,8 @@ class AdapterWeights:
         target_modules: names of the linear layers that are adapted, or ``all-linear``.
 
     Attributes:
-        weights: what is trained, by name.
-        embeddings: none of which are weights of embeddings or heads.
+        weights: the trained weights, by name.
+        embeddings: empty, as no trained weight belongs to an embedding or a head.
 
     Raises:
         DataError: if the model has no layers of these names.
@@ -48,7 +48,7 @@ class AdapterWeights:
             raise DataError(f"model.test_time.target_modules: {first_line(error)}") from error
 
     def reset(self, seed: int) -> None:
-        """Draw the adapter anew; it changes nothing yet."""
+        """Initialize the adapter anew; it does not change the model's output yet."""
         devices = [p.device for p in self.weights.values() if p.is_cuda][:1]
         with torch.random.fork_rng(devices):
             torch.manual_seed(seed)
@@ -57,11 +57,11 @@ class AdapterWeights:
                     layer.reset_lora_parameters(NAME, True)
 
     def finish(self) -> None:
-        """Be ready to be asked: an adapter is."""
+        """Prepare for prediction; an adapter needs nothing."""
 
     @contextmanager
     def in_use(self, beneath: Sequence[str]) -> Iterator[PreTrainedModel]:
-        """Use the adapter for a while, on top of others."""
+        """Activate the adapter on top of others within a context."""
         with self._adapters.in_use((*beneath, NAME)) as model:
             yield model
 
@@ -73,8 +73,8 @@ class CopiedWeights:
         adapters: the model, without an adapter.
 
     Attributes:
-        weights: what is trained, by name.
-        embeddings: those that are weights of embeddings and heads.
+        weights: the trained weights, by name.
+        embeddings: those of embeddings and heads.
 
     Raises:
         DataError: if the model has an adapter, or its weights are quantized.
@@ -95,18 +95,18 @@ class CopiedWeights:
         self.embeddings = end_weights(self._copy)
 
     def reset(self, seed: int) -> None:
-        """Begin with the model's weights; nothing is random about them."""
+        """Copy the model's weights; the seed is not used."""
         self._copy.float()
         with torch.no_grad():
             for name, p in self._model.named_parameters():
                 self.weights[name].copy_(p)
 
     def finish(self) -> None:
-        """Be ready to be asked, as wide as the model is."""
+        """Prepare for prediction: cast the copy to the model's type."""
         for name, p in self._model.named_parameters():
             self.weights[name].data = self.weights[name].data.to(p.dtype)
 
     @contextmanager
     def in_use(self, beneath: Sequence[str]) -> Iterator[PreTrainedModel]:
-        """Use the copy for a while."""
+        """Yield the copy."""
         yield self._copy

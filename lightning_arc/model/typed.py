@@ -1,4 +1,4 @@
-"""Lightning's objects as what they are here: callbacks are given a trainer and a module of no particular kind."""
+"""Lightning's objects with this project's types: callbacks get a trainer and a module of general types."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class TypedTrainer(Protocol):
-    """What a trainer has beside what Lightning declares: its connectors and `Divergence` set these."""
+    """Attributes of a trainer that Lightning does not declare; its connectors and `Divergence` set them."""
 
     callbacks: list[L.Callback]
     datamodule: "ArcDataModule"
@@ -20,10 +20,10 @@ class TypedTrainer(Protocol):
 
 
 def typed_trainer(trainer: L.Trainer) -> TypedTrainer:
-    """Return a trainer as what has the attributes that Lightning does not declare."""
+    """Return a trainer typed with the attributes that Lightning does not declare."""
     return cast(TypedTrainer, trainer)
 
 
 def typed_model(module: L.LightningModule) -> "ArcModel":
-    """Return the module that a callback is given as the one that this project trains."""
+    """Return a callback's module typed as the `ArcModel` that it is."""
     return cast("ArcModel", module)

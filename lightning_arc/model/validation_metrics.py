@@ -1,4 +1,4 @@
-"""What is measured while a model trains: how well it writes, how well it judges, and how well it ranks candidates."""
+"""Validation metrics: how well a model writes, how well it judges, and how well it ranks candidates."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ VERDICTS = "verdicts"
 
 @dataclass(frozen=True)
 class Sample:
-    """What one or two figures are means of, over all processes.
+    """The values over which one or two metrics are means, from all processes.
 
     Args:
         values: ``(n,)`` of each prompt, verdict or test input.
@@ -67,14 +67,14 @@ class KeptSample(Metric):
 
 
 class ValidationMetrics(nn.Module):
-    """Adds up what trees give, over all processes.
+    """Accumulates the metrics of trees, over all processes.
 
-    `samples` has, after `compute`, what figures are means of: by kind the exact matches of what was written, as
-    ``verdicts`` the log-odds of candidates and whether each is right, and by ranker whether the first candidate, and
+    After `compute`, `samples` has the values that metrics are means of: by kind the exact matches of written outputs;
+    as ``verdicts`` the log-odds of candidates and whether each is right; and by ranker whether the first candidate, and
     whether one of the first two, is right.
 
     Args:
-        ranker: what the model is ranked with, measured beside the `RANKERS` if it goes by judged candidates.
+        ranker: the model's ranker, measured beside the `RANKERS` if it uses judged candidates.
     """
 
     def __init__(self, ranker: Ranker | None = None) -> None:
@@ -108,7 +108,7 @@ class ValidationMetrics(nn.Module):
         self.samples: dict[str, Sample] = {}
 
     def reset(self) -> None:
-        """Begin with nothing."""
+        """Clear all values."""
         for metric in self.all:
             metric.reset()
         self.samples = {}
@@ -119,9 +119,9 @@ class ValidationMetrics(nn.Module):
         Args:
             shape: the tree.
             scores: of its branches.
-            info: has the number of the ``episode`` and the ``evidence`` that the tree adds to, whose candidates are the
-                first answers; ``None`` where there is nothing to rank: an episode that is asked in several prompts is
-                ranked once.
+            info: has the number of the ``episode``, and the ``evidence`` that the tree adds to, whose candidates are
+                the first answers. The evidence is ``None`` where nothing is ranked, such as in all but one prompt of an
+                episode.
         """
         self._update_writing(shape, scores, info["episode"])
         if not any(correct >= 0 for correct in shape.correct):
@@ -135,7 +135,7 @@ class ValidationMetrics(nn.Module):
             self._update_rankings(shape, info["episode"], info["evidence"], scores)
 
     def compute(self, add_up: Callable[[Tensor], Tensor]) -> dict[str, Any]:
-        """Return the metrics by name; none of what no tree was about.
+        """Return the metrics by name, without those that no tree was about.
 
         Args:
             add_up: sums a tensor over all processes.
@@ -173,7 +173,7 @@ class ValidationMetrics(nn.Module):
         return found
 
     def _update_writing(self, shape: TreeShape, scores: BranchScores, episode: int) -> None:
-        """Add the first branch that is right to write."""
+        """Add the first branch whose written output is right."""
         meant = [
             i for i, (a, right) in enumerate(zip(shape.answers, shape.correct, strict=True)) if a < 0 or right == 1
         ]

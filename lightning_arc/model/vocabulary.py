@@ -15,7 +15,7 @@ def end_weights(model: PreTrainedModel) -> tuple[nn.Parameter, nn.Parameter]:
 
 @torch.no_grad()
 def trim(model: PreTrainedModel, kept: NDArray[np.int32]) -> None:
-    """Keep the rows of some tokens in the embedding and the head; their numbers are then their places among these.
+    """Keep only the rows of some tokens in the embedding and the head; a token's new id is its place among these.
 
     Args:
         model: a causal language model with a linear head.
@@ -44,8 +44,8 @@ def untrim(trimmed: PreTrainedModel, whole: PreTrainedModel, kept: NDArray[np.in
     """Copy all weights of a trimmed model into one with all rows; rows that were not kept stay as they are there.
 
     Args:
-        trimmed: what `trim` made, perhaps trained since.
-        whole: the model that it was made of.
+        trimmed: a model after `trim`, perhaps trained since.
+        whole: the model before `trim`.
         kept: ``(K,)`` token ids.
     """
     places, weights = torch.from_numpy(kept.astype(np.int64)), whole.state_dict()

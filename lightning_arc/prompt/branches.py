@@ -21,7 +21,7 @@ def labelled_branch(
     """Make a branch of its token ids.
 
     Args:
-        text: what the branch says.
+        text: the rendered branch.
         ids: ``(length + 1,)`` ids, the last token of the prompt before them and the last target behind them.
         start: the position that predicts the first written token.
         n_written: written tokens, without the one that ends them.

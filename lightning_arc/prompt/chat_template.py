@@ -25,7 +25,7 @@ _DATE = {"%Y": "2024", "%y": "24", "%m": "07", "%d": "26", "%-d": "26", "%B": "J
     "%M": "00",
     "%S": "00",
 }
-"""The date that templates are told (Llama's own default), so that a prompt is the same on every day."""
+"""The date that is passed to templates (Llama's own default), so that a prompt is the same on every day."""
 _TODAY = (
     "{% macro strftime_now(format) %}{{ format"
     + "".join(f" | replace('{code}', '{value}')" for code, value in _DATE.items())
@@ -37,7 +37,7 @@ _MARKS = [f"\N{REPLACEMENT CHARACTER}{name}" for name in ("system", 0, 1, 2, 3)]
 
 @dataclass(frozen=True)
 class Frames:
-    """What stands around the turns of a conversation; every turn of a role has the same around it.
+    """The texts around the turns of a conversation, which are the same for every turn of a role.
 
     Args:
         opening: before the first user's text; holds the system text.
@@ -98,16 +98,16 @@ def own_template(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def name_of(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return what a message calls a tokenizer."""
+    """Return a tokenizer's name for messages."""
     return getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
 
 
 def turn_frames(tokenizer: PreTrainedTokenizerBase, template: str, arguments: Mapping[str, Any], system: str) -> Frames:
-    """Find what a chat template puts around the turns of a judged answer: two questions, each with its answer.
+    """Return the texts that a chat template puts around the turns of a judged answer: two questions, each answered.
 
     Templates treat the last turn in their own ways: Qwen3 puts an empty thinking block before the last answer only,
-    Mistral the system text before the last question. Here every answer stands behind what stands before the last one,
-    so that a conversation that ends sooner is the beginning of one that goes on.
+    Mistral the system text before the last question. Here every answer gets the text that the template puts before the
+    last one, so that a shorter conversation is the beginning of a longer one.
 
     Args:
         tokenizer: whose special tokens the template may use.
@@ -141,7 +141,7 @@ def turn_frames(tokenizer: PreTrainedTokenizerBase, template: str, arguments: Ma
         if not whole[2]:
             raise DataError("nothing ends an answer")
         before_last = whole[3]
-        # An open thinking block is no place for an answer; a closed one that only the prompt to write has, is.
+        # An answer cannot stand in an open thinking block, but behind a closed one that only the generation prompt has.
         longer = generation.startswith(before_last) and generation.count("<think>") == generation.count("</think>")
         opening = opening.replace(system_mark, system) if with_system else f"{opening}{system}\n\n"
         return Frames(opening, generation if longer else before_last, whole[2])
@@ -160,7 +160,7 @@ def turn_frames(tokenizer: PreTrainedTokenizerBase, template: str, arguments: Ma
 
 
 def _between(text: str, marks: list[str]) -> list[str]:
-    """Return what stands before, between and behind marks, each of which must stand in a text once and in order."""
+    """Return the texts before, between and behind marks, each of which must occur once and in order."""
     if any(text.count(mark) != 1 for mark in marks):
         raise DataError("it leaves out a turn of the conversation, or repeats one")
     places = [text.index(mark) for mark in marks]

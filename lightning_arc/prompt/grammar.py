@@ -1,7 +1,7 @@
-"""The grammar of written grids: which tokens may come next so that a grid comes out.
+"""The grammar of written grids: which next tokens can still lead to a valid grid.
 
-A grid of a given shape is a fixed sequence of tokens with places for its cells. So what has been written fits some of
-the 900 shapes, and what may follow is what stands next in one of these.
+A grid of a given shape is a fixed sequence of tokens with places for its cells. So the tokens so far fit some of the
+900 shapes, and a token is allowed if it comes next in one of these.
 """
 
 import numpy as np
@@ -12,11 +12,11 @@ from lightning_arc.errors import DataError
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
 
 CELL, REPEAT, NOTHING = -1, -2, -3
-"""Entries of the table that are no token: any colour, the colour before once more, and what follows the end."""
+"""Entries of the table that are no token: any colour, the previous colour once more, and places behind the end."""
 
 
 class Grammar:
-    """Which tokens a written grid may go on with. Rows are several grids that are written token by token together.
+    """The allowed next tokens of partly written grids. Each row is one of several grids that are written in parallel.
 
     Args:
         prompt_encoder: writes grids.

@@ -31,7 +31,7 @@ class GridEncoder(ABC):
     symbols: str = "0123456789"
     """Characters that cells are written with."""
     row_mark: str = "\n"
-    """What the last token of every row but the last one holds, or the first token where it is no line break."""
+    """Text in the last token of every row except the grid's last; in the first token where it is no line break."""
 
     @abstractmethod
     def encode(self, grid: Grid) -> str:
@@ -39,7 +39,7 @@ class GridEncoder(ABC):
 
     @abstractmethod
     def _parse(self, text: str) -> Grid:
-        """Return the grid of a text that may still be written in another way than `encode` writes it."""
+        """Parse a text leniently; `decode` refuses the grid if `encode` would write it differently."""
 
     def decode(self, text: str) -> Grid:
         """Return the grid whose encoding is ``text``.
@@ -193,7 +193,7 @@ class GridCodeBlockEncoder(_Around):
 
 
 class GridShapeEncoder(_Around):
-    """A fenced code block whose first line tells height and width."""
+    """A fenced code block whose first line holds height and width."""
 
     def encode(self, grid: Grid) -> str:
         return f"```grid shape: {grid.shape[0]}x{grid.shape[1]}\n{self.encoder.encode(grid)}\n```"

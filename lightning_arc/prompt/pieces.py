@@ -38,7 +38,7 @@ class PieceTokenizer:
 
     Args:
         tokenizer: any Hugging Face tokenizer that keeps digits apart.
-        symbols: further characters that cells are written with; used as cuts if the tokenizer keeps all apart too.
+        symbols: further cell characters; texts are cut at them too if the tokenizer keeps every one of them apart.
         pattern: a regular expression of all pieces, for a vocabulary whose tokens are never joined.
         kept: ids of a trimmed vocabulary; `array` then gives a token's place among them.
 

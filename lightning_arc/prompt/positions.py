@@ -1,11 +1,11 @@
-"""Grid positions: of each token of a prompt which grid it is in, its row, and its place in the row.
+"""Grid positions: for each token of a prompt, its grid, its row, and its place in the row.
 
 They are the three parts of the multimodal rotary position embedding (M-RoPE: Wang et al., 2024). Grids and the texts
 before, between and behind them have the numbers 1, 3, 5 … and 0, 2, 4 …, so that an output always lies two behind its
 input. A grid's rows are the lines that it is written in, and columns are counted in tokens, so that two grids have the
-same row and column wherever they have the same cell. A text is one row, however long. A token's position depends on
-the tokens up to it alone, so that a branch has those of its separate sequence, and an answer those that it is written
-with.
+same row and column wherever they have the same cell. A text is one row, however long. A token's position depends only
+on the tokens up to it, so that a branch has the positions of its separate sequence, and a scored answer the positions
+that it has when it is generated.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from lightning_arc.prompt.tree import TokenTree
 from lightning_arc.prompt.turns import TurnTokenizer
 
 Positions = Literal["sequence", "grid"]
-"""What a model from scratch has: one number a token, its place in the sequence, or three (grid, row, column)."""
+"""Positions of a model from scratch: one number per token (its place in the sequence) or three (grid, row, column)."""
 
 LINE_BREAKS = ("\n", "\N{LATIN CAPITAL LETTER C WITH DOT ABOVE}", "<0x0A>")
 """How vocabularies write a line break: as it is, as byte-level tokenizers do, and as SentencePiece does."""
@@ -42,8 +42,8 @@ def model_has_grid_positions(model_path: str | None, positions: Positions) -> bo
     """Whether a model takes grid positions.
 
     Args:
-        model_path: of the model, whose configuration says so; ``None`` for one from scratch.
-        positions: what a model from scratch has.
+        model_path: the model, whose configuration is read; ``None`` for one from scratch.
+        positions: kind of positions of a model from scratch.
 
     Raises:
         DataError: if its configuration cannot be read.
@@ -61,14 +61,14 @@ def model_has_grid_positions(model_path: str | None, positions: Positions) -> bo
 
 
 class GridRows:
-    """Where the tokens of a written grid lie in it.
+    """Rows and columns of the tokens of a written grid.
 
     Rows are aligned at their first cells: where row 9 begins with fewer tokens than row 10, its columns begin later.
 
     Args:
         tokenizer: of the prompts.
         encoder: how grids are written.
-        encode: gives the ids of a grid.
+        encode: returns the token ids of a grid.
         kept: ids of a trimmed vocabulary.
     """
 
@@ -96,7 +96,7 @@ class GridRows:
             self._shifts = shifts
 
     def __call__(self, ids: NDArray[np.integer]) -> NDArray[np.int32]:
-        """Return ``(…, n, 2)`` rows and columns of the ``(…, n)`` tokens of grids, whole ones or not."""
+        """Return ``(…, n, 2)`` rows and columns of the ``(…, n)`` tokens of complete or partial grids."""
         marked, begins = self._marked[ids], np.zeros(ids.shape, bool)
         begins[..., 1:] = marked[..., :-1] if self._ends else marked[..., 1:]
         places = np.arange(ids.shape[-1])
@@ -141,8 +141,8 @@ def tree_positions(prefix: Sequence[Placed], branches: Sequence[Sequence[Placed]
     """Return the positions of a tree's tokens.
 
     Args:
-        prefix: of the parts of its prompt, the last token, which branches begin with, included.
-        branches: of the parts of each branch behind the prompt.
+        prefix: positions of the prompt's parts, including its last token, with which every branch begins.
+        branches: for each branch, positions of its parts behind the prompt.
 
     Returns:
         ``(P, 3)`` of the prefix without its last token, then ``(length, 3)`` of every branch.
@@ -166,7 +166,7 @@ def placed_parts(segments: Sequence[Placed]) -> NDArray[np.int32]:
 
 
 def _bases(segments: Sequence[Placed], number: int = 0, column: int = 0) -> tuple[list[Base], tuple[int, int]]:
-    """Return what is added to the numbers and columns of each part behind ``column`` tokens of a text, and the end."""
+    """Return each part's offset in grid number and column, behind ``column`` tokens of text, and that at the end."""
     bases: list[Base] = []
     for segment in segments:
         if segment.grid:

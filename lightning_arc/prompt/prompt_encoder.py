@@ -1,4 +1,4 @@
-"""The prompter: episodes as token trees, through one tokenizer."""
+"""The prompt encoder: turns episodes into token trees with one tokenizer."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -109,7 +109,7 @@ class PromptEncoder:
             self._begin(self._answers)
 
     def _begin(self, pieces: PieceTokenizer | AnswerTokenizer) -> None:
-        """Take what texts are tokenized by, and prove that it does."""
+        """Set the tokenizer of texts, and prove that its ids are right."""
         self._parts = SegmentTokenizer(pieces, self.grid_encoder)
         self.yes_id, self.no_id = self._single(self.template.yes), self._single(self.template.no)
         self.choice_ids = [self._single(number) for number in self.template.numbers]
@@ -126,7 +126,7 @@ class PromptEncoder:
 
     @property
     def conversation(self) -> list[str]:
-        """What stands around the turns of a chat and so is part of every prompt; empty in the compact vocabulary."""
+        """Texts around the turns of a chat, which are in every prompt; empty in the compact vocabulary."""
         frames = self.template.frames if isinstance(self.template, ChatTemplatePrompt) else None
         return [] if frames is None else [frames.opening, frames.answer, frames.question]
 
@@ -143,8 +143,8 @@ class PromptEncoder:
         Args:
             episode: what to show. Verification has a branch for every answer; selection shows them in their order.
             prompt: name and version, see `PROMPTS`.
-            right_share: share of the verdicts' loss weight that right answers have together; wrong ones have the rest.
-                It is the expected loss of drawing one answer, right with this probability.
+            right_share: share of the verdicts' loss weight that goes to right answers; wrong ones get the rest. The
+                loss is then that expected from drawing one answer, a right one with this probability.
             learn_demonstrations: train the output grids of demonstrations in the prefix too, from the second on.
 
         Raises:
@@ -160,7 +160,7 @@ class PromptEncoder:
 
         Args:
             episode: its answers are the options.
-            orders: by branch, the places in the episode's answers of the options as they are shown.
+            orders: for each branch, the indices of its options in the episode's answers, in the order shown.
 
         Returns:
             A tree whose branch ``i`` shows ``orders[i]``. The last position of each, its only target, predicts the
@@ -168,7 +168,7 @@ class PromptEncoder:
             one's; where none is known to be right, it is the first one's and has no weight.
 
         Raises:
-            ValueError: if an order has another number of options than 2 to 9, or one twice.
+            ValueError: if an order does not have 2 to 9 options, or repeats one.
         """
         rendered = self.template.selections(episode, orders)
         weight = 1 / max(sum(branch.trained for branch in rendered.branches), 1)
@@ -179,10 +179,10 @@ class PromptEncoder:
         return self._parts.grid(grid)
 
     def read(self, tokens: NDArray[np.integer]) -> Grid:
-        """Return the grid that a model wrote, the token that ends it left out.
+        """Return the grid of a model's answer, given without its end token.
 
         Raises:
-            DecodeError: if it is none.
+            DecodeError: if the tokens are no grid.
         """
         text = decoded(self.tokenizer, tokens if self.kept is None else self.kept[tokens])
         return self.grid_encoder.decode(text.removeprefix(" ") if self._begins_with_space else text)
@@ -207,7 +207,7 @@ class PromptEncoder:
 
     @property
     def rows(self) -> GridRows | None:
-        """Where the tokens of a written grid lie in it; ``None`` where they have no grid positions."""
+        """Rows and columns of the tokens of a written grid; ``None`` where they have no grid positions."""
         return self._parts.rows
 
     def grid_template(self, height: int, width: int) -> Template:
@@ -221,7 +221,7 @@ class PromptEncoder:
 
     @property
     def writes_code(self) -> bool:
-        """Whether programs can be written in prompts, which takes a tokenizer of text with all its tokens."""
+        """Whether prompts can contain programs, which needs a text tokenizer with its whole vocabulary."""
         return isinstance(self.template, ChatTemplatePrompt) and self.kept is None
 
     def text(self, episode: Episode, prompt: str, i: int = 0) -> str:
@@ -256,14 +256,14 @@ class PromptEncoder:
     def _opening_of_turns(
         self, answers: AnswerTokenizer, segments: Sequence[Segment], grid: Grid
     ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Return the ids of an opening as they are before a grid, and those of the whole with the grid and its end."""
+        """Return an opening's ids as they are before a grid, and the ids of opening, grid and end together."""
         opening = self.template.text_of(segments)
         text = f"{opening}{self.grid_encoder.encode(grid)}{answers.frames.question}"
         ids, (stop,) = answers.turns.encode(text, [len(opening)])
         return ids[:stop], ids
 
     def _prove_answers(self, answers: AnswerTokenizer) -> None:
-        """See that a prompt ends in the same tokens with an answer behind it, whatever its first cell, and is read."""
+        """Check that no answer's first cell changes the prompt's last tokens, and that answers are read back."""
         segments = self.template.examples(_EXAMPLE, "write")
         first = self._opening_of_turns(answers, segments, _GRID)[0]
         for colour in range(N_COLOURS):

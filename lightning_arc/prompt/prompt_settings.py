@@ -1,4 +1,4 @@
-"""What a person or a checkpoint says of how prompts are written: grid encoder, chat template and its arguments."""
+"""Prompt settings of a person or a checkpoint: grid encoder, chat template and its arguments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,11 +23,11 @@ _KINDS = {"grid_encoder": str, "chat_template": str, "chat_template_kwargs": dic
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """How prompts are written, as a person says it.
+    """How prompts are written.
 
     Args:
         model_path: the model whose tokenizer is used (follows ``model.model_path``); ``null`` for the compact one.
-        positions: what positions a model from scratch takes (follows ``model.scratch``); others tell it themselves.
+        positions: positions of a model from scratch (follows ``model.scratch``); other models' configurations say it.
         trim_vocabulary: whether tokens are numbered among those that prompts can hold (follows the model's).
         grid_encoder: how grids are written, as an encoder, its string form, or ``null`` for the model's own.
         chat_template: file of a Jinja chat template; ``null`` for the model's own, or ChatML where it has none.
@@ -45,13 +45,13 @@ class PromptOptions:
     chat_template_kwargs: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check the options."""
         check_arguments(self.chat_template_kwargs or {})
 
 
 @dataclass(frozen=True)
 class PromptSettings:
-    """How prompts are written, with what was read. ``None`` stands for the model's own way, or for a checkpoint's.
+    """How prompts are written, with encoder and template read. ``None`` means that of the model or the checkpoint.
 
     Args:
         grid_encoder: how grids are written.
@@ -65,20 +65,20 @@ class PromptSettings:
 
     @classmethod
     def read(cls, options: PromptOptions) -> "PromptSettings":
-        """Read what a person says: parse the string form of an encoder, and read the file of a template.
+        """Parse the string form of the encoder, and read the file of the template.
 
         Raises:
-            DataError: if one of them is not as it must be.
+            DataError: if one of them is invalid.
         """
         encoder, path = options.grid_encoder, options.chat_template
         encoder = parse_encoder(encoder) if isinstance(encoder, str) else encoder
         return cls(encoder, None if path is None else read_template(path), options.chat_template_kwargs)
 
     def load(self, options: PromptOptions) -> PromptEncoder:
-        """Make the prompter of the model that options name.
+        """Make the prompt encoder of the model that the options name.
 
         Raises:
-            DataError: if tokenizer or configuration of the model cannot be had, or prompts cannot be made with them.
+            DataError: if the model's tokenizer or configuration cannot be loaded, or prompts cannot be made with them.
         """
         grid_positions = model_has_grid_positions(options.model_path, options.positions)
         prompt_encoder = self.prompt_encoder(load_tokenizer(options.model_path), None, grid_positions)
@@ -94,7 +94,7 @@ class PromptSettings:
         kept: NDArray[np.int32] | None = None,
         grid_positions: bool = False,
     ) -> PromptEncoder:
-        """Make a prompter; its tokenizer has the chat template from then on, so that it is exported with it."""
+        """Make a prompt encoder; its tokenizer keeps the chat template, which is therefore exported too."""
         template = self.chat_template, self.chat_template_kwargs
         prompt_encoder = PromptEncoder(tokenizer, self.grid_encoder, kept, *template, grid_positions)
         if isinstance(prompt_encoder.template, ChatTemplatePrompt):
@@ -102,7 +102,7 @@ class PromptSettings:
         return prompt_encoder
 
     def resumed(self, prompt_encoder: PromptEncoder, state: Mapping[str, Any]) -> PromptEncoder:
-        """Return a prompter like another one that follows what a checkpoint remembers, unless these settings say else.
+        """Return a prompt encoder like another one, with a checkpoint's settings wherever these are ``None``.
 
         Raises:
             DataError: if the checkpoint's prompts have tokens that a trimmed vocabulary lacks.
@@ -120,10 +120,10 @@ class PromptSettings:
             ) from error
 
     def or_remembered(self, state: Mapping[str, Any]) -> "PromptSettings":
-        """Return these settings with what a checkpoint remembers in place of those that are ``None``.
+        """Return these settings with a checkpoint's in place of those that are ``None``.
 
         Raises:
-            DataError: if the checkpoint holds anything else than `remembered` gives.
+            DataError: if the checkpoint's settings do not have the form that `remembered` returns.
         """
         for name, kind in _KINDS.items():
             if name in state and not isinstance(state[name], kind):
@@ -137,7 +137,7 @@ class PromptSettings:
 
 
 def remembered(prompt_encoder: PromptEncoder) -> dict[str, Any]:
-    """Return what a checkpoint keeps of how prompts were written."""
+    """Return the prompt settings as a checkpoint keeps them."""
     state: dict[str, Any] = {"grid_encoder": str(prompt_encoder.grid_encoder)}
     if isinstance(prompt_encoder.template, ChatTemplatePrompt):
         state |= {

@@ -37,7 +37,7 @@ class Template:
 
 
 class SegmentTokenizer:
-    """Gives the ids of a part, equal to those of its text.
+    """Returns the ids of a prompt's part, equal to those of its text.
 
     Args:
         pieces: the tokenizer.
@@ -47,7 +47,7 @@ class SegmentTokenizer:
     def __init__(self, pieces: PieceTokenizer | AnswerTokenizer, encoder: GridEncoder) -> None:
         self.pieces, self.encoder = pieces, encoder
         self.rows: GridRows | None = None
-        """Where tokens of grids lie in them, for `placed`."""
+        """Rows and columns of grids' tokens, for `placed`."""
         self.colour_ids = self._colour_ids()
         self._make_memories()
 
@@ -88,7 +88,7 @@ class SegmentTokenizer:
         return ids
 
     def check(self) -> None:
-        """Give templates up where a grid by template has not the ids of its text, as some tokenizers have it."""
+        """Disable templates if a grid made from one does not have the ids of its text, as with some tokenizers."""
         for height, width in ((1, 1), (1, 7), (3, 4), (12, 11), (30, 30)):
             grid = as_grid((np.arange(height * width) * 7 // 3 % N_COLOURS).reshape(height, width))
             if self.colour_ids is not None:

@@ -32,7 +32,7 @@ PROMPTS: dict[str, PromptKind] = {
 """Every prompt by name and version; a version never changes once a model has been trained with it."""
 
 FROM_CODE = (PromptKind.CODE_FROM_EXAMPLES, PromptKind.OUTPUT_FROM_CODE, PromptKind.INPUT_FROM_CODE)
-"""Kinds that need a task's program, which is true of the task as it is and of no view of it but its order."""
+"""Kinds that need a task's program, which fits the task itself and views that only reorder it."""
 
 MAX_OPTIONS = 9
 """Most options of a selection, so that the answer is one digit."""
@@ -46,7 +46,7 @@ class Segment:
         text: what is written, behind the grid if there is one.
         grid: a grid that is written before the text.
         trained: whether it is an output grid of a demonstration, and what ends it.
-        free: whether the text is somebody's own (a program), which is not likely to come again.
+        free: whether the text is free (a program), so that it hardly ever occurs again.
     """
 
     text: str = ""
@@ -61,9 +61,9 @@ class RenderedBranch:
 
     Args:
         written: an answer that the model writes, scored token by token together with the end of its turn.
-        shown: what is only read.
+        shown: text that is read and not scored.
         verdict: the word that is predicted last; ``None`` where nothing is asked.
-        kind: what `written` counts as.
+        kind: prompt kind of `written`.
         trained: whether the answer that is written or chosen is right, so that it is trained and not only scored.
         answer: place of the judged answer (`LabeledCandidate.index`), -1 if none.
         correct: whether that answer is right.
@@ -201,10 +201,10 @@ class PromptTemplate(ABC):
 
         Args:
             episode: its answers are the options.
-            orders: by branch, the places in the episode's answers of the options as they are shown.
+            orders: for each branch, the indices of its options in the episode's answers, in the order shown.
 
         Raises:
-            ValueError: if an order has another number of options than 2 to 9, or one twice.
+            ValueError: if an order does not have 2 to 9 options, or repeats one.
         """
         branches = []
         for order in orders:

@@ -16,14 +16,14 @@ BUNDLED_MODEL = Path(__file__).parent.parent / "bundled" / "model"
 """The small model that comes with the package; ``model_path: bundled`` names it."""
 
 GGUF = ".gguf"
-"""How the name of a file ends that holds a model and its tokenizer as llama.cpp reads them."""
+"""Suffix of files in llama.cpp's format, which hold a model and its tokenizer."""
 
 
 def resolve_model_path(model_path: str) -> str:
     """Return the folder, GGUF file or hub name that ``model_path`` stands for.
 
     Raises:
-        DataError: if it looks like a folder and is none that holds a model, or like a GGUF file and is none.
+        DataError: if it looks like a folder but holds no model, or like a GGUF file but is none.
     """
     if model_path == "bundled":
         return str(BUNDLED_MODEL)
@@ -45,7 +45,7 @@ def is_gguf(path: str) -> bool:
 
 
 def _check_gguf(file: Path) -> None:
-    """Refuse a GGUF file that is none, or that nothing here can read."""
+    """Refuse a file that is not in the GGUF format, or that cannot be read because the package gguf is missing."""
     try:
         with file.open("rb") as opened:
             begins = opened.read(4)
@@ -58,7 +58,7 @@ def _check_gguf(file: Path) -> None:
 
 
 def pretrained_source(path: str) -> tuple[str, dict[str, Any]]:
-    """Return what transformers calls a resolved ``model_path``: a folder or hub name, and further arguments."""
+    """Return the ``from_pretrained`` arguments for a resolved ``model_path``: a folder or hub name, and keywords."""
     if is_gguf(path):
         return str(Path(path).parent), {"gguf_file": Path(path).name}
     return path, {}

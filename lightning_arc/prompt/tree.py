@@ -42,7 +42,7 @@ class Branch:
         weights: ``(length,)`` ``float32`` loss weights, 0 where a target is scored but not trained.
         answer: place of the judged answer in the episode's answers (`LabeledCandidate.index`), -1 if it is about none.
         correct: whether that answer is right; ``None`` where that is not known.
-        positions: ``(length, 3)`` ``int32`` grid, row and column of each token; ``None`` for models that count tokens.
+        positions: ``(length, 3)`` ``int32`` grid, row and column of each token; ``None`` for sequence positions.
     """
 
     tokens: NDArray[np.int32]

@@ -1,7 +1,7 @@
 """Token ids of whole turns, for tokenizers whose pieces do not add up to a text: exact, and slower than from pieces.
 
-Every tokenizer cuts a text at its special tokens before anything else. So a prompt is cut there and nowhere else, and
-where a part of it begins or ends is read off the places that the tokenizer tells of its tokens.
+Every tokenizer cuts a text at its special tokens before anything else. So a prompt is cut only there, and the token at
+which a part of it begins or ends is found by the tokenizer's offset mapping.
 """
 
 import re
@@ -27,11 +27,11 @@ class TurnTokenizer:
     """Gives a text's token ids, equal to ``tokenizer(text, add_special_tokens=False).input_ids``.
 
     Args:
-        tokenizer: tells where its tokens stand, as all that have a ``tokenizer.json`` do.
-        kept: ids of a trimmed vocabulary; a token's place among them is given then.
+        tokenizer: returns offset mappings, as all that have a ``tokenizer.json`` do.
+        kept: ids of a trimmed vocabulary; if given, a token's place among them is returned.
 
     Raises:
-        DataError: if it does not tell.
+        DataError: if it returns no offset mappings.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, kept: NDArray[np.int32] | None = None) -> None:
@@ -90,14 +90,14 @@ class AnswerTokenizer:
         self.turns, self.frames, self.tokenizer = turns, frames, turns.tokenizer
 
     def array(self, text: str) -> NDArray[np.int32]:
-        """Return the ``int32`` ids of an answer; what it shares a token with on its left is part of its first one."""
+        """Return the ``int32`` ids of an answer; its first token may include characters on the answer's left."""
         start = len(self.frames.answer)
         whole = f"{self.frames.answer}{text}{self.frames.question}"
         ids, (first, last) = self.turns.encode(whole, [start, start + len(text)])
         return ids[first:last]
 
     def refuse_joined_cells(self, encoder: GridEncoder) -> None:
-        """Raise a `DataError` that names the remedy if a token holds cells, or parts of them, that are two."""
+        """Raise a `DataError` that names the remedy if one token holds two cells, or parts of two."""
         digits = encoder.symbols.isascii() and encoder.symbols.isdigit()
         remedy = (
             "that writes them without digits, such as data.grid_encoder: "

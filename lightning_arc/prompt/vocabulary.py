@@ -11,7 +11,7 @@ from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.templates import FROM_CODE, MAX_OPTIONS, PROMPTS
 
 SIDES = (1, 2, 10, MAX_SIDE)
-"""Sides of the grids that prompts are made of to see what stands around them; all shapes are written alone as well."""
+"""Grid sides in the sample prompts that give the tokens around grids; grids of all shapes are also written alone."""
 
 
 def prompt_vocabulary(prompt_encoder: PromptEncoder) -> NDArray[np.int32]:

@@ -1,6 +1,6 @@
 """Calibration: probabilities that come true as often as they say.
 
-What is fitted here is fitted on candidates of training tasks, and used on others.
+Calibrations are fitted on candidates of training tasks and used on other tasks.
 """
 
 from abc import ABC, abstractmethod
@@ -13,11 +13,11 @@ from scipy.special import expit
 from lightning_arc.errors import DataError
 
 FURTHEST = 30.0
-"""Log-odds are held within this, so that a certain answer stays a finite one."""
+"""Bound of log-odds, so that certain answers stay finite."""
 
 
 class Calibration(ABC):
-    """Gives the probability of being right that belongs to log-odds; it never falls where they rise."""
+    """A non-decreasing map from log-odds to the probability of being right."""
 
     @abstractmethod
     def __call__(self, log_odds: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -28,8 +28,8 @@ class Temperature(Calibration):
     """A scaled and shifted logistic function (Platt, 1999).
 
     Args:
-        scale: what log-odds are multiplied with; below 1 for a model that is too sure.
-        shift: what is added then.
+        scale: factor of log-odds; below 1 for an overconfident model.
+        shift: added to the scaled log-odds.
     """
 
     def __init__(self, scale: float = 1.0, shift: float = 0.0) -> None:
@@ -42,11 +42,11 @@ class Temperature(Calibration):
 
 
 class Isotonic(Calibration):
-    """Rises in steps with straight lines between them (Zadrozny and Elkan, 2002).
+    """Isotonic regression with linear interpolation (Zadrozny and Elkan, 2002).
 
     Args:
-        log_odds: where it is known, rising.
-        probability: its values there.
+        log_odds: the fitted points, rising.
+        probability: the probabilities at these points.
     """
 
     def __init__(self, log_odds: list[float], probability: list[float]) -> None:
@@ -62,7 +62,7 @@ class Isotonic(Calibration):
 
 
 def fit_temperature(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> Temperature:
-    """Fit a `Temperature` by greatest likelihood, with Platt's targets, which are a little off 0 and 1.
+    """Fit a `Temperature` by maximum likelihood, with Platt's targets, which are a little off 0 and 1.
 
     Args:
         log_odds: ``(n,)``, nan ones are passed over.
@@ -92,7 +92,7 @@ def fit_isotonic(log_odds: NDArray[np.float64], correct: NDArray[np.bool_]) -> I
     places, place = np.unique(x, return_inverse=True)
     counts = np.bincount(place)
     level = isotonic_regression(np.bincount(place, y) / counts, weights=counts).x
-    # Of each level only the ends are needed.
+    # Only the two ends of each level are needed.
     ends = np.flatnonzero(np.diff(level, prepend=-1) + np.diff(level, append=2))
     return Isotonic(places[ends].tolist(), level[ends].tolist())
 

@@ -13,14 +13,14 @@ from lightning_arc.ranking.scores import CandidateScores
 from lightning_arc.ranking.stopping import StoppingConfig
 
 Coverage = Literal["judged", "too_long", "not_reached", "partly_too_long", "partly_not_reached", "not_asked"]
-"""What became of a test input: ``too_long`` and ``not_reached`` ones have no verdict at all, the ``partly_…`` ones lack
-some that were due, and ``not_asked`` ones have nothing to ask about."""
+"""How far a test input was judged: ``too_long`` and ``not_reached`` ones have no verdict at all, the ``partly_…`` ones
+lack some that were due, and ``not_asked`` ones have nothing to ask about."""
 
 NOT_REACHED = "not reached (time, tokens or an interruption ended the run)"
 
 
 def is_judged(evidence: CandidateScores, ranker: Ranker) -> bool:
-    """Return whether a ranking rests on any answer of a model, and not on votes and the file's order alone."""
+    """Return whether a ranking uses any answer of a model, not only votes and the file's order."""
     table = ranker.table(evidence)
     return bool(np.isfinite(table).any()) if len(table) else answered_views(evidence, ranker.kinds) > 0
 
@@ -36,11 +36,11 @@ def answered_views(evidence: CandidateScores, kinds: Sequence[RequestKind]) -> i
 
 
 def coverage(evidence: CandidateScores, ranker: Ranker, stopping: StoppingConfig) -> Coverage:
-    """Return what became of a test input. Where requests were too long and others not reached, the length counts.
+    """Return how far a test input was judged. If some requests were too long and others not reached, length counts.
 
     Args:
-        evidence: all that is known of it.
-        ranker: what asked.
+        evidence: all evidence about it.
+        ranker: the ranker that asked.
         stopping: when its requests would have ended by themselves.
     """
     if not ranker.kinds or not evidence.candidates:
@@ -58,8 +58,8 @@ def count_coverage(found: Iterable[Coverage], evidence: Sequence[CandidateScores
     """Return what ``metrics.json`` holds in ``not_judged``: how many test inputs lack verdicts, by reason.
 
     Returns:
-        A count of each `Coverage` that lacks some, and ``max_seq_len``, the limit that prompts were too long for,
-        ``None`` where none was or it was not recorded.
+        The number of test inputs for each `Coverage` that lacks verdicts; and ``max_seq_len``, the limit that prompts
+        exceeded, ``None`` where none did or it was not recorded.
     """
     found = list(found)
     counts: dict[str, int | None] = {
@@ -106,7 +106,7 @@ def too_long(max_seq_len: int | None) -> str:
 
 
 def _questions_left(evidence: CandidateScores, ranker: Ranker, stopping: StoppingConfig) -> bool:
-    """Return whether a scheduler without a budget would ask more than was answered."""
+    """Return whether a scheduler without a budget would ask requests that were not answered."""
     endless = replace(stopping, max_tokens=None, max_seconds=None)
     scheduler = RankingScheduler([evidence.first_views(0)], ranker, endless, done=evidence.records)
     return bool(scheduler.next())

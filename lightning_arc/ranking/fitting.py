@@ -14,7 +14,7 @@ from lightning_arc.ranking.rankers.ranker import logits
 from lightning_arc.ranking.scores import CandidateScores
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
-"""Penalties that are tried, the largest first, which is taken where several do as well."""
+"""Penalties that are tried, the largest first; of equally good ones the largest is taken."""
 
 SMALLEST = 1e-9
 """A right output counts as no less likely than this, so that a single test input does not decide."""
@@ -25,8 +25,8 @@ def fit_combined(evidence: Sequence[CandidateScores], sources: Sequence[str], l2
 
     Args:
         evidence: of test inputs with known outputs; those without candidates are passed over.
-        sources: what is weighed, see `LogLinearRanker`. No weight becomes negative.
-        l2: penalty of the squared weights, each in units of its source's standard deviation, a test input.
+        sources: sources of evidence to weigh, see `LogLinearRanker`. No weight becomes negative.
+        l2: penalty of the squared weights per test input, each in units of its source's standard deviation.
 
     Raises:
         DataError: if no right output is among the candidates.
@@ -63,7 +63,7 @@ def fit_combined(evidence: Sequence[CandidateScores], sources: Sequence[str], l2
 
 
 def best_penalty(evidence: Sequence[CandidateScores], sources: Sequence[str], folds: int = 10, seed: int = 0) -> float:
-    """Return the penalty of `PENALTIES` by which right outputs of tasks left out are likeliest.
+    """Return the penalty of `PENALTIES` that gives right outputs of left-out tasks the greatest likelihood.
 
     Args:
         evidence: of test inputs with known outputs.
@@ -96,7 +96,7 @@ def cross_validated(
         seed: of the division.
 
     Raises:
-        DataError: if there are fewer than two tasks, or nothing to fit to without one of the folds.
+        DataError: if there are fewer than two tasks, or nothing is left to fit to without one of the folds.
     """
     tasks = sorted({e.key.task_id for e in evidence})
     if len(tasks) < 2:
@@ -111,7 +111,7 @@ def cross_validated(
 
 
 def fit_calibration(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking], kind: str) -> Calibration:
-    """Fit the calibration of rankings to what is right.
+    """Fit the calibration of rankings to the known right candidates.
 
     Args:
         evidence: of test inputs with known outputs.

@@ -4,15 +4,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 DECIMALS = 9
-"""Scores that agree so far are a tie."""
+"""Scores that differ by no more than this are a tie."""
 
 
 def paired_means(table: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return each candidate's mean over views, as if it had been judged under all of them.
 
-    Candidates are judged under different numbers of views, and some views are harder than others for all. The sum of a
-    number a view and a number a candidate is fitted by least squares (a two-way layout; Yates, 1934), so that
-    candidates are compared where they stand side by side. In a table without gaps these are the plain means.
+    Candidates are judged under different numbers of views, and some views are harder than others for all candidates.
+    Each value is modelled as an effect of its view plus an effect of its candidate, fitted by least squares (a two-way
+    layout; Yates, 1934), so that candidates are compared under common views. Without gaps these are the plain means.
 
     Args:
         table: ``(views, n)``, nan where missing.
@@ -33,7 +33,7 @@ def paired_means(table: NDArray[np.float64]) -> NDArray[np.float64]:
         return means
     table, known, counts = np.where(known, table, 0)[:, judged], known[:, judged].astype(float), counts[judged]
     plain = table.sum(0) / counts
-    # The candidates' means are put in, which leaves as many equations as there are views.
+    # Eliminating the candidates' means leaves as many equations as there are views.
     equations = np.diag(known.sum(1)) - (known / counts) @ known.T
     views = np.linalg.lstsq(equations, table.sum(1) - known @ plain, rcond=None)[0]
     means[judged] = plain - (views @ known) / counts + views.mean()

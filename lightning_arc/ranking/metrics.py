@@ -1,4 +1,4 @@
-"""How often the right output is among the first candidates, with intervals, and how well that was foretold."""
+"""Metrics of rankings: how often the right output comes first, with intervals, and how good probabilities are."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -38,8 +38,8 @@ def reciprocal_ranks(evidence: Sequence[CandidateScores], rankings: Sequence[Ran
 def within_aurocs(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> NDArray[np.float64]:
     """Return the share of wrong candidates that score below the right one, ties half, for each solvable test input.
 
-    What has no score is below all that has one; where there is none, the order counts. Test inputs without a wrong
-    candidate are left out.
+    Candidates without a score rank below those with one; if none has a score, the order counts. Test inputs without a
+    wrong candidate are left out.
     """
     found = []
     for e, ranking in zip(evidence, rankings, strict=True):
@@ -109,7 +109,7 @@ def competition_score(evidence: Sequence[CandidateScores], rankings: Sequence[Ra
 
 
 def expected_score(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> float:
-    """Return the `competition_score` that is to be expected: the sum of the chosen candidates' ``p_correct``."""
+    """Return the expected `competition_score`, from the ``p_correct`` of the chosen candidates."""
     chosen = [np.nansum(r.p_correct[r.order[:ATTEMPTS]]) for r in rankings]
     return _by_task(evidence, [min(float(p), 1.0) for p in chosen])
 
@@ -125,7 +125,7 @@ def verdict_metrics(evidence: Sequence[CandidateScores], rankings: Sequence[Rank
     p, right = p[~np.isnan(p)], right[~np.isnan(p)]
     if not len(p):
         return {"auroc": None, "ece": None}
-    # Imported here: all else in this folder does without torch.
+    # Imported here, because nothing else in this folder needs torch.
     import torch
     from torchmetrics.functional.classification import binary_auroc, binary_calibration_error
 
@@ -138,7 +138,7 @@ def verdict_metrics(evidence: Sequence[CandidateScores], rankings: Sequence[Rank
 
 
 def score_methods(evidence: Sequence[CandidateScores], rankers: Mapping[str, Ranker], chosen: str) -> dict[str, Any]:
-    """Return what ``metrics.json`` holds of the methods.
+    """Return the methods' part of ``metrics.json``.
 
     Args:
         evidence: one per test input.
@@ -146,11 +146,10 @@ def score_methods(evidence: Sequence[CandidateScores], rankers: Mapping[str, Ran
         chosen: the method that the submission follows.
 
     Returns:
-        A dict with ``n_tests``, ``n_solvable``, ``chosen`` and ``methods``; of each method what `score_rankings` gives,
-        compared with voting, where it is among the methods, and with the order of the candidates' file, and, where it
-        asks a model, the ``curve`` of `accuracy_by_views`. ``file_order`` has the same of that order itself. A method
-        that goes by a model's answers, of which there is none, is left out, and named in ``not_asked``; the chosen one
-        stays.
+        A dict with ``n_tests``, ``n_solvable``, ``chosen`` and ``methods``. Each method has the figures of
+        `score_rankings`, compared with voting (if it is among the methods) and with the order of the candidates' file,
+        and, if it asks a model, the ``curve`` of `accuracy_by_views`. ``file_order`` has the figures of that order
+        itself. A method whose model gave no answer is left out and named in ``not_asked``, except the chosen one.
     """
     known = any(e.correct is not None for e in evidence)
     n_solvable = sum(e.solvable for e in evidence) if known else None
@@ -190,16 +189,16 @@ def score_rankings(
     Args:
         evidence: one per test input.
         rankings: of the method.
-        ranker: what made them, ``None`` for the order of the file.
+        ranker: the ranker that made them, ``None`` for the order of the file.
         against: rankings of other methods by name.
 
     Returns:
         A dict with `accuracies`, ``score`` (as the competition counts it, over all tasks; null where outputs are
-        unknown), ``expected_score`` (null unless the ranker's probabilities are calibrated), ``views`` (how many were
-        answered of a test input with candidates, in the mean), ``seconds``, ``prefix_tokens``, ``branch_tokens`` and
-        ``lesson_tokens`` (of test-time training, whose time is in ``seconds``). Where the ranker asks a model,
-        ``judged`` has the `accuracies` over the test inputs that it judged alone, with ``n_tests`` and ``n_solvable``
-        of them, and ``n_with_candidates``, all that could have been judged.
+        unknown), ``expected_score`` (null unless the ranker's probabilities are calibrated), ``views`` (mean number
+        answered for a test input with candidates), ``seconds``, ``prefix_tokens``, ``branch_tokens`` and
+        ``lesson_tokens`` (of test-time training, whose time is in ``seconds``). If the ranker asks a model, ``judged``
+        has the `accuracies` over only the test inputs that were judged, their ``n_tests`` and ``n_solvable``, and
+        ``n_with_candidates``, the number that could have been judged.
     """
     against = against or {}
     kinds = () if ranker is None else ranker.kinds
@@ -234,7 +233,7 @@ def score_rankings(
 def accuracies(
     evidence: Sequence[CandidateScores], rankings: Sequence[Ranking], against: Mapping[str, Sequence[Ranking]]
 ) -> dict[str, Any]:
-    """Return how often the right output comes first, and how well probabilities tell it from others.
+    """Return how often the right output comes first, and how well probabilities separate right from wrong candidates.
 
     Args:
         evidence: one per test input.
@@ -268,16 +267,16 @@ def asked_views(evidence: Sequence[CandidateScores], kinds: Sequence[RequestKind
 def accuracy_by_views(
     evidence: Sequence[CandidateScores], ranker: Ranker, views: Iterable[int] = (1, 2, 4, 8, 16, 32, 64)
 ) -> list[dict[str, Any]]:
-    """Return accuracy against compute: what ranking by the first views alone gives.
+    """Return accuracy against compute: the accuracy of ranking by only the first views.
 
     Args:
         evidence: one per test input.
         ranker: the method; one that asks nothing has no curve.
-        views: numbers of views; more than it asked for give no further point.
+        views: numbers of views; those beyond the number that was asked give no further point.
 
     Returns:
-        A dict for each number with ``views``, ``top1``, ``top2``, their intervals ``…_ci``, ``tokens``, those of
-        test-time training among them, and ``seconds``.
+        A dict for each number with ``views``, ``top1``, ``top2``, their intervals ``…_ci``, ``tokens`` (including those
+        of test-time training) and ``seconds``.
     """
     most = asked_views(evidence, ranker.kinds)
     tasks = [e.key.task_id for e in evidence if e.solvable]

@@ -11,10 +11,10 @@ from lightning_arc.ranking.scores import CandidateScores, gather
 
 
 def read_evidence(paths: Sequence[str]) -> list[ViewScores]:
-    """Read records from journals, whatever they were made with.
+    """Read records from journals, whatever their signatures.
 
     Raises:
-        DataError: names a path that has none.
+        DataError: names a path without records.
     """
     records = []
     for path in map(expand, paths):
@@ -39,7 +39,7 @@ def _decoded(line: bytes) -> ViewScores | None:
 def gather_pairs(
     tasks: Mapping[str, Task], pool: CandidatePool, records: Sequence[ViewScores], with_right_output: bool
 ) -> list[CandidateScores]:
-    """Put together the records of every pair that they are about and whose output is known.
+    """Gather the records by pair, for each pair in them whose output is known.
 
     Raises:
         DataError: if records do not fit the candidates.

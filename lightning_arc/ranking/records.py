@@ -1,4 +1,4 @@
-"""Records: what is asked of a model about a test input under one view, and what it answered."""
+"""Records: requests to a model about a test input under one view, and its answers."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ SCORES: tuple[ScoreName, ...] = get_args(ScoreName)
 
 
 class RequestId(NamedTuple):
-    """What a request and its answer have in common."""
+    """The identity of a request, which its answer shares."""
 
     key: PairKey
     view: int
@@ -41,7 +41,7 @@ class ScoringRequest:
 
     @property
     def id(self) -> RequestId:
-        """What an answer to it has too."""
+        """Its identity, which its answer shares."""
         return RequestId(self.key, self.view, self.member, "select" if self.selections else "verify")
 
 
@@ -71,15 +71,15 @@ class ViewScores:
         branch_tokens: tokens of all branches.
         seconds: time the model took.
         member: which model of an ensemble this is.
-        candidates: places of the candidates that were asked about, ``None`` for all; one of them without a value was
-            too long.
+        candidates: places of the candidates that were asked about, ``None`` for all; those without a value were too
+            long.
         selections: the answered selections.
         test_time_tokens: tokens of the test-time training that came before it, 0 where the model was trained already.
-        max_seq_len: the limit that something asked was too long for; ``None`` if nothing was, and in records of earlier
-            versions, in which what was asked and has no value was too long.
-        diverged: whether that training diverged, so that the model answered as it is.
-        mismatches: ``n`` numbers of tokens of a candidate that are not the likeliest one, given all before; nan as in
-            `log_likelihood`. Empty in records of earlier versions, which did not count them.
+        max_seq_len: the limit that some of the request exceeded; ``None`` if nothing did, and in records of earlier
+            versions.
+        diverged: whether that training diverged, so that the untrained model answered.
+        mismatches: for each of ``n`` candidates, the number of tokens that are not the likeliest one, given all before;
+            nan as in `log_likelihood`. Empty in records of earlier versions, which did not count them.
     """
 
     key: PairKey
@@ -99,7 +99,7 @@ class ViewScores:
 
     @property
     def id(self) -> RequestId:
-        """What the request has too."""
+        """Its identity, which its request shares."""
         return RequestId(self.key, self.view, self.member, "select" if self.selections else "verify")
 
     @property
@@ -114,18 +114,18 @@ class ViewScores:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked has a value; what has none was too long."""
+        """Whether everything that was asked has a value; missing values were too long."""
         if self.selections:
             return all(math.isfinite(p) for choice in self.selections for p in choice.log_probs)
         places = range(len(self.log_odds)) if self.candidates is None else self.candidates
         return all(math.isfinite(self.log_odds[i]) or math.isfinite(self.log_likelihood[i]) for i in places)
 
     def values(self, name: ScoreName) -> Sequence[float]:
-        """Return ``n`` numbers by their name, nan where there is none."""
+        """Return the ``n`` scores of a name, nan where missing."""
         return getattr(self, name) or [math.nan] * len(self.log_odds)
 
     def answers(self, request: ScoringRequest) -> bool:
-        """Whether everything that is asked was asked here."""
+        """Whether this record covers everything in the request."""
         if self.id != request.id:
             return False
         known = {selection.order for selection in self.selections}
@@ -158,7 +158,7 @@ def no_answer(request: ScoringRequest, n: int, max_seq_len: int | None = None) -
 
 
 def merge_records(one: ViewScores, other: ViewScores) -> ViewScores:
-    """Return a record with what ``other`` scored beyond ``one``; ``one`` itself where that is nothing."""
+    """Return ``one`` with the scores that only ``other`` has; ``one`` itself if there are none."""
     places = range(len(one.log_odds))
     scored, more = (set(places if record.candidates is None else record.candidates) for record in (one, other))
     orders = {choice.order for choice in one.selections}

@@ -1,4 +1,4 @@
-"""Replay: recorded evidence answers a scheduler's requests, to see what other settings would have asked and chosen."""
+"""Replay: recorded evidence answers a scheduler's requests, which shows the effect of other settings."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,9 +18,9 @@ def replay(
     """Run a scheduler to its end on recorded evidence.
 
     Args:
-        recorded: of every test input, with as many views as may be asked.
-        ranker: what orders and asks.
-        stopping: when it ends.
+        recorded: evidence of every test input, with as many views as may be asked.
+        ranker: says what to ask, and orders.
+        stopping: when requests end.
         step: requests of a step.
 
     Returns:
@@ -46,7 +46,7 @@ def run(
 
 
 def answer(recorded: CandidateScores, request: ScoringRequest) -> ViewScores:
-    """Answer a request from what is recorded; tokens and seconds of branches are in proportion to what is asked."""
+    """Answer a request from records; tokens and seconds of branches are in proportion to the part that is asked."""
     found = next((record for record in recorded.records if record.id == request.id), None)
     n = len(recorded.candidates)
     if found is None:
@@ -76,9 +76,9 @@ class Agreement:
 
     Args:
         chosen: share of test inputs with the same chosen candidates as all views give.
-        correct: share of test inputs of which both or neither choose the right output; nan where none is known.
+        correct: share of test inputs for which both or neither choose the right output; nan where none is known.
         cost: tokens, as a share of those of all views.
-        views: mean number of views that were asked of a test input.
+        views: mean number of views asked per test input.
     """
 
     chosen: float

@@ -1,4 +1,4 @@
-"""The scheduler: says what to score next, where scores decide, as long as the budget lasts."""
+"""The scheduler: asks next where scores can still change the choice, as long as the budget lasts."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -12,9 +12,8 @@ from lightning_arc.ranking.stopping import EliminationState, StoppingConfig
 class RankingScheduler:
     """Asks requests in steps and ranks by the answers.
 
-    What is asked in a step depends on the answers to all steps before, and on nothing else. So a run that was
-    interrupted asks the same from its records on as if it had not been. Time alone is another matter: when it is up, no
-    more is asked.
+    The requests of a step depend only on the answers to earlier steps. So an interrupted run, continued from its
+    records, asks the same as an uninterrupted one. Time is the only exception: when it is up, no more is asked.
 
     Args:
         evidence: one of every test input, without records; this process's share of them is kept.
@@ -22,8 +21,8 @@ class RankingScheduler:
         stopping: when requests end.
         rank: which of the processes that rank together this is.
         world_size: how many there are; each takes every ``world_size``-th test input and its share of the tokens.
-        cost: tokens of a request. Without it a test input is taken to cost what its last view did, which may
-            overrun the budget by the first views that are in flight.
+        cost: computes the tokens of a request. Without it a test input is assumed to cost as much as its last view,
+            which may overrun the budget by the first views in flight.
         clock: seconds from any point on.
         done: records of an interrupted run.
     """
@@ -82,7 +81,7 @@ class RankingScheduler:
         return None
 
     def time_is_up(self, more: int) -> bool:
-        """Whether ``more`` answers would come too late. Then no more is asked, and what is asked needs no answer."""
+        """Whether ``more`` answers would come too late. Then no more is asked, and open requests need no answer."""
         if more and not self._over and self.stopping.max_seconds is not None:
             elapsed, each = self._pace()
             self._over = elapsed + each * more >= self.stopping.max_seconds
@@ -100,7 +99,7 @@ class RankingScheduler:
         return [self.ranker.rank(evidence) for evidence in self.answered()]
 
     def answered(self) -> list[CandidateScores]:
-        """Return the evidence of each test input with all answers so far, those included that do not count yet."""
+        """Return the evidence of each test input with all answers so far, including those that do not count yet."""
         pending: dict[int, list[ViewScores]] = {}
         for request in self._step:
             if self._is_answered(request):
@@ -114,7 +113,7 @@ class RankingScheduler:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """Views that need not be asked about any more, and all that there may be, of all test inputs."""
+        """Number of views that are done or no longer needed, and most views, of all test inputs together."""
         most = self.stopping.max_views
         active = [i in self._open or bool(self._pending[i]) for i in range(len(self._states))]
         done = sum(min(s.views, most) if a else most for s, a in zip(self._states, active, strict=True))
@@ -191,6 +190,6 @@ class RankingScheduler:
         return elapsed + each * (len(self._in_flight) + more) >= self.stopping.max_seconds
 
     def _pace(self) -> tuple[float, float]:
-        """Return the seconds since the first request, and those that an answer is expected to take."""
+        """Return the seconds since the first request, and the expected seconds of an answer."""
         elapsed = self._clock() - self._began
         return elapsed, max(self._slowest, elapsed / self._answered if self._answered else 0.0)

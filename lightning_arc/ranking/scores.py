@@ -1,4 +1,4 @@
-"""Scores: the records of all views and models about the candidates of a query, put together."""
+"""Scores: all records about the candidates of a query, from all views and models."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from lightning_arc.ranking.records import Choice, RequestId, RequestKind, ScoreN
 
 @dataclass(eq=False)
 class CandidateScores:
-    """All that is known about the ``n`` candidates of one query. It grows record by record.
+    """All evidence about the ``n`` candidates of one query. It grows record by record.
 
     Args:
         key: the query: a test input, or a demonstration pair that is left out of the others.
@@ -30,10 +30,10 @@ class CandidateScores:
     _records: dict[RequestId, ViewScores] = field(default_factory=dict)
 
     def take(self, record: ViewScores) -> bool:
-        """Add what a record has that is not yet known; of a view and member the first value counts.
+        """Merge a record. Where a (view, member) pair already has a value, the earlier value wins.
 
         Returns:
-            Whether it had anything new. A record that is about other candidates never does.
+            Whether the record had a new value; false for a record about other candidates.
         """
         n = len(self.candidates)
         if record.key != self.key or len(record.log_odds) != n or len(record.log_likelihood) != n:
@@ -59,11 +59,11 @@ class CandidateScores:
         return more
 
     def first_views(self, n: int) -> "CandidateScores":
-        """Return what was known after the first ``n`` views."""
+        """Return the evidence of the first ``n`` views."""
         return replace(self, _records={id_: r for id_, r in self._records.items() if r.view < n})
 
     def weighted(self, weights: Sequence[float]) -> "CandidateScores":
-        """Return the same with members that weigh differently; those beyond the weights count for nothing."""
+        """Return a copy with other weights of the members; members beyond the weights are ignored."""
         kept = {id_: r for id_, r in self._records.items() if r.member < len(weights)}
         return replace(self, weights=tuple(weights), _records=kept)
 
@@ -74,7 +74,7 @@ class CandidateScores:
 
     @cached_property
     def log_odds(self) -> NDArray[np.float64]:
-        """``(views, n)`` log-odds, a row a judged view, means over members; nan where one did not judge."""
+        """``(views, n)`` log-odds, one row per judged view, means over members; nan where a member did not judge."""
         return self._table("log_odds")
 
     @cached_property
@@ -104,7 +104,7 @@ class CandidateScores:
 
     @property
     def solver_score(self) -> NDArray[np.float64]:
-        """``(n,)`` log-likelihoods that the candidates' file carries, nan where it has none."""
+        """``(n,)`` log-likelihoods from the candidates' file, nan where it has none."""
         return np.array([math.nan if c.log_likelihood is None else c.log_likelihood for c in self.candidates], float)
 
     @property
@@ -168,9 +168,9 @@ class CandidateScores:
 def gather(
     queries: Mapping[PairKey, Episode], pool: CandidatePool, records: Iterable[ViewScores]
 ) -> list[CandidateScores]:
-    """Put together the records of every query, one `CandidateScores` for each, candidates or not.
+    """Gather the records into one `CandidateScores` for each query, with or without candidates.
 
-    The first value of a query, view and member counts; records that do not fit the candidates are left out.
+    The first value of a (query, view, member) counts; records that do not fit the candidates are left out.
     """
     gathered: dict[PairKey, CandidateScores] = {}
     for key, query in queries.items():

@@ -1,4 +1,4 @@
-"""Stopping: which candidates are still in question, and when enough has been asked.
+"""Early stopping: which candidates are still in question, and when enough has been asked.
 
 The question is not whether two candidates differ in truth, but whether the views that are left would change which
 ones are chosen. After ``m`` of ``M`` views the mean of a paired difference over all ``M`` is predicted by its mean so
@@ -25,15 +25,15 @@ class StoppingConfig:
     Args:
         min_views: views of every test input before any is settled.
         max_views: most views of a test input.
-        confidence: a test input is settled when the views that are left would change its chosen candidates with a
-            probability of no more than 1 minus this; 1 asks for all views.
-        places: candidates of a test input that are chosen.
-        shared_variance: how many views' worth of trust there is in all differences of a test input varying alike.
+        confidence: a test input is settled when the remaining views would change its chosen candidates with a
+            probability of at most 1 minus this; 1 asks for all views.
+        places: number of candidates that are chosen for a test input.
+        shared_variance: weight, in views, of the assumption that all differences of a test input have one variance.
         max_tokens: budget of all test inputs together; ``null`` for none.
         max_seconds: time after which the best order so far stands; ``null`` for none.
 
     Raises:
-        DataError: names the setting that is not as it must be.
+        DataError: names the invalid setting.
     """
 
     min_views: int = 4
@@ -60,11 +60,11 @@ class StoppingConfig:
 class EliminationState:
     """Which candidates of one test input are still in question.
 
-    A candidate that leaves costs the predicted probability that it would have come to be chosen, the surest first; the
-    sum over all candidates and looks, which bounds the probability that any leaves wrongly, stays within
-    ``1 - confidence``. It is spent over the looks (Lan and DeMets, 1983, with the function of Pocock's type): after
-    ``m`` of ``M`` views at most ``(1 - confidence) * log(1 + (e - 1) * m / M)``. As predictions they presume nothing
-    about how far candidates lie apart; where all are alike, ties come to be decided more often than foretold.
+    Eliminating a candidate costs the predicted probability that it would have been chosen in the end; the least likely
+    ones are eliminated first. The sum over all candidates and looks bounds the probability of any wrong elimination and
+    stays within ``1 - confidence``. It is spent over the looks (Lan and DeMets, 1983, with the function of Pocock's
+    type): after ``m`` of ``M`` views at most ``(1 - confidence) * log(1 + (e - 1) * m / M)``. The predictions assume
+    nothing about how far candidates lie apart; among equally good candidates, choices change more often than predicted.
 
     Args:
         n: number of candidates.
@@ -77,21 +77,21 @@ class EliminationState:
         self.views = 0
         self.spent = 0.0
         self.flip_probability = 1.0
-        """The greatest probability that a live candidate which is not chosen now comes to be."""
+        """The greatest probability that a live candidate that is not chosen now will be in the end."""
 
     @property
     def settled(self) -> bool:
-        """Whether the views that are left are not needed."""
+        """Whether the remaining views are not needed."""
         if self.views >= self.stopping.max_views or not self.live:
             return True
         chosen = len(self.live) <= self.stopping.places
         return chosen and self.views >= self.stopping.min_views and self.stopping.confidence < 1
 
     def update(self, table: NDArray[np.float64], order: Sequence[int], views: int) -> None:
-        """Let candidates leave.
+        """Eliminate candidates.
 
         Args:
-            table: ``(views, n)`` what each view says of each candidate, nan where nothing.
+            table: ``(views, n)`` score of each candidate under each view, nan where missing.
             order: places of the candidates, best first.
             views: how many views have been asked.
         """
@@ -132,7 +132,7 @@ def overtaking(differences: NDArray[np.float64], max_views: int, shared_variance
         shared_variance: degrees of freedom that the mean of the ``n`` variances counts for.
 
     Returns:
-        ``(n,)`` probabilities: 1 with a single view, 0 where there is none at all, which no further view will change.
+        ``(n,)`` probabilities: 1 with a single view; 0 without any, as a missing difference will stay missing.
     """
     known = ~np.isnan(differences)
     counts = known.sum(0)
@@ -145,7 +145,7 @@ def overtaking(differences: NDArray[np.float64], max_views: int, shared_variance
     total = freedom + shared_variance
     variances = (squares + shared_variance * shared) / np.maximum(total, 1)
     errors = np.sqrt(variances / np.maximum(counts, 1) * np.maximum(1 - counts / max_views, 0))
-    # Without any spread the views that are left say the same; then an exact tie is settled as the order settles it.
+    # Without any spread the remaining views are predicted to say the same; an exact tie stays as it is ordered.
     certain = np.where(means >= 0, 0.0, 1.0)
     with np.errstate(divide="ignore", invalid="ignore"):
         chance = np.where(errors > 0, student.sf(means / errors, np.maximum(total, 1)), certain)

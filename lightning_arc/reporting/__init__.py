@@ -1,1 +1,1 @@
-"""What a person looks at: drawings, tables and the report."""
+"""Output for people: drawings, tables and the report."""

@@ -1,4 +1,4 @@
-"""Charts of scores and probabilities: whether p comes true, and how right and wrong candidates score."""
+"""Charts of scores and probabilities: a reliability diagram, and histograms of right and wrong candidates' scores."""
 
 import math
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ SCORE_BINS = 24
 """Bins of scores in the histogram."""
 
 SCORES_SHOWN = (0.5, 99.5)
-"""Percentiles of the scores between which the histogram has its bins; what is beyond is in the outermost ones."""
+"""Percentiles of the scores between which the histogram has its bins; the outermost bins hold scores beyond them."""
 
 Z = 1.96
 """Standard normal quantile of 95% intervals."""
@@ -31,7 +31,7 @@ def calibration_charts(
     Args:
         evidence: one per test input.
         rankings: of one method.
-        unit: what its scores are counted in.
+        unit: unit of its scores.
 
     Returns:
         Charts, each with its legend; fewer where outputs are unknown, or candidates have no score.

@@ -42,7 +42,7 @@ def chart_svg(charts: Sequence[tuple[Chart, str]]) -> str:
 
 
 def style() -> str:
-    """Return the page's rules for charts by day, colours filled in, for what is in such an SVG alone."""
+    """Return the page's style rules for charts in light mode, with colours filled in, for a standalone SVG."""
     css = (TEMPLATES / "page.css").read_text(encoding="utf-8")
     by_day = dict(_VARIABLE.findall(css[: css.index("@media")]))
     rules = [".arc-charts text { font: 12px system-ui, sans-serif; }"]

@@ -24,9 +24,9 @@ class Chart:
     Args:
         title: what it shows.
         svg: the picture.
-        columns: titles of the same figures as a table.
-        rows: its texts.
-        note: how it is to be read.
+        columns: column titles of a table of the same figures.
+        rows: cells of that table.
+        note: how the chart is to be read.
     """
 
     title: str
@@ -41,7 +41,7 @@ class Axis:
     """Values along one side.
 
     Args:
-        title: what they are.
+        title: name of the values.
         low: value at the beginning.
         high: value at the end.
         name: gives the text of a tick.
@@ -88,7 +88,7 @@ def draw_chart(label: str, x: Axis, y: Axis, *parts: str) -> str:
     """Return a picture with its axes.
 
     Args:
-        label: what a screen reader says of it.
+        label: description for screen readers.
         x: values along the bottom.
         y: values along the left side.
         parts: what is drawn between them.
@@ -116,9 +116,9 @@ def line(number: int, places: Sequence[tuple[float, float]], titles: Sequence[st
     """Return a series: points of one shape and colour, and the line through them.
 
     Args:
-        number: of the series, which chooses shape and colour.
-        places: of the points, from the left and from the top.
-        titles: what each point says when pointed at.
+        number: number of the series, which chooses shape and colour.
+        places: places of the points, from the left and from the top.
+        titles: tooltip of each point.
     """
     path = "L".join(f"{across:.1f},{down:.1f}" for across, down in places)
     marks = "".join(
@@ -130,7 +130,7 @@ def line(number: int, places: Sequence[tuple[float, float]], titles: Sequence[st
 
 
 def legend(names: Sequence[str], level: str | None = None) -> str:
-    """Return what names the series of charts, as a list.
+    """Return the legend of charts, as an HTML list.
 
     Args:
         names: one per series.

@@ -1,4 +1,4 @@
-"""The report of a comparison: which test inputs one way to rank wins and another loses, side by side."""
+"""The report of a comparison: which test inputs one way of ranking wins and another loses, side by side."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ OUTCOMES = {
     "neither": "neither right",
     "absent": "right output absent, or unknown",
 }
-"""What can become of a test input that two ways ranked."""
+"""Possible outcomes of a test input that two ways ranked."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Way:
     """One way to rank all test inputs.
 
     Args:
-        name: what it is called.
-        run: the run whose evidence it goes by, ``None`` where it goes by none.
+        name: its name.
+        run: the run whose evidence it uses, ``None`` if it uses none.
         top2: its top-2 accuracy, ``None`` where outputs are unknown.
         rankings: one per test input.
     """
@@ -54,12 +54,12 @@ def write_comparison(
 
     Args:
         path: the HTML file.
-        about: sentences on what is compared.
-        names: titles of the table of all ways.
-        cells: its texts.
-        queries: what was shown of each query.
-        evidence: one per query; of it only candidates and whether they are right count.
-        ways: two at least.
+        about: sentences about the comparison.
+        names: column titles of the table of all ways.
+        cells: cells of that table.
+        queries: the episode of each query.
+        evidence: one per query; only its candidates and their correctness are used.
+        ways: at least two.
     """
     first, second = opponents(ways)
     ranks = [[right_rank(e, way.rankings[n]) for way in ways] for n, e in enumerate(evidence)]
@@ -103,7 +103,8 @@ def write_comparison(
 def opponents(ways: Sequence[Way]) -> tuple[int, int]:
     """Return the places of the two ways that are compared at first.
 
-    These are the best ones, by top-2 accuracy, of the first two runs; or of the only one and what goes by none.
+    These are the best ones, by top-2 accuracy, of the first two runs; with a single run, its best one and the best one
+    without a run.
     """
     runs = [run for run in dict.fromkeys(way.run for way in ways) if run is not None]
     chosen = [*runs, None][:2]
@@ -113,7 +114,7 @@ def opponents(ways: Sequence[Way]) -> tuple[int, int]:
 
 
 def outcome(first: int | None, second: int | None) -> str:
-    """Return what became of a test input, one of `OUTCOMES`, by the right output's ranks in two ways."""
+    """Return the outcome of a test input, one of `OUTCOMES`, from the right output's ranks in two ways."""
     if first is None or second is None:
         return "absent"
     wins = first <= ATTEMPTS, second <= ATTEMPTS

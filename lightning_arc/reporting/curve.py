@@ -8,14 +8,14 @@ from lightning_arc.reporting.charts import RIGHT as MARGIN
 from lightning_arc.reporting.tables import short
 
 ROOM = 1.05
-"""How far the axis of tokens goes beyond the last point."""
+"""Length of the token axis as a multiple of its last point."""
 
 
 def accuracy_charts(methods: Mapping[str, Mapping[str, Any]]) -> tuple[list[Chart], str]:
-    """Draw top-1 and top-2 accuracy against tokens, a line a method that asks a model, voting as a level.
+    """Draw top-1 and top-2 accuracy against tokens: a line per method that asks a model, and a level for voting.
 
     Args:
-        methods: by name, what ``metrics.json`` holds of them.
+        methods: by name, their entries in ``metrics.json``.
 
     Returns:
         A chart of each accuracy and the legend of both; none where no method has two points, or outputs are unknown.

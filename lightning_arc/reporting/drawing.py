@@ -43,7 +43,7 @@ SAFE_COLOURS = (
     "#b1daff",
     "#733f34",
 )
-"""Ten colours of about the same names that colour-blind people tell apart.
+"""Ten colours of about the same names that colour-blind people can tell apart.
 
 Found by a random search for the greatest least distance (CIE 1976) between two of them, over normal sight and the three
 kinds of colour blindness as Machado, Oliveira and Fernandes (2009) simulate them: 32 instead of 10 with `COLOURS`.
@@ -51,7 +51,7 @@ kinds of colour blindness as Machado, Oliveira and Fernandes (2009) simulate the
 
 PaletteName = Literal["arc", "safe"]
 PALETTES: dict[PaletteName, tuple[str, ...]] = {"arc": COLOURS, "safe": SAFE_COLOURS}
-"""Palettes by the names that the functions here and the reports know them by."""
+"""Palettes by their names in the functions here and in the reports."""
 
 RIGHT, PLAIN, INK, FAINT = "#12833f", "#555555", "#222222", "#dddddd"
 _MAPS = {name: ListedColormap(colours) for name, colours in PALETTES.items()}
@@ -91,7 +91,7 @@ def draw_grid(
             axes.text(column, row, str(cell), fontsize=size, color=ink, ha="center", va="center")
     different = None if reference is None else differing(grid, reference)
     for row, column in [] if different is None else np.argwhere(different):
-        for inset, colour in ((0.12, "#000000"), (0.2, "#ffffff")):  # one of both is seen on any colour
+        for inset, colour in ((0.12, "#000000"), (0.2, "#ffffff")):  # one of the two is visible on any colour
             corner, side = (column - 0.5 + inset, row - 0.5 + inset), 1 - 2 * inset
             axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=colour, linewidth=2 * line))
     if title:

@@ -1,4 +1,4 @@
-"""What made a ranking, for a reader who finds its report months later."""
+"""The origin of a ranking, for a reader who finds its report months later."""
 
 import shlex
 import sys
@@ -14,18 +14,18 @@ from lightning_arc.ranking.rankers import Ranker
 
 @dataclass(frozen=True)
 class Origin:
-    """What made a ranking.
+    """The model, data and settings that a ranking was made with.
 
     Args:
         model: path or name of the model.
-        checkpoint: of its training, ``None`` where its weights are taken as they are.
+        checkpoint: checkpoint of its training, ``None`` if there is none.
         tasks: where the tasks came from.
         candidates: files of the candidates.
         views: how many views each test input was asked under, in words.
-        ranker: what ordered the candidates, with its settings, in words.
+        ranker: the ranker with its settings, in words.
         settings: all settings, as YAML; empty where they are not known.
         date: when the files were written.
-        command: what was typed.
+        command: the command that was typed.
     """
 
     model: str

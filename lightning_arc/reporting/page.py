@@ -1,4 +1,4 @@
-"""Pages: Jinja templates filled in, in one file that needs nothing else."""
+"""Pages: Jinja templates rendered as one self-contained HTML file."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 """Folder of the templates, style sheets and scripts."""
 
 INKS = {name: [digit_ink(colour) for colour in colours] for name, colours in PALETTES.items()}
-"""By palette, the colours of the numbers in cells."""
+"""Colours of the numbers in cells, by palette."""
 
 
 def write_page(path: Path, template: str, data: Any, **values: Any) -> None:
@@ -24,8 +24,8 @@ def write_page(path: Path, template: str, data: Any, **values: Any) -> None:
     Args:
         path: the HTML file.
         template: name of the template.
-        data: what the page's script draws, as JSON holds it.
-        values: what the template says.
+        data: data for the page's script, as JSON holds it.
+        values: variables of the template.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),

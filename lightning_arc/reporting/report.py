@@ -1,4 +1,4 @@
-"""The report of a ranking: one page that needs nothing else, for a person to look at."""
+"""The report of a ranking: one self-contained HTML page for people."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,7 +34,7 @@ MEANING = {
     "tokens": "tokens that went through the model; behind a plus sign those of test-time training",
     "seconds": "time that the model took",
 }
-"""What the columns mean."""
+"""The meaning of each column."""
 
 
 def write_report(
@@ -51,13 +51,13 @@ def write_report(
 
     Args:
         path: the HTML file.
-        queries: what was shown of each query.
+        queries: the episode of each query.
         evidence: one per query.
-        rankings: by method, one per query; the chosen one of ``metrics`` among them.
-        metrics: what ``metrics.json`` holds.
-        covered: what became of each query.
-        unit: what the chosen method's scores are counted in.
-        origin: what made the ranking, ``None`` where that is not known.
+        rankings: by method, one per query; including the method that ``metrics`` names as chosen.
+        metrics: the content of ``metrics.json``.
+        covered: how far each query was judged.
+        unit: unit of the chosen method's scores.
+        origin: the origin of the ranking, ``None`` where it is not known.
     """
     chosen = metrics["chosen"]
     notes = [_missing(one, metrics["not_judged"]) for one in covered]
@@ -86,11 +86,11 @@ def write_report(
 
 
 def method_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the methods beside each other, without the columns in which none has a figure.
+    """Return the table of the methods, without the columns in which none has a figure.
 
     Returns:
-        ``titles``; ``meanings`` of those that have one; in how many first columns ``words`` stand; and ``rows``, each
-        with its ``kind`` and its ``cells``, which are lists of lines.
+        ``titles``; ``meanings`` of those that have one; ``words``, the number of first columns that hold words; and
+        ``rows``, each with its ``kind`` and its ``cells``, which are lists of lines.
     """
     entries = dict(metrics["methods"])
     if metrics["n_solvable"] is not None:
@@ -114,14 +114,14 @@ def method_table(metrics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _warnings(metrics: Mapping[str, Any]) -> list[str]:
-    """Return sentences on what is missing."""
+    """Return sentences on missing verdicts, placeholders, and test-time training that diverged."""
     found = [*explain(metrics["not_judged"]), *explain_placeholders(metrics["submission"])]
     found.append(divergence_sentence(metrics.get("test_time", {}).get("diverged_tasks", [])))
     return [sentence for sentence in found if sentence]
 
 
 def _missing(covered: Coverage, not_judged: Mapping[str, Any] | None) -> str:
-    """Return what a query's heading says of verdicts that it lacks."""
+    """Return the note on missing verdicts for a query's heading."""
     if not_judged is None or covered in ("judged", "not_asked"):
         return ""
     reason = too_long(not_judged["max_seq_len"]) if covered.endswith("too_long") else NOT_REACHED

@@ -1,4 +1,4 @@
-"""What a report's script draws: test inputs and their candidates, as compact JSON."""
+"""Data for a report's script: test inputs and their candidates, as compact JSON."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from lightning_arc.ranking.scores import CandidateScores
 from lightning_arc.reporting.page import digits
 
 MOST_DIGITS = 6
-"""Most digits behind the point that tell neighbours apart."""
+"""Most decimals that are shown to tell neighbours apart."""
 
 LEAST_P = 0.0001
 """Smaller probabilities are shown as being below it."""
@@ -27,14 +27,14 @@ def test_inputs(
     chosen: str,
     notes: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """Return what is drawn of each test input.
+    """Return the script's data of each test input.
 
     Args:
-        queries: what was shown of each query.
+        queries: the episode of each query.
         evidence: one per query.
         rankings: by method, voting among them, one per query.
         chosen: the method whose order is shown.
-        notes: of each query, a note about missing verdicts.
+        notes: for each query, a note about missing verdicts.
     """
     entries = []
     for number, (e, note) in enumerate(zip(evidence, notes, strict=True)):
@@ -54,7 +54,7 @@ def test_inputs(
 
 
 def query_entry(query: Episode) -> dict[str, Any]:
-    """Return what is drawn of a query: its name, demonstrations, input, and output where it is known."""
+    """Return the script's data of a query: its name, demonstrations, input, and output where it is known."""
     return {
         "task": query.key.task_id,
         "split": query.key.split,
@@ -66,7 +66,7 @@ def query_entry(query: Episode) -> dict[str, Any]:
 
 
 def status(evidence: CandidateScores, ranking: Ranking) -> str:
-    """Return where the right output came: ``right``, ``later``, ``absent``, or ``unknown``."""
+    """Return where the right output is ranked: ``right``, ``later``, ``absent``, or ``unknown``."""
     if evidence.correct is None:
         return "unknown"
     rank = right_rank(evidence, ranking)
@@ -86,13 +86,13 @@ def submitted(ranking: Ranking) -> set[int]:
 
 
 def digits_apart(values: Iterable[float], least: int, most: int, others: Sequence[float] = ()) -> list[int]:
-    """Return with how many digits behind the point each value of a list reads differently from its neighbours.
+    """Return for each value the number of decimals with which it reads differently from its neighbours in a list.
 
     Args:
-        values: in the order in which they stand; those that are not finite are no neighbours.
-        least: fewest digits.
-        most: most digits, where more would be needed.
-        others: further values that each must differ from as it is shown.
+        values: the values in the order of the list; those that are not finite are no neighbours.
+        least: fewest decimals.
+        most: most decimals, even where more would be needed.
+        others: further values from which each shown value must differ.
     """
     known = [round(value, 9) for value in values]
     counts = []
@@ -108,7 +108,7 @@ def _candidates(evidence: CandidateScores, ranking: Ranking) -> dict[str, Any]:
     order, views = ranking.order.tolist(), evidence.views
     rank = right_rank(evidence, ranking)
     score, p = ranking.score[order], ranking.p_correct[order]
-    whole = bool((score[np.isfinite(score)] % 1 == 0).all())  # votes, for one
+    whole = bool((score[np.isfinite(score)] % 1 == 0).all())  # such as votes
     score_digits = digits_apart(score, 0 if whole else 2, MOST_DIGITS)
     p_digits = digits_apart(np.where(p < LEAST_P, 0, p), 2, MOST_DIGITS, (0.0, 1.0))
     columns = {

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH = 120
-"""Columns that are taken where the output is no terminal, whose own width counts otherwise."""
+"""Least width in columns where the output is no terminal; a terminal's own width is used."""
 
 GAP = 2
 """Columns between two texts."""
@@ -27,11 +27,11 @@ TITLES = (
     "tokens",
     "seconds",
 )
-"""What `figures` gives, in its order."""
+"""Titles of the texts that `figures` returns, in their order."""
 
 
 def figures(entry: Mapping[str, Any]) -> list[str]:
-    """Return a method's figures as text, what is unknown or does not apply as ``-``.
+    """Return a method's figures as text, ``-`` where unknown or not applicable.
 
     Args:
         entry: as `score_rankings` returns it.
@@ -69,13 +69,13 @@ def figure_rows(name: str, entry: Mapping[str, Any]) -> list[list[str]]:
 
 
 def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> None:
-    """Print a table, without the columns in which no row has a figure; below each other where it is too wide.
+    """Print a table without the columns in which no row has a figure, in several parts below each other if too wide.
 
     Args:
-        title: what it is about.
+        title: title of the table.
         names: titles of the columns; those that are not in `TITLES` hold words, which may be folded.
-        rows: texts, one per column; what follows a line break is shown faintly.
-        caption: what stands below, in one or more lines.
+        rows: texts, one per column; further lines of a text are dimmed.
+        caption: one or more lines below the table.
     """
     console = Console()
     console = console if console.is_terminal else Console(width=max(console.width, WIDTH))
@@ -89,7 +89,7 @@ def print_table(title: str, names: Sequence[str], rows: Sequence[Sequence[str]],
         if parts[-1] and _width(cells, [*parts[-1], i]) > room:
             parts.append([])
         parts[-1].append(i)
-    # Not the table's own title and caption, which are folded to its width.
+    # The table's own title and caption would be folded to its width.
     console.print(Text(title, style="bold"))
     for part in parts:
         table = Table(box=box.SIMPLE_HEAD, padding=(0, GAP - 1, 0, 0), show_edge=False)
@@ -125,12 +125,12 @@ def share(value: float | None, interval: Sequence[float] | None, sign: str = "")
 
 
 def number(value: float | None, digits: int) -> str:
-    """Return a number of so many digits behind the point."""
+    """Return a number with so many decimals."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
 def short(count: int, trim: bool = False) -> str:
-    """Return a count with three digits that count, such as 12.3M; ``trim`` leaves out zeros behind the point."""
+    """Return a count with three significant digits, such as 12.3M; ``trim`` drops trailing zeros of decimals."""
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
         if count >= size:
             scaled = count / size

@@ -1,4 +1,4 @@
-"""Grids in a terminal: two columns a cell, in ARC's colours where there are any, as digits where there are none."""
+"""Grids in a terminal, two columns per cell: in ARC's colours if the terminal has colours, else as digits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class Picture:
 
     Args:
         grid: the grid; ``None`` where it is unknown.
-        title: what it is.
+        title: text above it.
     """
 
     grid: Grid | None

@@ -1,4 +1,4 @@
-"""What a validation found: a table with counts and intervals, and a picture of how true its probabilities come."""
+"""Results of a validation: a table with counts and intervals, and a reliability diagram."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,17 +17,17 @@ WIDTH = 100
 """Least columns of the table where there is no terminal."""
 
 SHARES = ("accuracy", "exact_match", "top1", "top2", "minus_vote")
-"""Ends of the names of figures that are shown in percent."""
+"""Suffixes of the names of figures that are shown in percent."""
 
 
 def validation_rows(
     found: Mapping[str, float], samples: Mapping[str, Sample], tasks: Sequence[str]
 ) -> list[tuple[str, str, str, str]]:
-    """Return a row a figure: its name, its value, its 95% interval and what it is a mean of.
+    """Return one row per figure: its name, value, 95% interval, and the number and kind of values it is a mean of.
 
     Args:
-        found: the figures by the names that they are logged as.
-        samples: as `ValidationMetrics` has them.
+        found: the figures by their logged names.
+        samples: the samples of `ValidationMetrics`.
         tasks: the task id of each validation episode; intervals resample whole tasks.
     """
     rows = []
@@ -56,11 +56,11 @@ def print_validation(found: Mapping[str, float], samples: Mapping[str, Sample], 
 
 
 def draw_reliability(p: NDArray[np.float64], right: NDArray[np.bool_]) -> Figure:
-    """Draw whether probabilities come true, with 95% intervals of the tenths.
+    """Draw a reliability diagram, with a 95% interval for each tenth.
 
     Args:
         p: ``(n,)`` probabilities.
-        right: ``(n,)`` whether each came true.
+        right: ``(n,)`` whether each candidate is right.
     """
     figure = Figure(figsize=(5, 5), dpi=100, layout="tight")
     axes = figure.add_subplot()
@@ -83,7 +83,7 @@ def draw_reliability(p: NDArray[np.float64], right: NDArray[np.bool_]) -> Figure
 
 
 def _interval(name: str, samples: Mapping[str, Sample], tasks: Sequence[str]) -> tuple[tuple[float, float] | None, str]:
-    """Return a figure's interval and what it is a mean of, as far as they are known."""
+    """Return a figure's interval and the values it is a mean of, in words, as far as known."""
     parts = name.split("/")
     sample, measure = samples.get(parts[1]), parts[-1]
     if parts[1] == "ranking":
@@ -111,7 +111,7 @@ def _interval(name: str, samples: Mapping[str, Sample], tasks: Sequence[str]) ->
         votes = samples["vote"]
         values = values - (votes.values if measure == "top1" else votes.others)
     values = np.asarray(values, float)
-    if not name.endswith("_minus_vote") and values.mean() in (0.0, 1.0):  # resampling would find no other share
+    if not name.endswith("_minus_vote") and values.mean() in (0.0, 1.0):  # resampling would give no other share
         n_tasks = len(set(groups))
         return wilson_interval(int(values.mean()) * n_tasks, n_tasks), n
     return bootstrap_interval(values, groups), n

@@ -12,12 +12,12 @@ from lightning_arc.errors import DataError, shortened
 class Attempts:
     """Reads the attempts at test inputs.
 
-    An attempt is a grid, or an object whose ``answer`` is one; ``null`` and an empty grid are none. A grid that is not
-    valid is an error; an ``answer`` is what a model wrote, so that one that is no grid is counted and passed over.
+    An attempt is a grid, or an object whose ``answer`` is one; ``null`` and empty grids are skipped. An invalid grid is
+    an error. An ``answer`` is a model's raw output, so a malformed one is only counted and skipped.
 
     Attributes:
         n_malformed: answers that were no grid.
-        first: what is wrong with the first of them.
+        first: what is wrong with the first malformed answer.
     """
 
     def __init__(self) -> None:
@@ -29,10 +29,10 @@ class Attempts:
 
         Args:
             value: an object of attempts by name, or a list of them.
-            where: what messages call it.
+            where: its name in messages.
 
         Raises:
-            DataError: names the attempt that is not as it must be.
+            DataError: names the invalid attempt.
         """
         named: Iterable[tuple[Any, Any]]
         if isinstance(value, dict):
@@ -71,7 +71,7 @@ class Attempts:
 
 
 def is_benchmark(value: Any) -> bool:
-    """Whether a value is what arc-agi-benchmarking writes of a task: a list with an object of attempts a test input."""
+    """Whether a value is a task in arc-agi-benchmarking's format: a list with one object of attempts per test input."""
     if not isinstance(value, list) or not value:
         return False
     return all(isinstance(one, dict) and any(name.startswith("attempt_") for name in one) for one in value)

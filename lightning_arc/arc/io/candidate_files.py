@@ -23,9 +23,9 @@ class CandidateWarning(UserWarning):
 def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task]) -> CandidatePool:
     """Read candidates of given tasks from several files into memory; their votes add up.
 
-    Those of verifier files do not add to others: such a file holds what a solver proposed but for the right output, so
-    that beside the same solver's candidates every wrong one would count twice. A candidate that both have has the
-    greater number of votes.
+    Votes of verifier files are not added: such a file holds a solver's candidates without the right output, so next to
+    the same solver's candidates every wrong one would count twice. A candidate that is in both kinds of files gets the
+    greater of its two vote counts.
 
     Args:
         paths: JSON files ``{task_id: [{"attempt_1": grid, …} or [grid, …] per test input]}``, where an object with the
@@ -33,11 +33,11 @@ def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str
             arc-agi-benchmarking writes them; verifier files (``{task_id: {"n_train": n, "train": [{…, "attempt_1":
             grid}]}}``); Parquet pools; ``bundled:NAME`` of this package; or folders of such, or of folders of such.
             Empty grids and ``null`` are skipped.
-        tasks: the tasks that are asked for.
+        tasks: the tasks whose candidates are read.
 
     Returns:
-        The pool of all files, in the order of first appearance, what only verifier files have behind the rest. Tasks
-        that were not asked for are passed over with one `CandidateWarning` that counts them.
+        The pool of all files, in order of first appearance; candidates that only verifier files have come last. Other
+        tasks in the files are skipped, with one `CandidateWarning` that counts them.
 
     Raises:
         DataError: names the file, task and field; also if a file or folder has none of the tasks.
@@ -54,13 +54,13 @@ def read_candidates(paths: str | Path | Iterable[str | Path], tasks: Mapping[str
 
 
 def open_pool(paths: str | Path | Iterable[str | Path], tasks: Mapping[str, Task]) -> Pool:
-    """Open candidates of given tasks: Parquet pools are read as they are needed, other files now.
+    """Open candidates of given tasks: Parquet pools are read on access, other files now.
 
-    What several files have of a pair is put together as `read_candidates` does each time it is asked for.
+    On each access, a pair's candidates from several files are merged by the rules of `read_candidates`.
 
     Args:
         paths: as for `read_candidates`.
-        tasks: the tasks that are asked for.
+        tasks: the tasks whose candidates are read.
 
     Raises:
         DataError: like `read_candidates`.
@@ -114,7 +114,7 @@ def read_pool(path: str | Path) -> CandidatePool:
     """Read a whole Parquet pool.
 
     Raises:
-        DataError: if the file is none, or one of its rows is not valid.
+        DataError: if the file is no pool, or one of its rows is invalid.
     """
     pool = CandidatePool()
     with no_cycle_search():
@@ -137,7 +137,7 @@ def _in_folder(folder: Path) -> list[Path]:
 
 
 def _task(tasks: Mapping[str, Task], task_id: str) -> Task | None:
-    """Return a task that was asked for, ``None`` if it was not, or is passed over for too large a grid."""
+    """Return a task of ``tasks``, ``None`` if it is not one of them or has an oversized grid."""
     try:
         return tasks.get(task_id)
     except OversizedLineError:
@@ -145,7 +145,7 @@ def _task(tasks: Mapping[str, Task], task_id: str) -> Task | None:
 
 
 def _check_pairs(pool: PoolFile, tasks: Mapping[str, Task]) -> tuple[int, set[str]]:
-    """Return how many asked pairs a pool has, and the ids of its tasks that were not asked for."""
+    """Return how many pairs of ``tasks`` a pool has, and the ids of its other tasks."""
     n_asked, others = 0, set()
     for key in pool:
         task = _task(tasks, key.task_id)
@@ -168,7 +168,7 @@ def _read_json(
     attempts: Attempts,
     in_folder: bool = False,
 ) -> tuple[int, set[str]]:
-    """Add a file's candidates to a pool, what verifier entries tell to another; return as `_check_pairs` does."""
+    """Add a file's candidates to ``pool``, verifier entries to ``without_votes``; return as `_check_pairs` does."""
     content, source = read_json(path), path.name
     if is_benchmark(content):
         content = {path.stem: content}

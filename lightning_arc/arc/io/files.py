@@ -36,14 +36,14 @@ def expand(path: str | Path) -> Path:
 
 
 def parse_json(data: bytes, name: str) -> Any:
-    """Parse JSON; a key that stands twice in one object is an error.
+    """Parse JSON; a duplicate key in an object is an error.
 
     Args:
         data: UTF-8 text, with or without a byte order mark.
-        name: what messages call it.
+        name: its name in messages.
 
     Raises:
-        DataError: names the line and column where it is not JSON.
+        DataError: names the line and column of the first syntax error.
     """
     try:
         return json.loads(data.decode("utf-8-sig"), object_pairs_hook=lambda pairs: _unique(pairs, name))
@@ -53,7 +53,7 @@ def parse_json(data: bytes, name: str) -> Any:
         raise DataError(f"{name}: not JSON: line {error.lineno} column {error.colno}: {error.msg}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{name}: not JSON: byte {error.start} is not UTF-8 text") from error
-    except ValueError as error:  # Python's limit of the digits of an integer
+    except ValueError as error:  # Python limits the digits of an integer
         raise DataError(f"{name}: not JSON of this kind: it holds an integer of thousands of digits") from error
     except RecursionError as error:
         raise DataError(f"{name}: not JSON of this kind: nested too deeply") from error
@@ -104,7 +104,7 @@ def sub_folders(folder: Path) -> list[Path]:
 
 
 def entries(folder: Path) -> list[Path]:
-    """Return what is in a folder, in any order, without what is hidden.
+    """Return a folder's entries in any order, without hidden ones.
 
     Raises:
         DataError: if the folder cannot be read.
@@ -116,10 +116,10 @@ def entries(folder: Path) -> list[Path]:
 
 
 def file_name(text: str) -> str:
-    """Return a name for a file that stands for a text, such as a task's id, and for no other text.
+    """Return a file name that is unique to a text such as a task's id.
 
-    A short one in lower case stands for itself. In all others what a file system may refuse, cut off or not tell apart
-    (separators, upper case, more than 100 characters) is replaced, and a digest of the text added behind a ``~``.
+    A short text in lower case is its own file name. In others, everything that a file system may refuse, cut off or
+    confuse (separators, upper case, more than 100 characters) is replaced, and ``~`` and a digest of the text appended.
     """
     if _PLAIN_NAME.fullmatch(text):
         return text
@@ -141,9 +141,9 @@ def no_cycle_search() -> Iterator[None]:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path`` to write to; it takes the place of ``path`` only if nothing failed.
+    """Yield a temporary path beside ``path`` to write to, which replaces ``path`` only if nothing failed.
 
-    Folders that are missing are made.
+    Missing folders are created.
 
     Raises:
         DataError: if the file cannot be written.
@@ -164,9 +164,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` to write to; it takes the place of ``path`` only if nothing failed.
+    """Yield a temporary folder beside ``path`` to write to, which replaces ``path`` only if nothing failed.
 
-    Where ``path`` is there already, what it holds beside the new files stays.
+    If ``path`` exists, its other files stay.
 
     Raises:
         DataError: if the folder cannot be written.

@@ -1,4 +1,4 @@
-"""Tasks in JSON lines: files larger than memory, of which single lines are read when they are asked for."""
+"""Tasks in JSON lines: files that may be larger than memory, whose lines are read one by one on access."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -21,21 +21,21 @@ MakeTask = Callable[[str, Any, str], Task]
 
 
 class JsonLinesTasks(Mapping[str, Task]):
-    """Tasks of a file with a line for each, lines counted from 1 and blank ones passed over.
+    """Tasks of a file with one task per line; lines are counted from 1, blank ones are skipped.
 
-    A line's task is named by the line's own ``id`` or ``task_id``, if the first line has one, else ``STEM:LINE``.
-    Opening makes an index of 20 bytes a line; where lines have ids, it reads them all and keeps the ids too. A line is
-    read, checked and made a task each time it is asked for.
+    A task's id is the ``id`` or ``task_id`` of its line, if the first line has one, else ``STEM:LINE``. Opening makes
+    an index of 20 bytes per line; where lines have ids, it also reads every line and keeps its id. On each access a
+    line is read, checked and made into a task.
 
     Args:
         path: the file.
-        make: makes a task of its id, the value of its line, and what messages call it.
-        refuses_oversized: whether a line whose task has a grid of more than 30 rows or columns is no `LineError`, which
-            a long run passes over, but an error.
+        make: makes a task from its id, the value of its line, and the line's name in messages.
+        refuses_oversized: whether a grid of more than 30 rows or columns raises an `OversizedError`, which ends a run,
+            instead of an `OversizedLineError`, which a long run skips.
 
     Raises:
         DataError: if the file cannot be read, has no task in its first line, or an id stands twice.
-        LineError: later, if a line that is read has no valid task.
+        LineError: on access, if a line has no valid task.
     """
 
     def __init__(self, path: Path, make: MakeTask, refuses_oversized: bool = False) -> None:
@@ -96,7 +96,7 @@ class JsonLinesTasks(Mapping[str, Task]):
             offset += len(chunk)
         stops = np.concatenate([*breaks, [offset]]).astype(np.int64)
         starts = np.concatenate([[0], stops[:-1] + 1])
-        # A line of a task is longer than this; what is shorter is looked at for being blank.
+        # A task's line is longer than this; a shorter line is read to see whether it is blank.
         written = stops - starts > 2
         for place in np.flatnonzero(~written & (stops > starts)).tolist():
             length = int(stops[place] - starts[place])

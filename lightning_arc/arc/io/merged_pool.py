@@ -16,8 +16,8 @@ class MergedPool:
 
     Args:
         pools: their votes add up.
-        without_votes: wrong predictions of the solvers whose candidates the pools may hold; where one is there too, it
-            has the greater number of votes, not the sum.
+        without_votes: candidates of verifier files, whose solvers may also be in ``pools``. A candidate in both gets
+            the greater of its two vote counts, not their sum.
     """
 
     def __init__(self, pools: Sequence[Pool], without_votes: CandidatePool | None = None) -> None:
@@ -57,11 +57,11 @@ class MergedPool:
 
 
 class LimitedPool:
-    """A pool of whose wrong predictions of a pair only some are drawn from, always the same ones.
+    """A pool that draws a pair's wrong predictions from a fixed subset of them.
 
     Args:
         pool: the whole pool.
-        most: wrong predictions of a pair that are drawn from, chosen by the pair's name.
+        most: most wrong predictions in a pair's subset, which is chosen by the pair's key.
     """
 
     def __init__(self, pool: Pool, most: int) -> None:
@@ -81,7 +81,7 @@ class LimitedPool:
         return len(self.pool)
 
     def wrong(self, key: PairKey, right: Grid) -> list[Grid]:
-        """Return those of a pair's candidates that differ from its right output and are drawn from."""
+        """Return the subset of a pair's candidates that differ from its right output."""
         grids = self.pool.wrong(key, right)
         if len(grids) <= self.most:
             return grids
@@ -89,6 +89,6 @@ class LimitedPool:
         return [grids[i] for i in sorted(chosen.tolist())]
 
     def draw_wrong(self, rng: np.random.Generator, key: PairKey, right: Grid, n: int) -> list[Grid]:
-        """Draw up to ``n`` of them, without replacement."""
+        """Draw up to ``n`` candidates of this subset, without replacement."""
         grids = self.wrong(key, right)
         return choose_wrong(rng, len(grids), grids.__getitem__, right, n) if grids else []

@@ -7,11 +7,11 @@ from pathlib import Path
 from lightning_arc.errors import DataError
 
 LONGEST_NAME = 255
-"""Most bytes of a name in a path that file systems take."""
+"""Most bytes of a file or folder name that file systems accept."""
 
 
 def check_folder(path: str | Path, option: str) -> None:
-    """Refuse a folder that cannot be made, or not be written to. Nothing is left behind.
+    """Refuse a folder that cannot be made or written to. The check leaves nothing behind.
 
     Args:
         path: the folder; it and those above it may be missing.
@@ -31,7 +31,7 @@ def check_folder(path: str | Path, option: str) -> None:
             raise DataError(f"{path}: {name}is {kind}, expected a folder ({option})")
         if any("\0" in part or len(os.fsencode(part)) > LONGEST_NAME for part in path.parts):
             raise DataError(f"{path}: cannot be written to: File name too long, or not valid ({option})")
-        # What the permissions say is not all: file systems can be read-only or full.
+        # Permissions are not enough: the file system may be read-only or full.
         with tempfile.TemporaryDirectory(prefix=".lightning-arc-", dir=there):
             pass
     except (OSError, ValueError) as error:
@@ -42,7 +42,7 @@ def check_folder(path: str | Path, option: str) -> None:
 
 
 def check_file(path: str | Path, option: str) -> None:
-    """Refuse a file that could not be written. Nothing is left behind.
+    """Refuse a file that could not be written. The check leaves nothing behind.
 
     Raises:
         DataError: says why.

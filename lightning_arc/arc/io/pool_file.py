@@ -1,7 +1,7 @@
-"""Candidate pools on disk: Parquet files that are opened at once and read pair by pair, however large they are.
+"""Candidate pools on disk: Parquet files of any size that open in an instant and are read pair by pair.
 
-A row is a candidate, the rows of a pair stand together, and an index from pairs to rows lies in the file's footer. Only
-the row groups that are asked for are decoded; a few of them are kept.
+A row is a candidate, the rows of a pair are adjacent, and the file's footer holds an index from pairs to rows. Row
+groups are decoded on access; a few decoded ones are cached.
 """
 
 import math
@@ -41,7 +41,7 @@ CACHE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class _Rows:
-    """The grids of a row group: cells of all rows, one after the other, and where each row's begin."""
+    """The grids of a row group: the concatenated cells of all rows, and the offset at which each row's cells begin."""
 
     heights: NDArray[np.int8]
     widths: NDArray[np.int8]
@@ -57,7 +57,7 @@ class _Rows:
 
 
 class PoolWriter:
-    """Writes a pool pair by pair; the file is there only once all is written.
+    """Writes a pool pair by pair; the file appears only when it is complete.
 
     Args:
         path: the file.
@@ -89,7 +89,7 @@ class PoolWriter:
         return self._stack.__exit__(*error)
 
     def add(self, key: PairKey, candidates: Sequence[Candidate]) -> None:
-        """Write all candidates of a pair, which is written once.
+        """Write all candidates of a pair; a pair can be written only once.
 
         Raises:
             DataError: if there are more than a row group may hold.
@@ -119,7 +119,7 @@ def write_pool(pool: CandidatePool, path: str | Path, tasks: Mapping[str, Task] 
     Args:
         pool: what to write.
         path: the file.
-        tasks: where given, candidates are marked as right or wrong by the outputs that are known here.
+        tasks: if given, candidates are marked right or wrong by the known outputs of these tasks.
     """
     with PoolWriter(path) as writer:
         for key in pool:
@@ -130,20 +130,20 @@ def write_pool(pool: CandidatePool, path: str | Path, tasks: Mapping[str, Task] 
 class PoolFile:
     """A pool on disk that is read like a `CandidatePool`.
 
-    Opening reads the footer and keeps it: the index of pairs (24 bytes each) and where the row groups lie, together
-    about six bytes of memory a candidate. What is decoded is kept up to a bound, whatever the size of the file. It may
-    be handed to other processes, each of which opens the file for itself.
+    Opening reads the footer and keeps it: the index of pairs (24 bytes each) and the places of the row groups, together
+    about six bytes of memory per candidate. Decoded row groups are cached up to a bound, whatever the size of the file.
+    The object can be sent to other processes, each of which opens the file for itself.
 
     Args:
         path: the file.
-        cache_bytes: how much of what was decoded is kept.
+        cache_bytes: bound of the cache of decoded row groups.
 
     Raises:
-        DataError: if it is no pool, also later, where a row that is read is not as it must be.
+        DataError: if it is no pool; on access, if a row is invalid.
     """
 
     _last: tuple[int, pa.Table] | None
-    """The row group that was read last, and its columns but those of the grids."""
+    """The row group that was read last, and its columns except those of the grids."""
 
     def __init__(self, path: str | Path, cache_bytes: int = CACHE_BYTES) -> None:
         self.path, self.cache_bytes = expand(path), cache_bytes

@@ -30,13 +30,13 @@ SCHEMA = pa.schema(
     metadata={b"format": FORMAT},
 )
 TEXTS = ("task_id", "split", "sources")
-"""Columns of texts that are repeated, and so kept once when they are read."""
+"""Text columns with few distinct values, which are read dictionary-encoded."""
 
 MAX_GROUP_ROWS = 2**18
 """Most rows of a row group, and so most candidates of a pair; as many of the largest grids take 236 MB."""
 
 MAX_GROUP_BYTES = 2**28
-"""Most bytes of a row group, and of a column of texts that is written out."""
+"""Most bytes of a row group, and of a text column that is decoded from its dictionary."""
 
 DAMAGED = (OSError, pa.ArrowException, ValueError, KeyError, IndexError, OverflowError, MemoryError, EOFError)
 """What pyarrow raises where a file is damaged."""
@@ -47,7 +47,7 @@ def open_parquet(path: Path, careful: bool = False) -> tuple[pq.ParquetFile, dic
 
     Args:
         path: the file.
-        careful: whether cells too are kept once where rows have equal ones, which is slower.
+        careful: whether cells are read dictionary-encoded too (equal grids once), which is slower.
 
     Returns:
         The file; the text of its index, ``{"names": …, "index": …}``; and ``(row groups + 1,)`` first row of every row
@@ -62,7 +62,7 @@ def open_parquet(path: Path, careful: bool = False) -> tuple[pq.ParquetFile, dic
         pairs = _pairs(metadata)
         _check_columns(metadata.schema.to_arrow_schema())
         starts = _row_starts(metadata)
-        # What is kept once takes no more memory than the file declares.
+        # Dictionary-encoded columns take no more memory than the file declares.
         paths = (metadata.schema.column(i).path for i in range(len(SCHEMA)))
         texts = [path for path in paths if path.split(".")[0] in (*TEXTS, *(["cells"] if careful else []))]
         options = {"memory_map": True, "read_dictionary": texts, "page_checksum_verification": True}
@@ -77,9 +77,9 @@ def open_parquet(path: Path, careful: bool = False) -> tuple[pq.ParquetFile, dic
 
 
 def is_unusual(declared: int, cells: NDArray[np.int64]) -> bool:
-    """Whether a row group's declared bytes are others than those of its grids and a little about each.
+    """Whether a row group's declared size differs from that of its grids plus a little per row.
 
-    Texts are long then, or cells are written once for many rows, and may be far more than the file holds.
+    Then its texts are long, or its cells are dictionary-encoded and may expand to far more bytes than the file has.
 
     Args:
         declared: bytes of the row group, uncompressed.
@@ -90,7 +90,7 @@ def is_unusual(declared: int, cells: NDArray[np.int64]) -> bool:
 
 
 def written_out(table: pa.Table) -> pa.Table:
-    """Return a table with texts that were kept once in every row, which is read faster, where that is no more bytes."""
+    """Return a table that is read faster: text columns of at most `MAX_GROUP_BYTES` are not dictionary-encoded."""
     for name in TEXTS:
         if name not in table.column_names:
             continue
@@ -125,12 +125,12 @@ def _check_columns(schema: pa.Schema) -> None:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    """Return a type as it is without names of list elements."""
+    """Return a type without the names of its list elements."""
     return pa.list_(kind.value_type) if pa.types.is_list(kind) else kind
 
 
 def _row_starts(metadata: pq.FileMetaData) -> NDArray[np.int64]:
-    # Not `column` of a row group: where statistics are damaged, it ends the process.
+    # `RowGroupMetaData.column` is avoided: on damaged statistics it kills the process.
     groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
     sizes = [group.num_rows for group in groups]
     if any(group.total_byte_size > MAX_GROUP_BYTES for group in groups):

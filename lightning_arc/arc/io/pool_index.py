@@ -16,7 +16,7 @@ from lightning_arc.errors import DataError
 INDEX = np.dtype([("name", "<u8"), ("start", "<i8"), ("rows", "<i4"), ("place", "<i4")])
 
 _PAIR = re.compile(rb'\["((?:[^"\\]|\\.)*)", "([a-z]*)", (-?\d{1,10})\](?:, |\]$)')
-"""A pair's name as it is written, with what stands behind it."""
+"""A pair as it is written in the list of names, with the comma or bracket behind it."""
 
 
 def encode_index(names: list[PairKey], counts: list[int]) -> str:
@@ -54,7 +54,7 @@ def decode_index(text: str, starts: NDArray[np.int64]) -> NDArray[np.void]:
     Raises:
         DataError: says what is wrong with it.
     """
-    # Names are numbers without a pattern, a third of every entry: what expands more than this is no index.
+    # A third of every entry is a hash, which cannot be compressed: data that expands more than this is no index.
     data = _expand(text, lambda compressed: 16 * compressed + 4096)
     if len(data) % INDEX.itemsize:
         raise DataError("its index ends within an entry")
@@ -110,7 +110,7 @@ def _names_limit(n_pairs: int) -> int:
 
 
 def _expand(text: object, limit: Callable[[int], int]) -> bytes:
-    """Return what a text stands for, which is no longer than the limit for its compressed length."""
+    """Return the bytes that a text encodes, at most as many as ``limit`` allows for its compressed length."""
     if not isinstance(text, str):
         raise DataError("it has no index")
     try:

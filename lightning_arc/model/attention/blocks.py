@@ -1,8 +1,8 @@
 """Attention in packs by matrix products of blocks, for processors whose products in bfloat16 are fast.
 
-A tree's tokens are taken a block at a time, each block against the keys that it sees: the prefix, and what lies between
-the start of the block's first branch and the block's end, of which a mask hides what is not seen. Query heads that
-share keys are rows of one product. Only a block's scores exist at a time; the backward pass makes them again.
+A tree's tokens are computed a block at a time. A block attends to the prefix, and to the keys from the start of its
+first branch to its own end, where a mask hides invisible ones. Query heads that share keys are rows of one product.
+Only one block's scores exist at a time; the backward pass recomputes them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ from lightning_arc.model.autograd import Context
 _softmax = private_operator("_softmax", "self dim half_to_float out", "out")
 _softmax_backward = private_operator("_softmax_backward_data", "grad_output output dim input_dtype grad_input", "out")
 SUPPORTED = None not in (_softmax, _softmax_backward)
-"""Whether this torch has what `block_attention` calls."""
+"""Whether this torch has the operators that `block_attention` calls."""
 
 ROWS = 2048
 """Rows of a block's scores, all heads together: so few that its scores stay in the cache."""
@@ -36,11 +36,11 @@ class Block:
     Args:
         first: place in the pack of the first token.
         n_tokens: number of them.
-        n_rows: the same, with those behind them that are computed for nothing.
-        prefix: where those keys begin and end that all of them see.
-        own: where those begin and end that the mask is about.
-        n_keys: keys that are computed with: prefix, own, and padding.
-        mask: ``(n_rows, own and padding)`` is added to scores: -inf where a token does not see a key.
+        n_rows: the same, with padding.
+        prefix: range of the keys that all tokens see.
+        own: range of the keys that the mask is about.
+        n_keys: number of keys in the product: prefix, own, and padding.
+        mask: ``(n_rows, own and padding)``, added to scores: -inf where a token does not see a key.
     """
 
     first: int
@@ -108,7 +108,7 @@ def block_attention(query: Tensor, key: Tensor, value: Tensor, cut: Sequence[Blo
 
     Args:
         query: ``(1, heads, S, head_dim)``.
-        key: ``(1, kv_heads, held + S, head_dim)``.
+        key: ``(1, kv_heads, n_cached + S, head_dim)``.
         value: the same.
         cut: the pack's blocks.
         scaling: what scores are multiplied by, ``None`` for ``head_dim ** -0.5``.
@@ -166,13 +166,13 @@ class _BlockAttention(torch.autograd.Function):
 
 
 class _Work:
-    """Where the blocks of a pack are computed one after the other, in the same memory.
+    """Buffers in which the blocks of a pack are computed one after the other.
 
     Args:
-        like: ``(kv_heads, …, head_dim)`` of the type of what is computed.
+        like: ``(kv_heads, …, head_dim)`` tensor with the buffers' type.
         groups: query heads that share keys.
         cut: the blocks.
-        scores: how many times there is room for a block's scores.
+        scores: number of buffers for a block's scores.
     """
 
     def __init__(self, like: Tensor, groups: int, cut: Sequence[Block], scores: int) -> None:
@@ -188,7 +188,7 @@ class _Work:
         return x[:, block.first * self.groups : (block.first + block.n_rows) * self.groups]
 
     def keys(self, i: int, block: Block, x: Tensor) -> Tensor:
-        """Return what a block sees of ``(kv_heads, K, head_dim)``; where it is apart, in the place of this number."""
+        """Return the rows of ``(kv_heads, K, head_dim)`` that a block sees, in buffer ``i`` if not adjacent."""
         if block.prefix.stop == block.own.start:
             return x[:, block.prefix.start : block.prefix.start + block.n_keys]
         place, start = self._keys[i], block.n_prefix
@@ -199,22 +199,22 @@ class _Work:
         return place[:, : block.n_keys]
 
     def of_keys(self, block: Block) -> Tensor:
-        """Return room for a gradient of what a block sees."""
+        """Return the buffer for the gradient of the keys that a block sees."""
         return self._of_keys[:, : block.n_keys]
 
     def add(self, total: Tensor, block: Block, part: Tensor) -> None:
-        """Add the gradient of what a block sees to that of all keys; that of padding is zero."""
+        """Add the gradient of the keys that a block sees to that of all keys; that of padding is zero."""
         start = block.n_prefix
         total[:, block.prefix] += part[:, :start]
         total[:, block.own] += part[:, start : start + block.own.stop - block.own.start]
 
     def scores(self, i: int, block: Block) -> Tensor:
-        """Return room for ``(kv_heads, groups * rows, keys)`` scores."""
+        """Return buffer ``i`` for ``(kv_heads, groups * rows, keys)`` scores."""
         shape = self.kv_heads, block.n_rows * self.groups, block.n_keys
         return self._scores[i][: shape[0] * shape[1] * shape[2]].view(shape)
 
     def probabilities(self, block: Block, rows: Tensor, keys: Tensor) -> Tensor:
-        """Return what a block's rows give to each key, which is nothing for rows behind its tokens."""
+        """Return the attention weights of a block's rows, zero in rows of padding."""
         assert _softmax is not None  # as `block_attention` is `SUPPORTED`
         scores = torch.bmm(rows, keys.mT, out=self.scores(0, block))
         masked = scores.view(self.kv_heads, block.n_rows, self.groups, block.n_keys)[..., -block.mask.shape[1] :]

@@ -23,10 +23,10 @@ _backward = private_operator(
     f"{_FLASH}_backward", "grad_out query key value out logsumexp dropout_p is_causal attn_mask scale"
 )
 SUPPORTED = None not in (_forward, _backward)
-"""Whether this torch has what `cascade` calls."""
+"""Whether this torch has the operators that `cascade` calls."""
 
 PADDED = 1.25
-"""How many times as long the longest branch of those that go together may be as the shortest."""
+"""Largest ratio of the longest to the shortest branch among those that are computed together."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Span:
     Args:
         queries: where the queries begin and end.
         keys: where the keys begin and end.
-        causal: whether each query sees the keys up to its own place only; they are then the same places.
+        causal: whether each query sees the keys up to its own place only; queries and keys are then the same places.
     """
 
     queries: slice
@@ -45,9 +45,9 @@ class Span:
 
 
 def spans(segments: Sequence[PackSegment]) -> tuple[list[Span], list[tuple[int, int]]]:
-    """Return what attends to prefixes, and where each branch, which attends to itself too, begins and how long it is.
+    """Return the spans that attend to prefixes, and each branch's start and length, as it attends to itself too.
 
-    Places are among the keys, held ones first; queries are counted from the end of those.
+    Keys are counted from the first cached one, queries and branches from the first token of the pack.
     """
     found, branches, place = [], [], 0
     held = segments[0].prefix if segments[0].prefix_cached else 0
@@ -67,7 +67,7 @@ def groups(branches: Sequence[tuple[int, int]]) -> Iterator[Tensor]:
     """Put branches of similar length together.
 
     Args:
-        branches: where each begins and how long it is.
+        branches: start and length of each.
 
     Yields:
         ``(n, longest)`` places of the tokens of ``n`` branches, -1 behind their ends.
@@ -89,7 +89,7 @@ def cascade(
 
     Args:
         query: ``(1, heads, S, head_dim)``.
-        key: ``(1, kv_heads, held + S, head_dim)``.
+        key: ``(1, kv_heads, n_cached + S, head_dim)``.
         value: the same.
         segments: what lies in the pack.
         scaling: what scores are multiplied by, ``None`` for ``head_dim ** -0.5``.

@@ -12,9 +12,9 @@ def private_operator(name: str, arguments: str, overload: str = "default") -> Op
     """Return an operator of ``torch.ops.aten``; ``None`` where this torch has none of its name and arguments.
 
     Args:
-        name: of the operator.
-        arguments: names of those that it must take, in order.
-        overload: which of its forms.
+        name: name of the operator.
+        arguments: names of its arguments, in order.
+        overload: name of its overload.
     """
     operator = getattr(getattr(torch.ops.aten, name, None), overload, None)
     if operator is None or [argument.name for argument in operator._schema.arguments] != arguments.split():

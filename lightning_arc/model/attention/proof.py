@@ -24,34 +24,34 @@ from lightning_arc.prompt.positions import has_grid_positions
 from lightning_arc.prompt.tree import IGNORE, Branch, PromptKind, TokenTree
 
 PREFIX, BRANCH, BRANCHES = 5, 3, 3
-"""Tokens of the prefix and of each branch of the tree that is tried, and how many branches it has."""
+"""The tree of the proof: tokens of its prefix, tokens of each branch, and number of branches."""
 
 WINDOW = 3
-"""Windows that layers see are this short during the proof, so that a few tokens reach beyond them."""
+"""Length of sliding windows during the proof, so short that a few tokens reach beyond them."""
 
 WINDOWS = ("sliding_window", "attention_chunk_size")
-"""What models and their configurations call these windows."""
+"""Names of the windows in models and their configurations."""
 
 TOLERANCE = {torch.float64: 1e-3, torch.float32: 1e-3}
-"""Largest difference of logits, as a share of their spread."""
+"""Largest allowed difference of logits, as a share of their spread."""
 
 LOW_PRECISION = 0.3
 """The same in 16 bits, in which rounding alone makes up to 0.1 in small pretrained models, and ignored windows 0.6."""
 
 SAME_STATES = 0.03
-"""The same where both come from the same hidden states."""
+"""The same where both logits come from the same hidden states."""
 
 
 @contextmanager
 def proved(
     model: PreTrainedModel, kept: NDArray[np.int32] | None = None, backend: AttentionBackend = "auto"
 ) -> Iterator[None]:
-    """Refuse a model whose logits on packs, after the body has prepared it, are not those it had before by itself.
+    """Refuse a model whose logits on packs, after the ``with`` body, differ from its own logits before.
 
     Args:
-        model: a causal language model that attends as the library lets it; the body lets it attend to packs.
+        model: a causal language model with the library's attention; the body prepares it for packs.
         kept: token ids whose rows the body keeps, ``None`` for all.
-        backend: how packs attend.
+        backend: attention backend of packs.
 
     Raises:
         DataError: names the model and the reason.
@@ -72,7 +72,7 @@ def proved(
     failure = f"several prompts cannot be run through it in one sequence{_hint(model)}"
     with _tried(model, name, failure):
         packed = _packed(model, tree, backend)
-    # By parts, of which each goes another way through the attention: the prefix, and each branch.
+    # Prefix and branches are compared apart, because each takes another path through the attention.
     parts = [(packed[0, :PREFIX], own[0, :PREFIX])]
     parts += [(packed[i, PREFIX:], own[i, PREFIX:]) for i in range(BRANCHES)]
     unlike = max(difference(*part) for part in parts)
@@ -81,7 +81,7 @@ def proved(
 
 
 def check_positions(model: PreTrainedModel, longest: int, grid_positions: bool = False) -> None:
-    """Refuse lengths at which a model turns the positions of all prompts that are run together, short ones too.
+    """Refuse lengths at which a model changes the rotary positions of all prompts run together, short ones included.
 
     Args:
         model: a causal language model.
@@ -112,10 +112,10 @@ def check_positions(model: PreTrainedModel, longest: int, grid_positions: bool =
 
 
 def difference(found: Tensor, expected: Tensor) -> float:
-    """Return how far logits are from others, as a share of their spread: the median over tokens.
+    """Return how far logits are from the expected ones, as a share of their spread: the median over tokens.
 
-    The median, as in low precision a single token may go to other experts. It is 0 where what is expected is not
-    finite, which says nothing about how it was computed, and infinite where only what was found is not.
+    The median is used because in low precision a single token may go to other experts. The result is 0 if expected
+    logits are not finite, as these prove nothing, and infinite if only the found ones are not.
     """
     found, expected = (x.detach().double().flatten(0, -2) for x in (found, expected))
     if not expected.isfinite().all():
@@ -144,7 +144,7 @@ def _tree(n_tokens: int, grid_positions: bool) -> TokenTree:
 
 
 def _hint(model: PreTrainedModel) -> str:
-    """Return why packs may not work, as far as the library tells."""
+    """Return a possible reason why packs do not work, from what the library says of the model."""
     layers = {*(getattr(model.config.get_text_config(), "layer_types", None) or [])}
     if layers - {"full_attention", "sliding_attention"}:
         return f" (its layers: {', '.join(sorted(layers))})"
@@ -154,7 +154,7 @@ def _hint(model: PreTrainedModel) -> str:
 
 @contextmanager
 def _tried(model: PreTrainedModel, name: str, failure: str) -> Iterator[None]:
-    """Try a model without dropout and with short windows; whatever it ends in is one line."""
+    """Try a model without dropout and with short windows; any failure becomes a one-line error."""
     was_training = model.training
     model.eval()
     try:
@@ -186,7 +186,7 @@ def _short_windows(model: nn.Module) -> Iterator[None]:
 
 
 def _own(model: PreTrainedModel, ids: Tensor, tree: TokenTree) -> tuple[Tensor, Tensor]:
-    """Return what goes into a model's head and what comes out of the model, for the branches of a tree."""
+    """Return the inputs of a model's head, and its logits, for the branches of a tree run separately."""
     placed = {}
     if tree.positions is not None:
         whole = np.stack([np.concatenate([tree.positions, branch.positions]) for branch in tree.branches])
@@ -201,7 +201,7 @@ def _own(model: PreTrainedModel, ids: Tensor, tree: TokenTree) -> tuple[Tensor, 
 
 
 def _packed(model: PreTrainedModel, tree: TokenTree, backend: AttentionBackend) -> Tensor:
-    """Return ``(branches, tokens, vocabulary)`` logits; the last branch follows a prefix that is held."""
+    """Return ``(branches, tokens, vocabulary)`` logits; the last branch follows a cached prefix."""
     batch = TreeBatch.collate([tree], 0, 0, max_tokens=PREFIX + (BRANCHES - 1) * BRANCH).to(model.device)
     if backend in ("auto", "flex") and batch.buffer.is_cuda:
         backend = "mask"  # compiling takes longer than all the rest

@@ -1,4 +1,4 @@
-"""Keys and values of answers that are written together, behind prompts whose own lie in memory once."""
+"""Attention of answers that are generated together, with one copy of each prompt's keys and values in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from transformers.cache_utils import DynamicLayer
 
 
 class PromptKeys:
-    """What attention is given of a prompt in each layer, as it is run."""
+    """The keys and values of a prompt in each layer, collected while it is run."""
 
     def __init__(self) -> None:
         self.layers: list[tuple[Tensor, Tensor]] = []
@@ -20,7 +20,7 @@ class PromptKeys:
 
 
 class WrittenLayer(DynamicLayer):
-    """A layer's cache of what is written, in buffers that are filled in place; the library's own copies every token.
+    """A layer's cache of written tokens, in buffers that are filled in place; the library's own copies on every token.
 
     Args:
         room: tokens that may be written.
@@ -34,7 +34,7 @@ class WrittenLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
     ) -> tuple[Tensor, Tensor]:
-        """Add a token of all rows; return all that is written."""
+        """Add one token to every row; return the keys and values of all written tokens."""
         both, n = (key_states, value_states), len(key_states)
         if not self._buffers:
             self._buffers = tuple(x.new_empty(n, x.shape[1], self._room, x.shape[3]) for x in both)
@@ -45,7 +45,7 @@ class WrittenLayer(DynamicLayer):
         return self._show(n)
 
     def select(self, rows: Tensor) -> None:
-        """Let row ``i`` be what row ``rows[i]`` was."""
+        """Replace row ``i`` by the former row ``rows[i]``."""
         if not self._buffers:
             return
         n = len(rows)
@@ -70,13 +70,13 @@ class WrittenLayer(DynamicLayer):
 
 @dataclass(eq=False)
 class PrefixedAttention:
-    """Attention of the last token of each row to the row's prompt, and to what is written behind it.
+    """Attention of each row's last token to the row's prompt and to the tokens written behind it.
 
     Rows of one prompt are neighbours, in the order of the prompts.
 
     Args:
-        prompts: what attention is given of each.
-        counts: rows of each.
+        prompts: keys and values of each prompt.
+        counts: number of rows of each prompt.
     """
 
     prompts: Sequence[PromptKeys]
@@ -90,7 +90,7 @@ class PrefixedAttention:
         Args:
             layer: number of the layer.
             query: ``(n, heads, 1, head_dim)``.
-            key: ``(n, kv_heads, t, head_dim)`` of what is written.
+            key: ``(n, kv_heads, t, head_dim)`` of the written tokens.
             value: the same.
             scaling: what scores are multiplied by, ``None`` for ``head_dim ** -0.5``.
             window: how many tokens back a token sees, itself included; ``None`` for all.

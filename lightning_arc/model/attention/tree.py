@@ -1,9 +1,10 @@
 """Attention in packs: tokens see those of their own sequence, and shared prefixes are neither copied nor padded.
 
-There are four ways to the same numbers. On a CPU, all branches of a tree attend to its prefix at once, and each to
-itself; the two are put together by their softmax denominators (`cascade.py`); or, where products in bfloat16 are fast,
-blocks of tokens attend to all that they see (`block_attention.py`). On a GPU, FlexAttention passes over the blocks of a
-pack in which no token sees another. Anywhere, and for layers with a sliding window, a mask of the whole pack serves.
+There are four backends with the same results. On a CPU, ``cascade`` lets all branches of a tree attend to its prefix at
+once, and each to itself, and combines the two by their softmax denominators (`cascade.py`); where products in bfloat16
+are fast, ``blocks`` lets blocks of tokens attend to all that they see (`blocks.py`). On a GPU, ``flex`` (FlexAttention)
+skips the blocks of a pack in which no token sees another. ``mask``, a mask of the whole pack, works anywhere and serves
+layers with a sliding window.
 """
 
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from lightning_arc.model.attention.shared_prefix import PrefixedAttention, Promp
 from lightning_arc.model.machine import fastest_attention
 
 NAME = "lightning_arc_tree"
-"""What the attention is called among those of transformers."""
+"""Name under which transformers registers this attention."""
 
 BLOCK = 128
 """Tokens of a block of FlexAttention, by which packs are padded on a GPU."""
@@ -43,13 +44,13 @@ AttentionBackend = Literal["auto", "blocks", "cascade", "flex", "mask"]
 
 @dataclass(eq=False)
 class PackedAttention:
-    """Who sees whom in a pack, as the attention of every layer needs it.
+    """Which tokens of a pack see which, in the forms that attention layers need.
 
     Args:
-        segments: what lies in the pack, in order.
-        n_cached: tokens of the prefix whose keys come before those of the pack.
+        segments: the pack's segments, in order.
+        n_cached: tokens of the cached prefix, whose keys come before those of the pack.
         positions: ``(S,)`` place of each token in its sequence.
-        visible_until: ``(S,)`` place in the pack before which a token is seen by those behind it.
+        visible_until: ``(S,)`` place in the pack before which later tokens see a token.
         backend: how it is computed.
     """
 
@@ -62,7 +63,7 @@ class PackedAttention:
     _cut: list[Block] | None = None
 
     def pad(self, more: int) -> None:
-        """Put tokens behind the end, which nothing sees but each itself and, where that is faster, those behind it."""
+        """Append padding tokens, which no token of the pack sees."""
         *others, last = self.segments
         *branches, longest = last.branches
         self.segments = (*others, replace(last, branches=(*branches, longest + more)))
@@ -71,7 +72,7 @@ class PackedAttention:
         self.positions = nn.functional.pad(self.positions, (0, more))
 
     def mask(self, window: int | None = None) -> Tensor:
-        """Return the ``(S, n_held + S)`` mask: true where a token (row) sees another.
+        """Return the ``(S, n_cached + S)`` mask: true where a token (row) sees another.
 
         Args:
             window: how many tokens back a token sees, itself included; ``None`` for all.
@@ -89,11 +90,11 @@ class PackedAttention:
 
     @cached_property
     def keys_visible_until(self) -> Tensor:
-        """``(n_held + S,)`` place in the pack before which each key is seen; a held prefix is seen by all."""
+        """``(n_cached + S,)`` place in the pack before which each key is seen; all tokens see a cached prefix."""
         return torch.cat([self.visible_until.new_full((self.n_cached,), len(self.visible_until)), self.visible_until])
 
     def cut(self, query: Tensor) -> list[Block]:
-        """Return the blocks of `block_attention`, which all layers share, for a query of the first."""
+        """Return the blocks of `block_attention`, made for the first layer's query and shared by all layers."""
         if self._cut is None:
             self._cut = blocks(self.segments, query.shape[1], query.dtype)
         return self._cut
@@ -121,7 +122,7 @@ def block_mask(keys_visible_until: Tensor, n_cached: int, n_queries: int) -> Blo
     some = (first_key <= last_query) & (latest > first_query)
     whole = (first_key + BLOCK - 1 <= first_query) & (earliest > last_query)
 
-    # As tensors, where a number in the function would have the kernels compiled anew for each.
+    # Tensors, because with a number in the function the kernels would be compiled anew for each value.
     behind = torch.arange(n_keys, device=device) - n_cached
 
     def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
@@ -133,14 +134,14 @@ def block_mask(keys_visible_until: Tensor, n_cached: int, n_queries: int) -> Blo
 
 
 def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return of each row how many are set, and the places of those, then of the others."""
+    """Return for each row the number of set blocks, and the places of those, followed by the others."""
     numbers = blocks.int()
     places = numbers.argsort(dim=-1, descending=True, stable=True).int()
     return numbers.sum(-1, dtype=torch.int32)[None, None], places[None, None]
 
 
 def packed_attention(pack: Pack, backend: AttentionBackend = "auto") -> PackedAttention:
-    """Return what the attention needs to know of a pack.
+    """Return the visibility of a pack's tokens for the attention layers.
 
     Args:
         pack: the pack, on the device of the model.
@@ -169,20 +170,20 @@ def tree_attention(
     Args:
         module: the layer's attention.
         query: ``(1, heads, S, head_dim)``.
-        key: ``(1, kv_heads, n_held + S, head_dim)``.
+        key: ``(1, kv_heads, n_cached + S, head_dim)``.
         value: the same.
-        attention_mask: not looked at where ``packed`` is given.
-        scaling: what scores are multiplied by.
-        dropout: of attention weights.
+        attention_mask: ignored if ``packed`` is given.
+        scaling: factor of the scores.
+        dropout: dropout of attention weights.
         sliding_window: how many tokens back the layer sees.
-        packed: how trees lie in the sequence, or how answers that are written together do.
-        kwargs: what else the model hands to its attention.
+        packed: the layout of trees in the sequence, or of answers that are generated together.
+        kwargs: further arguments that the model passes to its attention.
 
     Returns:
-        ``(1, S, heads, head_dim)``, and nothing.
+        ``(1, S, heads, head_dim)``, and ``None`` for attention weights.
 
     Raises:
-        DataError: names a keyword argument that may change what attention computes, and that it does not know.
+        DataError: names an unknown keyword argument, which may change what attention computes.
     """
     for name, given in kwargs.items():
         default = name == "is_causal"
@@ -194,7 +195,7 @@ def tree_attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, sliding_window=sliding_window, **kwargs
         )
-    # Under autocast rotations leave float32 behind, where only the library's own attention is cast by itself.
+    # Under autocast rotary embeddings return float32, and only the library's own attention is cast automatically.
     query, key = query.to(value.dtype), key.to(value.dtype)
     if isinstance(packed, PrefixedAttention):
         out = packed.attend(cast(int, module.layer_idx), query, key, value, scaling, sliding_window)
@@ -216,7 +217,7 @@ def tree_attention(
 
 def _masked(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None, dropout: float) -> Tensor:
     attend = nn.functional.scaled_dot_product_attention
-    if query.is_cuda:  # the kernels that keep no number for each pair of tokens and head do not share keys
+    if query.is_cuda:  # the memory-efficient kernels do not support heads that share keys
         groups = query.shape[1] // key.shape[1]
         return attend(query, repeat_kv(key, groups), repeat_kv(value, groups), mask, dropout, scale=scaling)
     return attend(query, key, value, mask, dropout, scale=scaling, enable_gqa=True)
@@ -242,10 +243,10 @@ AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
 def use_tree_attention(model: PreTrainedModel) -> None:
-    """Let a model's layers attend as `tree_attention` does; without packs it goes on as it was.
+    """Let a model's layers attend by `tree_attention`; without packs the model works as before.
 
     Raises:
-        DataError: if its architecture takes no other attention than its own.
+        DataError: if its architecture does not allow another attention than its own.
     """
     try:
         model.set_attn_implementation(NAME)

@@ -1,4 +1,4 @@
-"""Rankers: what orders candidates. Settings name them by their paths here."""
+"""Rankers, which order candidates. Settings name them by their paths here."""
 
 from lightning_arc.ranking.rankers.comparative import ComparativeRanker
 from lightning_arc.ranking.rankers.fitted import Fitted

@@ -1,4 +1,4 @@
-"""Strengths from choices: what selections among candidates say of each of them."""
+"""Strengths of candidates, estimated from choices among them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -39,7 +39,7 @@ def bradley_terry(wins: NDArray[np.float64], prior: float = 0.1) -> NDArray[np.f
 
     def loss(strengths: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         behind = strengths[None, :] - strengths[:, None]
-        # The square fixes what the likelihood leaves free, a constant added to all.
+        # The likelihood ignores a constant added to all strengths; the square fixes it.
         value = (wins * np.logaddexp(0, behind)).sum() + strengths.sum() ** 2 / (2 * n)
         return value, (games * expit(-behind) - wins).sum(1) + strengths.sum() / n
 
@@ -58,9 +58,9 @@ def soft_wins(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Count the wins of choices among several candidates, as shares.
 
-    The choice's probability of candidate ``i`` is its win over each other option. Under Luce's choice axiom the wins
-    to be expected of two options are in proportion to their strengths, so that a `bradley_terry` of them is consistent
-    (Azari Soufiani et al., 2013), and with two options it is the plain soft win.
+    The probability that candidate ``i`` is chosen counts as its win over each other option. Under Luce's choice axiom
+    the expected wins of two options are in proportion to their strengths, so that `bradley_terry` of them is consistent
+    (Azari Soufiani et al., 2013). With two options this is the plain soft win.
 
     Args:
         selections: weight, places of the options as they were shown, and the log-probability of each.

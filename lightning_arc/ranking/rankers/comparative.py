@@ -24,19 +24,19 @@ MAX_OPTIONS = 9
 class ComparativeRanker(Ranker):
     """Orders by Bradley-Terry strengths of choices among candidates; ``p_correct`` is their softmax.
 
-    Under each view the better half of the contestants of the last one are shown beside each other again (successive
-    halving; Karnin, Koren and Somekh, 2013), down to `survivors`.
+    Under each view the better half of the previous view's contestants are compared again (successive halving; Karnin,
+    Koren and Somekh, 2013), down to `survivors`.
 
     Args:
-        style: ``pairs`` asks about every two contestants in both orders, ``list`` about all in one prompt as long as
-            there are no more than `max_options`, else about groups that are drawn anew each time.
+        style: ``pairs`` asks about every two contestants in both orders. ``list`` asks about all of them in one prompt
+            if there are no more than `max_options`, else about groups that are drawn anew each time.
         entrants: most candidates that take part, those with the most votes.
         halving: whether half of the contestants leave after each view.
         survivors: contestants that halving leaves.
         orders: shuffled orders in which a list is shown under each view; they share one prefix.
         max_options: most options of one prompt, 2 to 9.
         prior: virtual wins added between every pair, see `bradley_terry`.
-        seed: of groups and orders.
+        seed: seed of groups and orders.
         calibration: see `Ranker`.
     """
 

@@ -1,4 +1,4 @@
-"""A combined ranker whose weights and calibration were fitted before, the bundled model's for one."""
+"""A combined ranker with fitted weights and calibration, such as those of the bundled model."""
 
 import warnings
 from pathlib import Path
@@ -20,11 +20,12 @@ class Fitted(LogLinearRanker):
     Args:
         path: the file that it wrote, or a folder with a ``ranker.yaml`` and a ``ranker_without_order.yaml``;
             ``bundled:NAME`` for those of a bundled adapter, ``null`` for those of the bundled model.
-        order: whether candidates stand in their file in an order that tells something, best first, as the bundled ones
-            do. Of a folder the weights without the order are taken where it does not.
+        order: whether the candidates' file lists the best first, as the bundled ones do, so that its order is evidence.
+            ``false`` takes a folder's weights without the order.
 
     Raises:
-        DataError: if there is no such file or no combined ranker in it, or if it goes by the order where it is not to.
+        DataError: if there is no such file or no combined ranker in it, or if ``order`` is false and its weights use
+            the order.
     """
 
     def __init__(self, path: str | None = None, order: bool = True) -> None:
@@ -56,7 +57,7 @@ def read_ranker(path: Path) -> LogLinearRanker:
 
 
 def warn_of_other_model(source: str) -> None:
-    """Warn where the ranker that was fitted with the bundled model ranks with another one, from ``source``."""
+    """Warn if the ranker fitted with the bundled model is used with another model, from ``source``."""
     if source != "bundled":
         warnings.warn(
             f"{source}: the default ranker was fitted with the bundled model; fit one with this model "

@@ -29,7 +29,7 @@ class MajorityVote(Ranker):
 
 
 class PointwiseRanker(Ranker):
-    """A ranker that has all live candidates written and judged under each view."""
+    """A ranker for which the model scores all live candidates under each view: their likelihoods and verdicts."""
 
     kinds: tuple[RequestKind, ...] = ("verify",)
 
@@ -79,7 +79,7 @@ class Likelihood(PointwiseRanker):
 
 
 class Mismatches(PointwiseRanker):
-    """Orders by the fewest tokens that are not the model's likeliest one, given those before, means over views."""
+    """Orders by the mean number, over views, of tokens that are not the model's likeliest one; the fewest first."""
 
     name = "mismatches"
     unit = "minus tokens"
@@ -95,9 +95,9 @@ class Mismatches(PointwiseRanker):
 class LogLinearRanker(PointwiseRanker):
     """Orders by a log-linear pool: a weighted sum of mean log-odds, mean log-likelihood, log-votes and more.
 
-    ``p_correct`` is its softmax. Where one source says nothing of a candidate, the least that it says of another one
-    stands in; where it says nothing at all, it counts for nothing. ``cli.py fit-ranker`` finds the weights. Where
-    nothing that a model says weighs anything, none is asked.
+    ``p_correct`` is its softmax. A candidate without a value from a source gets that source's least value among the
+    others; a source without any value counts as 0. ``cli.py fit-ranker`` finds the weights. If all weights of a model's
+    scores are 0, no model is asked.
 
     Args:
         weights: of ``verifier``, ``likelihood``, ``mismatches`` (minus their mean number), ``votes``, ``solver``
@@ -146,7 +146,7 @@ class LogLinearRanker(PointwiseRanker):
         return self._ranking(evidence, score, standard_errors(self.table(evidence)), none=self.none)
 
     def _weighed(self, by_source: Mapping[str, NDArray[np.float64]], n: int) -> NDArray[np.float64]:
-        """Return the ``(n,)`` weighted sums of what some sources say."""
+        """Return the ``(n,)`` weighted sums of some sources' values."""
         return sum((self.weights.get(source, 0.0) * values for source, values in by_source.items()), np.zeros(n))
 
     def _counts(self, source: str, table: NDArray[np.float64]) -> bool:
@@ -154,10 +154,10 @@ class LogLinearRanker(PointwiseRanker):
 
 
 class Ensemble(Ranker):
-    """Several models (adapters or checkpoints on one base) that are asked alike and whose answers are averaged.
+    """Asks several models (adapters or checkpoints on one base) the same and ranks by their averaged answers.
 
     Args:
-        ranker: what orders by the averages.
+        ranker: orders by the averages.
         members: how many models there are.
         weights: of each model in the averages; ``null`` for equal ones.
     """
@@ -185,7 +185,7 @@ class Ensemble(Ranker):
 
 
 def signals(evidence: CandidateScores) -> Mapping[str, NDArray[np.float64]]:
-    """Return what each source of `LogLinearRanker` says of each candidate, ``(n,)`` without gaps."""
+    """Return each source's values for `LogLinearRanker`, ``(n,)`` without gaps."""
     values = {
         "verifier": paired_means(evidence.log_odds),
         "likelihood": paired_means(evidence.log_likelihood),
@@ -205,4 +205,4 @@ def _filled(values: NDArray[np.float64]) -> NDArray[np.float64]:
 RANKERS: dict[str, Ranker] = {
     ranker.name: ranker for ranker in (MajorityVote(), Verifier(), Likelihood(), Mismatches())
 }
-"""Those that need no settings and nothing beyond judged candidates, by the names that ``metrics.json`` gives them."""
+"""Rankers that need no settings and only judged candidates, by their names in ``metrics.json``."""

@@ -1,6 +1,6 @@
-"""What every ranker does: say what to ask next, and put candidates in order.
+"""The interface of rankers, which say what to ask next and order candidates.
 
-A ranker of somebody's own is a subclass of `Ranker` that the settings name by its class path.
+A custom ranker is a subclass of `Ranker` that the settings name by its class path.
 """
 
 from abc import ABC, abstractmethod
@@ -23,7 +23,7 @@ class Ranking:
 
     Args:
         order: ``(n,)`` places of the candidates, best first.
-        score: ``(n,)`` what they are ordered by, nan where nothing is known.
+        score: ``(n,)`` scores that they are ordered by, nan where unknown.
         p_correct: ``(n,)`` estimated probability of being right.
         stderr: ``(n,)`` standard error of the score, nan where unknown.
     """
@@ -35,21 +35,21 @@ class Ranking:
 
 
 class Ranker(ABC):
-    """Ranks the candidates of test inputs, and knows what is to be asked about them.
+    """Ranks the candidates of test inputs, and decides what to ask about them.
 
-    Every order depends on nothing but the evidence; ties are settled by votes, then input order: what no model was
-    asked about stays as voting and the solver have it.
+    Every order depends on the evidence alone. Ties are settled by votes, then input order, so that candidates that no
+    model was asked about keep the order of voting and of the solver.
 
     Args:
-        calibration: what makes probabilities of log-odds; ``null`` takes them as they are.
+        calibration: turns log-odds into calibrated probabilities; ``null`` leaves probabilities uncalibrated.
     """
 
     name: str
-    """What ``metrics.json`` calls it."""
+    """Its name in ``metrics.json``."""
     kinds: tuple[RequestKind, ...] = ()
     """The kinds of requests that it asks."""
     unit: str = ""
-    """What its scores are counted in, such as log-odds."""
+    """The unit of its scores, such as log-odds."""
     calibration: Calibration | None = None
 
     def __init__(self, calibration: Calibration | None = None) -> None:
@@ -57,29 +57,29 @@ class Ranker(ABC):
 
     @property
     def calibrated(self) -> bool:
-        """Whether ``p_correct`` was fitted to come true, so that sums of it are numbers of right outputs to expect."""
+        """Whether ``p_correct`` is calibrated, so that its sum is an expected number of right outputs."""
         return self.calibration is not None
 
     def ask(self, evidence: CandidateScores, live: Sequence[int], view: int) -> tuple[ScoringRequest, ...]:
-        """Return what is to be asked under a view; nothing ends the requests about this test input.
+        """Return the requests under a view; an empty result ends the requests about this test input.
 
         Args:
-            evidence: what is known of earlier views.
+            evidence: the evidence of earlier views.
             live: places of the candidates whose order is still open.
             view: number of the view; views are taken in order.
         """
         return ()
 
     def table(self, evidence: CandidateScores) -> NDArray[np.float64]:
-        """Return what each view says of each candidate, ``(views, n)`` with nan for nothing.
+        """Return each candidate's score under each view, ``(views, n)``, nan where missing.
 
-        Differences within a row tell how far candidates are apart in units of the score; a row's level tells nothing.
+        Only differences within a row matter: how far candidates are apart in units of the score.
         """
         return np.empty((0, len(evidence.candidates)))
 
     @abstractmethod
     def rank(self, evidence: CandidateScores) -> Ranking:
-        """Return the order by all that is known, which may be nothing."""
+        """Return the order by all evidence, which may be empty."""
 
     def _ranking(
         self,
@@ -89,7 +89,7 @@ class Ranker(ABC):
         log_odds: NDArray[np.float64] | None = None,
         none: float | None = None,
     ) -> Ranking:
-        """Order by a score; probabilities are of given log-odds, or of a choice by the score."""
+        """Order by a score; probabilities come from ``log_odds`` if given, else from a softmax of the score."""
         if log_odds is None:
             log_p = log_softmax(score, none)
             p_correct = np.exp(log_p) if self.calibration is None else self.calibration(logits(log_p))
