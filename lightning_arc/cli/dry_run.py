@@ -241,7 +241,7 @@ def _parts(found: Cost) -> Table:
         "frozen": "frozen weights",
         "trained": "trained weights",
         "gradients": "gradients",
-        "copies": f"their copies ({size.packs} packs a step)",
+        "copies": f"their copies ({size.packs} packs a batch)",
         "optimizer": "optimizer's state",
         "activations": f"activations ({size.tokens:,} tokens a pack)",
         "layer": "a layer's backward pass",

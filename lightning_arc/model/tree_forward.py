@@ -50,7 +50,7 @@ def pack_hidden(
 
 
 def _multiple(n: int, decoder: nn.Module) -> int:
-    """Return the number to a multiple of which the tokens are rounded up, by 1/64 on average.
+    """Return the number to a multiple of which the tokens are rounded up, by about 1% on average.
 
     oneDNN prepares its products in 16 bits anew for each number of rows, which for narrow layers takes several times as
     long as the product. With few different sizes, freed memory is also reused.
