@@ -19,9 +19,9 @@ from lightning_arc.ranking.recorded import gather_pairs, read_evidence
 from lightning_arc.ranking.scores import CandidateScores
 
 MEASURES = {
-    "nats a cell": "minus the log-likelihood of the right output, by its cells",
-    "exact": "share of right outputs all of whose tokens are the likeliest, given those before",
-    "AUROC likelihood": "share of wrong candidates of a pair that are less likely than the right one, ties half",
+    "nats a cell": "negative log-likelihood of the right output, divided by its number of cells",
+    "exact": "share of right outputs that greedy decoding would write",
+    "AUROC likelihood": "share of a pair's wrong candidates that are less likely than the right one; ties count half",
     "AUROC mismatches": "the same by the number of tokens that are not the likeliest",
     "AUROC verdict": "the same by the log-odds of the verdict",
     "top-2 likelihood": "share of pairs whose right output is among the two likeliest candidates",
@@ -183,9 +183,9 @@ def _page(
         f".venv/bin/python cli.py experiment --config configs/experiments/{name}.yaml",
         "```",
         "",
-        f"{figures['pairs']} pairs of {figures['tasks']} training tasks that no run was trained with, the right output "
-        f"beside a solver's wrong ones. Seeds {seeds}. Means with 95% bootstrap intervals over tasks; the seeds' own "
-        "means behind them.",
+        f"Measured on {figures['pairs']} pairs of {figures['tasks']} held-out training tasks; the candidates are the right "
+        f"output and a solver's wrong ones. Seeds: {seeds}. Each cell: mean, 95% bootstrap interval over tasks, and the "
+        "mean of each seed.",
         "",
         f"| | {' | '.join(arms)} |",
         f"| --- | {' | '.join('---:' for _ in arms)} |",
@@ -196,8 +196,8 @@ def _page(
     costs = [f"{c['tokens']:,.0f} tokens, {c['seconds']:,.0f} s" for c in figures["cost"].values()]
     lines += [f"| the ranking | {' | '.join(costs)} |", ""]
     lines += [
-        f"Differences from *{first}*, paired by pairs; **bold** where the interval leaves out 0 and all seeds agree, "
-        f"{SEEDS} at least:",
+        f"Differences from *{first}*, paired by input-output pair. **Bold**: the interval excludes 0, and all seeds agree, "
+        f"at least {SEEDS}.",
         "",
     ]
     lines += [f"| | {' | '.join(against)} |", f"| --- | {' | '.join('---:' for _ in against)} |"]
