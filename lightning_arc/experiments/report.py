@@ -183,9 +183,9 @@ def _page(
         f".venv/bin/python cli.py experiment --config configs/experiments/{name}.yaml",
         "```",
         "",
-        f"Measured on {figures['pairs']} pairs of {figures['tasks']} held-out training tasks; the candidates are the right "
-        f"output and a solver's wrong ones. Seeds: {seeds}. Each cell: mean, 95% bootstrap interval over tasks, and the "
-        "mean of each seed.",
+        f"Measured on {figures['pairs']} pairs of {figures['tasks']} held-out training tasks; the candidates are the "
+        f"right output and a solver's wrong ones. Seeds: {seeds}. Each cell: mean, 95% bootstrap interval over tasks, "
+        "and the mean of each seed.",
         "",
         f"| | {' | '.join(arms)} |",
         f"| --- | {' | '.join('---:' for _ in arms)} |",
@@ -196,8 +196,8 @@ def _page(
     costs = [f"{c['tokens']:,.0f} tokens, {c['seconds']:,.0f} s" for c in figures["cost"].values()]
     lines += [f"| the ranking | {' | '.join(costs)} |", ""]
     lines += [
-        f"Differences from *{first}*, paired by input-output pair. **Bold**: the interval excludes 0, and all seeds agree, "
-        f"at least {SEEDS}.",
+        f"Differences from *{first}*, paired by input-output pair. **Bold**: the interval excludes 0, and all seeds "
+        f"agree, at least {SEEDS}.",
         "",
     ]
     lines += [f"| | {' | '.join(against)} |", f"| --- | {' | '.join('---:' for _ in against)} |"]
