@@ -1,8 +1,9 @@
 """The head: log-probabilities of given next tokens, with logits computed for a few positions at a time."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from lightning_arc.model.autograd import Context
 
 LOGITS_PER_CHUNK = 64 * 2**20
 """Logits that are held at once: 256 MB in float32, of 441 positions at Qwen's 151,936 tokens."""
+
+WIDE = 2**22
+"""Most weights in 16 bits whose products are made in float32: Qwen's embeddings of 4,681 tokens."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +49,24 @@ class Head:
         assert isinstance(weight, Tensor)  # of an output embedding
         return weight
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return ``(…, vocabulary)`` logits of ``(…, d)`` hidden states, in ``float32`` or wider.
+    def logits(self, hidden: Tensor, ids: Sequence[int] | None = None) -> Tensor:
+        """Return ``(…, vocabulary)`` logits of ``(…, d)`` hidden states, or ``(…, len(ids))``, in ``float32`` or wider.
 
-        Weights of 32 bits are not rounded where the rest is computed in 16: logits are compared with each other.
+        Logits are compared with each other: in bfloat16, those between 16 and 32 differ by 1/8 or not at all. Products
+        with at most `WIDE` weights are therefore in ``float32``.
         """
-        if type(self.linear) is nn.Linear and self.weight.dtype == torch.float32:
-            with torch.autocast(hidden.device.type, enabled=False):
-                logits = self.linear(hidden.float())
+        if type(self.linear) is nn.Linear:
+            weight, bias = self.weight, cast(Tensor | None, self.linear.bias)
+            if ids is not None:
+                weight, bias = weight[ids], None if bias is None else bias[ids]
+            if weight.dtype == torch.float32 or (weight.dtype.itemsize == 2 and weight.numel() <= WIDE):
+                with torch.autocast(hidden.device.type, enabled=False):
+                    logits = F.linear(hidden.float(), weight.float(), None if bias is None else bias.float())
+            else:
+                logits = _wide(F.linear(hidden, weight, bias))
         else:
             logits = _wide(self.linear(hidden))
+            logits = logits if ids is None else logits[..., ids]
         return _changed(logits, self.scale, self.cap)
 
 

@@ -64,7 +64,7 @@ def score_batch(model: PreTrainedModel, batch: TreeBatch, backend: AttentionBack
         log_likelihood.index_add_(0, rows, log_probs.double())
         written.index_add_(0, rows, torch.ones_like(rows))
         hits.index_add_(0, rows, hit.long())
-        logits = head.logits(hidden[pack.places[~writes]])[:, [batch.yes_id, batch.no_id]].double()
+        logits = head.logits(hidden[pack.places[~writes]], [batch.yes_id, batch.no_id]).double()
         log_odds[branch_ids[~writes]] = logits[:, 0] - logits[:, 1]
         selects = pack.kinds == PromptKind.SELECT_OUTPUT_FROM_EXAMPLES
         logits = head.logits(hidden[pack.places[selects]]).double()

@@ -95,14 +95,19 @@ def test_log_probabilities_are_those_of_all_logits(chunks, changes):
     assert hits.tolist() == (expected.argmax(-1) == targets).tolist()
 
 
-def test_logits_of_32_bit_weights_are_not_rounded_to_16():
+def test_logits_are_not_rounded_to_16_bits_except_those_of_many_weights_in_16_bits(monkeypatch):
     head, hidden, _, _ = given(11, torch.float32)
-    hidden = hidden.detach().bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
-        logits = head.logits(hidden)
-        narrow = Head(head.linear.bfloat16()).logits(hidden)
-    assert logits.dtype == narrow.dtype == torch.float32
-    assert (logits != logits.bfloat16()).any() and torch.equal(narrow, narrow.bfloat16().float())
+    hidden, narrow = hidden.detach().bfloat16(), Head(torch.nn.Linear(16, 50, bias=True, dtype=torch.bfloat16))
+    for each in (head, narrow):
+        bias = 0 if each.linear.bias is None else each.linear.bias.double()
+        expected = hidden.double() @ each.weight.double().T + bias
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(each.logits(hidden).double(), expected, rtol=1e-5, atol=1e-6)
+            torch.testing.assert_close(each.logits(hidden, [3, 7]).double(), expected[:, [3, 7]], rtol=1e-5, atol=1e-6)
+    monkeypatch.setattr(head_module, "WIDE", 2 * 16)
+    rounded = narrow.logits(hidden)
+    assert rounded.dtype == torch.float32 and torch.equal(rounded, rounded.bfloat16().float())
+    torch.testing.assert_close(narrow.logits(hidden, [3, 7]).double(), expected[:, [3, 7]], rtol=1e-5, atol=1e-6)
 
 
 def test_small_gradients_in_float16_are_not_lost():
