@@ -16,8 +16,8 @@ from lightning_arc.model.autograd import Context
 LOGITS_PER_CHUNK = 64 * 2**20
 """Logits that are held at once: 256 MB in float32, of 441 positions at Qwen's 151,936 tokens."""
 
-WIDE = 2**22
-"""Most weights in 16 bits whose products are made in float32: Qwen's embeddings of 4,681 tokens."""
+MOST_FLOAT32 = 2**22
+"""Largest head in 16 bits, in weights, whose logits are computed in float32: 4,681 tokens at Qwen2.5-0.5B's width."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +52,18 @@ class Head:
     def logits(self, hidden: Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """Return ``(…, vocabulary)`` logits of ``(…, d)`` hidden states, or ``(…, len(ids))``, in ``float32`` or wider.
 
-        Logits are compared with each other: in bfloat16, those between 16 and 32 differ by 1/8 or not at all. Products
-        with at most `WIDE` weights are therefore in ``float32``.
+        Small differences of logits decide a ranking, and bfloat16 has steps of 1/8 between 16 and 32. So weights of 32
+        bits, and up to `MOST_FLOAT32` weights of 16 bits, are multiplied in ``float32``.
+
+        Args:
+            hidden: hidden states.
+            ids: tokens whose logits are wanted, ``None`` for all.
         """
         if type(self.linear) is nn.Linear:
             weight, bias = self.weight, cast(Tensor | None, self.linear.bias)
             if ids is not None:
                 weight, bias = weight[ids], None if bias is None else bias[ids]
-            if weight.dtype == torch.float32 or (weight.dtype.itemsize == 2 and weight.numel() <= WIDE):
+            if weight.dtype == torch.float32 or (weight.dtype.itemsize == 2 and weight.numel() <= MOST_FLOAT32):
                 with torch.autocast(hidden.device.type, enabled=False):
                     logits = F.linear(hidden.float(), weight.float(), None if bias is None else bias.float())
             else:

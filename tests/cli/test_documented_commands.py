@@ -13,11 +13,11 @@ pytestmark = pytest.mark.slow
 
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 LEFT_OUT = "cautious.Cautious"
-"""In a command with a class that a person writes; `test_extending` runs it."""
+"""A class that the reader of docs/extending.md writes; `test_extending` runs its command."""
 
 
 def commands() -> list[str]:
-    """The command lines of all pages, each in one line; those of `make` are what it would run."""
+    """The commands of all pages, one line each; a `make` command is replaced by the commands that it would run."""
     found: dict[str, None] = {}
     for page in PAGES:
         text = re.sub(r"^~~~\n.*?^~~~\n", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
@@ -31,7 +31,7 @@ def commands() -> list[str]:
 
 
 def made_by(words: list[str]) -> list[str]:
-    """What a `make` command would run."""
+    """The commands that a `make` command would run."""
     alone = {"PATH": os.environ["PATH"]}  # without the variables of a `make` that runs the tests
     done = subprocess.run([*words, "--dry-run"], cwd=ROOT, env=alone, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -39,7 +39,7 @@ def made_by(words: list[str]) -> list[str]:
 
 
 def arguments(line: str) -> list[str]:
-    """What stands behind the program's name, what is optional too, without the checkpoints of trainings."""
+    """A command's arguments, the optional ones included, without `--ckpt_path`, whose file does not exist here."""
     line = re.sub(r"(?<![\w'])\[(--[^]]*)\]", r"\1", line.replace("…", ""))
     words = shlex.split(line, comments=True)
     start = next(i for i, word in enumerate(words) if word.endswith(("cli.py", "lightning-arc")))

@@ -104,7 +104,7 @@ def test_logits_are_not_rounded_to_16_bits_except_those_of_many_weights_in_16_bi
         with torch.autocast("cpu", torch.bfloat16):
             torch.testing.assert_close(each.logits(hidden).double(), expected, rtol=1e-5, atol=1e-6)
             torch.testing.assert_close(each.logits(hidden, [3, 7]).double(), expected[:, [3, 7]], rtol=1e-5, atol=1e-6)
-    monkeypatch.setattr(head_module, "WIDE", 2 * 16)
+    monkeypatch.setattr(head_module, "MOST_FLOAT32", 2 * 16)
     rounded = narrow.logits(hidden)
     assert rounded.dtype == torch.float32 and torch.equal(rounded, rounded.bfloat16().float())
     torch.testing.assert_close(narrow.logits(hidden, [3, 7]).double(), expected[:, [3, 7]], rtol=1e-5, atol=1e-6)

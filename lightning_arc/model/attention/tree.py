@@ -63,10 +63,10 @@ class PackedAttention:
     _cut: list[Block] | None = None
 
     def pad(self, more: int) -> None:
-        """Append padding tokens, which no token of the pack sees."""
+        """Append ``more`` padding tokens to the last branch; no token before them sees them."""
         *others, last = self.segments
-        *branches, longest = last.branches
-        self.segments = (*others, replace(last, branches=(*branches, longest + more)))
+        *branches, length = last.branches
+        self.segments = (*others, replace(last, branches=(*branches, length + more)))
         n, device = len(self.visible_until), self.visible_until.device
         self.visible_until = torch.cat([self.visible_until, torch.arange(n + 1, n + more + 1, device=device)])
         self.positions = nn.functional.pad(self.positions, (0, more))
