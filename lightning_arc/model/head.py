@@ -136,8 +136,10 @@ class _WeightedLoss(torch.autograd.Function):
         device = hidden.device.type
         mixed = autocast_type(device)
         dtype = mixed or hidden.dtype
-        matrix, loss = weight.to(dtype), []
         lift = LIFT if dtype == torch.float16 else 1.0
+        if dtype.itemsize == 2 and weight.numel() <= MOST_FLOAT32:
+            dtype = torch.float32
+        matrix, loss = weight.to(dtype), []
         of_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         hits = torch.empty_like(targets, dtype=torch.bool)
@@ -159,7 +161,7 @@ class _WeightedLoss(torch.autograd.Function):
                     logits.mul_(slope)
                 gradient = logits.to(dtype)
                 if of_hidden is not None:
-                    of_hidden[rows] = gradient @ matrix
+                    of_hidden[rows] = (gradient @ matrix).to(of_hidden.dtype)
                 if of_weight is not None:
                     of_weight.addmm_(gradient.T.to(of_weight.dtype), h.to(of_weight.dtype))
         losses = torch.cat(loss) if loss else _wide(hidden.new_zeros(0))

@@ -65,17 +65,35 @@ def test_a_head_that_is_more_than_a_matrix_is_left_to_autograd(changes):
     )
 
 
-def test_in_mixed_precision_logits_are_made_in_the_low_one_and_summed_in_the_high_one(chunks):
-    head, hidden, targets, weights = given(40, torch.float32)
+def mixed_loss(*given):
+    """Loss, losses, and gradients of the hidden states and the head, in mixed precision."""
+    head, hidden, targets, weights = given
     with torch.autocast("cpu", torch.bfloat16):
         loss, losses, _ = chunked_cross_entropy(head, hidden, targets, weights)
-        ours = torch.autograd.grad(loss, [hidden, head.weight])
+        return loss, losses, torch.autograd.grad(loss, [hidden, head.weight])
+
+
+def test_in_mixed_precision_the_logits_of_a_large_head_are_made_in_the_low_one_and_summed_in_the_high_one(
+    chunks, monkeypatch
+):
+    monkeypatch.setattr(head_module, "MOST_FLOAT32", 0)
+    head, hidden, targets, weights = given(40, torch.float32)
+    loss, losses, ours = mixed_loss(head, hidden, targets, weights)
     assert losses.dtype == torch.float32 and all(g.dtype == torch.float32 for g in ours)
     logits = torch.nn.functional.linear(hidden.bfloat16(), head.weight.bfloat16()).float()
     plain = (cross_entropy(logits, targets, reduction="none") * weights).sum()
     torch.testing.assert_close(loss, plain)
     for a, b in zip(ours, torch.autograd.grad(plain, [hidden, head.weight]), strict=True):
         torch.testing.assert_close(a, b, rtol=0.03, atol=0.03)
+
+
+def test_in_mixed_precision_loss_and_gradients_of_a_small_head_are_not_rounded(chunks):
+    head, hidden, targets, weights = given(40, torch.float32)
+    loss, losses, ours = mixed_loss(head, hidden, targets, weights)
+    plain = cross_entropy(all_logits(head, hidden), targets, reduction="none")
+    torch.testing.assert_close(losses, plain.detach())
+    torch.testing.assert_close(loss, (plain * weights).sum())
+    torch.testing.assert_close(ours, torch.autograd.grad((plain * weights).sum(), [hidden, head.weight]))
 
 
 def test_a_second_backward_pass_is_an_error_and_not_another_gradient():
