@@ -73,7 +73,7 @@ def _start(words: list[str]) -> None:
     check_names(find_configs(words))
     from lightning_arc.cli.command_line import ArcCLI
 
-    ArcCLI(args=words)
+    ArcCLI(words[0] if words[0] in LIGHTNING else None, args=words)
 
 
 def _run(name: str, words: list[str]) -> None:

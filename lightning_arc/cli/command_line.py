@@ -76,9 +76,15 @@ class ArcTrainer(SafeTrainer):
 
 
 class ArcCLI(LightningCLI):
-    """`LightningCLI` for one model and one data module."""
+    """`LightningCLI` for one model and one data module.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        command: the command that is run, whose parser alone is made; ``None`` for the parsers of all.
+        kwargs: further arguments of `LightningCLI`.
+    """
+
+    def __init__(self, command: str | None = None, **kwargs: Any) -> None:
+        self.command = command
         disable_progress_bar()
         super().__init__(
             ArcModel,
@@ -96,11 +102,10 @@ class ArcCLI(LightningCLI):
         """Make a parser that raises its errors instead of printing its usage, eighty lines long, before them."""
         return super().init_parser(**kwargs | {"exit_on_error": False})
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the commands, and for each the arguments that are not options."""
-        lightnings = LightningCLI.subcommands()
-        return {name: lightnings[name] for name in ("fit", "validate", "predict")} | {"export": {"model", "datamodule"}}
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # the base calls it on an object only
+        """Return the commands that have a parser, and for each the arguments that are not options."""
+        skipped = LightningCLI.subcommands() | {"export": {"model", "datamodule"}}
+        return {name: skipped[name] for name in LIGHTNING if self.command in (name, None)}
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the model's and the data's options, and those of callbacks, before the trainer's."""

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def _classes() -> dict[str, tuple[Path, str]]:
     }
 
 
+@cache
 def _arguments(path: Path, name: str) -> list[str]:
     """Return the arguments of a class: those of its ``__init__``, or the fields of a dataclass and its bases."""
     body = ast.parse(path.read_text(encoding="utf-8")).body

@@ -2,8 +2,7 @@
 
 import json
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -173,7 +172,7 @@ def test_what_a_person_got_wrong_is_named(given: dict[str, Any], tmp_path: Path)
 
 @pytest.mark.slow
 def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
-    given: dict[str, Any], tmp_path: Path, repo_root: Path
+    given: dict[str, Any], tmp_path: Path, cli: Callable[..., str]
 ) -> None:
     config = given | {
         "views": [2],
@@ -184,14 +183,9 @@ def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
         "json": str(tmp_path / "out" / "table.json"),
     }
     (tmp_path / "config.yaml").write_text(json.dumps(config))
-
-    def command(*more: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "lightning_arc.cli", "compare", f"--config={tmp_path / 'config.yaml'}", *more]
-        return subprocess.run(line, cwd=repo_root, capture_output=True, text=True)
-
-    done = command()
-    assert done.returncode == 0, done.stderr
-    assert "with votes" in done.stdout and "choosing" not in done.stdout.splitlines()[4]
+    command = ("compare", f"--config={tmp_path / 'config.yaml'}")
+    printed = cli(*command)
+    assert "with votes" in printed and "choosing" not in printed.splitlines()[4]
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert table[0].startswith("12 test inputs of 12 tasks") and table[2].startswith("| run | ranker | top-1 | top-2 |")
     assert [line.split(" | ")[:2] for line in table[4:]][-2:] == [
@@ -202,18 +196,17 @@ def test_the_command_line_takes_a_config_with_rankers_and_writes_both_files(
     found = json.loads((tmp_path / "out" / "table.json").read_text())["rows"]
     assert [(row["ranker"], row["first_views"]) for row in found][-2:] == [("likelihood", 2), ("with votes", 2)]
     assert found[2]["top1"] == pytest.approx(10 / 12)
-    failed = command("--runs={a: nowhere}")
-    assert (failed.returncode, failed.stderr) == (2, "error: nowhere: no evidence-*.jsonl (evidence)\n")
+    assert cli(*command, "--runs={a: nowhere}", status=2) == "\nerror: nowhere: no evidence-*.jsonl (evidence)\n"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("config", "ranker"), [("rankers", "fitted without order"), ("views", "likelihood")])
 def test_the_configs_of_the_repository_name_rankers_that_there_are(
-    repo_root: Path, given: dict[str, Any], tmp_path: Path, config: str, ranker: str
+    cli: Callable[..., str], given: dict[str, Any], tmp_path: Path, config: str, ranker: str
 ) -> None:
-    runs = f"--runs={json.dumps(given['runs'])}"
-    more = [f"--tasks={given['tasks']}", f"--candidates={json.dumps(given['candidates'])}", runs]
-    line = [sys.executable, "-m", "lightning_arc.cli", "compare", f"--config=configs/experiments/{config}.yaml", *more]
-    line += ["--markdown=null", "--json=null", f"--figure={tmp_path / 'figure.svg'}", "--views=[1, 2]"]
-    done = subprocess.run(line, cwd=repo_root, capture_output=True, text=True, check=True)
-    assert ranker in " ".join(done.stdout.split()) and (tmp_path / "figure.svg").is_file()
+    printed = cli(
+        *("compare", f"--config=configs/experiments/{config}.yaml", f"--tasks={given['tasks']}"),
+        *(f"--candidates={json.dumps(given['candidates'])}", f"--runs={json.dumps(given['runs'])}", "--views=[1, 2]"),
+        *("--markdown=null", "--json=null", f"--figure={tmp_path / 'figure.svg'}"),
+    )
+    assert ranker in " ".join(printed.split()) and (tmp_path / "figure.svg").is_file()

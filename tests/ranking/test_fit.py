@@ -2,8 +2,7 @@
 
 import json
 import math
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,19 +223,15 @@ def test_evidence_that_is_not_there_is_named(run_folder: dict[str, Any], tmp_pat
 
 
 @pytest.mark.slow
-def test_the_command_line_fits_and_prints_errors_in_one_line(run_folder: dict[str, Any], repo_root: Path) -> None:
+def test_the_command_line_fits_and_prints_errors_in_one_line(
+    run_folder: dict[str, Any], cli: Callable[..., str]
+) -> None:
     arguments = [
         f"--{name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in run_folder.items()
     ]
-
-    def command(*more: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "lightning_arc.cli", "fit-ranker", *arguments, *more]
-        return subprocess.run(line, cwd=repo_root, capture_output=True, text=True)
-
-    done = command("--sources=[verifier, votes]")
-    assert done.returncode == 0, done.stderr
+    cli("fit-ranker", *arguments, "--sources=[verifier, votes]")
     made = yaml.safe_load(Path(run_folder["out"]).read_text())["model"]["ranker"]
     assert made["class_path"] == "lightning_arc.ranking.rankers.LogLinearRanker"
     assert list(made["init_args"]["weights"]) == ["verifier", "votes"]
-    failed = command("--evidence=[nowhere]")
-    assert (failed.returncode, failed.stderr) == (2, "error: nowhere: no evidence-*.jsonl (evidence)\n")
+    failed = cli("fit-ranker", *arguments, "--evidence=[nowhere]", status=2)
+    assert failed == "\nerror: nowhere: no evidence-*.jsonl (evidence)\n"

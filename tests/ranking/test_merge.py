@@ -1,8 +1,7 @@
 """Merging solvers: votes that add up, and the best two of several submissions."""
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -90,14 +89,13 @@ def test_a_merged_submission_prints_how_many_test_inputs_have_placeholders(
     )
 
 
-def test_two_candidate_files_become_one(files: Path, repo_root: Path) -> None:
+def test_two_candidate_files_become_one(files: Path, cli: Callable[..., str]) -> None:
     paths = [str(files / "one.json"), str(files / "two.json")]
     candidates(str(files / "tasks.json"), paths, str(files / "out.json"), [1, 2])
     written = json.loads((files / "out.json").read_text())
     assert [sorted(np.ravel(test).tolist()) for test in written["a"]] == [[1, 2, 2, 2, 3, 3]] * 2
     arguments = ["--tasks", str(files / "tasks.json"), "--files", json.dumps(paths), "--out", str(files / "again.json")]
-    command = [sys.executable, "-m", "lightning_arc.cli", "merge", "candidates", *arguments, "--weights=[1, 2]"]
-    subprocess.run(command, cwd=repo_root, check=True)
+    cli("merge", "candidates", *arguments, "--weights=[1, 2]")
     assert (files / "again.json").read_text() == (files / "out.json").read_text()
 
 
