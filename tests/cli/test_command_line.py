@@ -80,6 +80,7 @@ def write(path: Path, value) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(repo_root, tmp_path_factory) -> Path:
+    """The folder of a training of four steps, run as a person runs it."""
     folder = tmp_path_factory.mktemp("fit")
     fit(partial(run, repo_root), folder, "--trainer.max_steps=4", "--trainer.val_check_interval=4")
     return folder
