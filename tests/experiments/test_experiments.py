@@ -175,8 +175,8 @@ def test_an_experiment_runs_what_is_not_there_and_reports_what_is(
 
 
 def test_an_arm_that_fails_is_named_with_the_error_of_its_command(small: dict[str, Any]) -> None:
-    small["arms"]["one"].fit = {"model": {"learning_rat": 1.0}}  # refused before torch is loaded
-    with pytest.raises(DataError, match=r"^one, seed 1: error: .*model\.learning_rat.*log\.txt\)$"):
+    small["arms"]["one"].fit = {"model": {"learning_rte": 1.0}}  # refused before torch is loaded
+    with pytest.raises(DataError, match=r"^one, seed 1: error: .*model\.learning_rte.*log\.txt\)$"):
         experiment(**small)
 
 
