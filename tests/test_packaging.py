@@ -117,7 +117,7 @@ def test_make_fit_without_paths_is_the_config_alone(repo_root: Path) -> None:
 
 def test_what_commands_read_rides_in_the_package(repo_root: Path) -> None:
     from lightning_arc.cli.pool import CONFIG
-    from lightning_arc.prompt.tokenizer import BUNDLED_MODEL
+    from lightning_arc.folders import BUNDLED_MODEL
     from lightning_arc.reporting.page import TEMPLATES
 
     settings = configparser.ConfigParser()

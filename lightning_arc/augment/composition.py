@@ -29,7 +29,7 @@ DEFAULT_WEIGHTS: dict[str, float] = {
 }
 """How often each family is drawn, relative to the others."""
 
-MAX_FRAME = 3
+MAX_PADDING = 3
 """The most rows or columns that padding adds to one side of a grid."""
 
 MAX_FACTOR = 3
@@ -239,7 +239,7 @@ _FACTORS = _options([(f,) for f in range(1, MAX_FACTOR + 1)], lambda side, facto
 # What can be done to one direction of a family's grids, by the longest side in that direction.
 _OPTIONS: dict[str, list[list[Parameters]]] = {
     "padding": _options(
-        [(before, after) for before in range(MAX_FRAME + 1) for after in range(MAX_FRAME + 1)],
+        [(before, after) for before in range(MAX_PADDING + 1) for after in range(MAX_PADDING + 1)],
         lambda side, before, after: before + side + after,
     ),
     "upscale": _FACTORS,

@@ -25,7 +25,7 @@ from lightning_arc.augment.weights import shares
 Maker = Callable[[np.random.Generator, Episode], Grid | None]
 
 MAX_CHANGED_CELLS = 4
-"""The most cells in which a near miss differs from the right output."""
+"""The most cells that `few_cells_changed` recolours."""
 
 MISSES = 12
 """Consecutive failures (not applicable, or a duplicate) after which a maker is dropped."""

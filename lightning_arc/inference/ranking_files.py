@@ -8,8 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from lightning_arc.arc import Episode, Grid, PairKey, Task
-from lightning_arc.arc.io.candidate_files import dump_line
-from lightning_arc.arc.io.files import whole_file, write_json
+from lightning_arc.arc.io.files import dump_line, whole_file, write_json
 from lightning_arc.arc.io.submission import count_placeholders, write_submission
 from lightning_arc.ranking.coverage import count_coverage, coverage, explain, explain_placeholders
 from lightning_arc.ranking.divergence import diverged_tasks, divergence_sentence

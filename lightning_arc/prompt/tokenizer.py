@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lightning_arc.errors import DataError, first_line
+from lightning_arc.folders import BUNDLED_MODEL
 from lightning_arc.prompt.compact import compact_tokenizer
-
-BUNDLED_MODEL = Path(__file__).parent.parent / "bundled" / "model"
-"""The small model that comes with the package; ``model_path: bundled`` names it."""
 
 GGUF = ".gguf"
 """Suffix of files in llama.cpp's format, which hold a model and its tokenizer."""

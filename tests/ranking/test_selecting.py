@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from lightning_arc.arc import Candidate, PairKey
 from lightning_arc.errors import DataError
-from lightning_arc.prompt import templates
-from lightning_arc.ranking.rankers.comparative import MAX_OPTIONS, ComparativeRanker
+from lightning_arc.prompt.templates import MAX_OPTIONS
+from lightning_arc.ranking.rankers.comparative import ComparativeRanker
 from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores
 from lightning_arc.ranking.scores import CandidateScores
 
@@ -27,10 +27,6 @@ def choose(question: ScoringRequest, strengths: np.ndarray) -> ViewScores:
     n = len(strengths)
     choices = tuple(Choice(order, tuple(strengths[list(order)].tolist())) for order in question.selections)
     return ViewScores(question.key, question.view, [math.nan] * n, [math.nan] * n, 1, 1, selections=choices)
-
-
-def test_options_are_as_many_as_the_prompt_can_number() -> None:
-    assert MAX_OPTIONS == templates.MAX_OPTIONS
 
 
 @given(n=st.integers(2, 30), view=st.integers(0, 5), orders=st.integers(1, 3), options=st.integers(2, 9))

@@ -7,7 +7,6 @@ from typing import Any
 
 from lightning_arc.arc.candidates import Candidate, CandidatePool, Pool
 from lightning_arc.arc.io.attempts import Attempts, is_benchmark
-from lightning_arc.arc.io.files import dump_line as dump_line
 from lightning_arc.arc.io.files import entries, expand, no_cycle_search, read_json, sub_folders, write_json
 from lightning_arc.arc.io.merged_pool import MergedPool
 from lightning_arc.arc.io.pool_file import PoolFile

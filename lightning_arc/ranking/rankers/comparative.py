@@ -10,15 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_arc.errors import DataError
+from lightning_arc.prompt.templates import MAX_OPTIONS
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.means import standard_errors
 from lightning_arc.ranking.rankers.bradley_terry import bradley_terry, soft_wins
 from lightning_arc.ranking.rankers.ranker import Ranker, Ranking
 from lightning_arc.ranking.records import ScoringRequest
 from lightning_arc.ranking.scores import CandidateScores
-
-MAX_OPTIONS = 9
-"""Most options of one prompt; their numbers are one digit."""
 
 
 class ComparativeRanker(Ranker):

@@ -6,12 +6,9 @@ from pathlib import Path
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lightning_arc.errors import DataError, first_line
-from lightning_arc.folders import find_adapter
+from lightning_arc.folders import BUNDLED_MODEL, find_adapter
 from lightning_arc.ranking.rankers.pointwise import LogLinearRanker
 from lightning_arc.ranking.rankers.ranker import Ranker
-
-BUNDLED = Path(__file__).parents[2] / "bundled" / "model"
-"""Folder of the bundled model, with the rankers that were fitted to it."""
 
 
 class Fitted(LogLinearRanker):
@@ -30,7 +27,7 @@ class Fitted(LogLinearRanker):
 
     def __init__(self, path: str | None = None, order: bool = True) -> None:
         self.path = path
-        file = BUNDLED if path is None else Path(find_adapter(path))
+        file = BUNDLED_MODEL if path is None else Path(find_adapter(path))
         if file.is_dir():
             file /= "ranker.yaml" if order else "ranker_without_order.yaml"
         made = read_ranker(file)

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from lightning_arc.errors import DataError
 from lightning_arc.ranking.calibration import Calibration
 from lightning_arc.ranking.means import paired_means, standard_errors
-from lightning_arc.ranking.rankers.comparative import ComparativeRanker as ComparativeRanker
 from lightning_arc.ranking.rankers.ranker import Ranker, Ranking
 from lightning_arc.ranking.records import RequestKind, ScoringRequest
 from lightning_arc.ranking.scores import CandidateScores
