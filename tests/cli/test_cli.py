@@ -87,3 +87,18 @@ def test_an_old_name_of_an_option_typed_or_in_a_file_is_refused_with_the_new_one
 def test_an_old_name_of_a_ranker_is_refused_with_the_new_one(cli):
     error = cli("predict", "--config", "configs/rank.yaml", "--model.ranker", "Votes", status=2).strip()
     assert error == "error: there is no ranker Votes; it is now called MajorityVote"
+
+
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_a_command_makes_no_parser_of_another(cli, monkeypatch, command):
+    from lightning_arc.cli.command_line import ArcCLI
+
+    made, prepare = [], ArcCLI._prepare_subcommand_parser
+
+    def noted(self, klass, name, **options):
+        made.append(name)
+        return prepare(self, klass, name, **options)
+
+    monkeypatch.setattr(ArcCLI, "_prepare_subcommand_parser", noted)
+    cli(command, "--print_config")
+    assert made == [command]

@@ -177,8 +177,8 @@ def test_an_experiment_runs_what_is_not_there_and_reports_what_is(
 
 
 def test_an_arm_that_fails_is_named_with_the_error_of_its_command(small: dict[str, Any]) -> None:
-    small["arms"]["one"].fit = {"model": {"learning_rte": 1.0}}  # refused before torch is loaded
-    with pytest.raises(DataError, match=r"^one, seed 1: error: .*model\.learning_rte.*log\.txt\)$"):
+    small["arms"]["one"].fit = {"model": {"learning_rate": -1.0}}
+    with pytest.raises(DataError, match=r"^one, seed 1: error: model\.learning_rate is -1\.0.*log\.txt\)$"):
         experiment(**small)
 
 

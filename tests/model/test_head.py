@@ -65,9 +65,8 @@ def test_a_head_that_is_more_than_a_matrix_is_left_to_autograd(changes):
     )
 
 
-def mixed_loss(*given):
+def mixed_loss(head, hidden, targets, weights):
     """Loss, losses, and gradients of the hidden states and the head, in mixed precision."""
-    head, hidden, targets, weights = given
     with torch.autocast("cpu", torch.bfloat16):
         loss, losses, _ = chunked_cross_entropy(head, hidden, targets, weights)
         return loss, losses, torch.autograd.grad(loss, [hidden, head.weight])
@@ -128,7 +127,9 @@ def test_logits_are_not_rounded_to_16_bits_except_those_of_many_weights_in_16_bi
     torch.testing.assert_close(narrow.logits(hidden, [3, 7]).double(), expected[:, [3, 7]], rtol=1e-5, atol=1e-6)
 
 
-def test_small_gradients_in_float16_are_not_lost():
+@pytest.mark.parametrize("most", [0, head_module.MOST_FLOAT32], ids=["large head", "small head"])
+def test_small_gradients_in_float16_are_not_lost(most, monkeypatch):
+    monkeypatch.setattr(head_module, "MOST_FLOAT32", most)
     torch.manual_seed(0)
     linear = torch.nn.Linear(8, 40, bias=False)
     hidden, targets, weights = torch.randn(6, 8, requires_grad=True), torch.arange(6), torch.full((6,), 1e-6)

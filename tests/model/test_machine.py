@@ -91,3 +91,15 @@ def test_an_operator_is_there_only_with_its_name_and_its_arguments():
 def test_products_a_second_are_those_of_a_product():
     rate = machine.product_rate(torch.float32)
     assert 1e8 < rate < 1e15 and machine.product_rate(torch.float32) == rate
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(0.01, 5), (0.2, 3), (2.0, 1)])
+def test_slow_work_is_timed_in_fewer_runs(monkeypatch, seconds, runs):
+    clock = [0.0]
+
+    def work():
+        clock[0] += seconds
+
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: clock[0])
+    assert machine._milliseconds(work) == pytest.approx(1000 * seconds)
+    assert clock[0] == pytest.approx((1 + runs) * seconds)  # a warm-up before them
