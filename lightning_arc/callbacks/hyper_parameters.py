@@ -7,16 +7,16 @@ import lightning as L
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
-from lightning_arc.model.validation_metrics import VERIFY, WRITE
+from lightning_arc.model.validation_metrics import VERIFY_TAG, WRITE_TAG
 
 MAIN_FIGURES = (
     "train/loss",
-    f"val/{VERIFY}/loss",
-    f"val/{VERIFY}/auroc",
-    f"val/{VERIFY}/accuracy",
-    f"val/{WRITE}/loss",
-    f"val/{WRITE}/token_accuracy",
-    f"val/{WRITE}/exact_match",
+    f"val/{VERIFY_TAG}/loss",
+    f"val/{VERIFY_TAG}/auroc",
+    f"val/{VERIFY_TAG}/accuracy",
+    f"val/{WRITE_TAG}/loss",
+    f"val/{WRITE_TAG}/token_accuracy",
+    f"val/{WRITE_TAG}/exact_match",
     *(f"val/ranking/{method}_top{k}" for method in ("vote", "verifier", "likelihood") for k in (1, 2)),
     "usage/tokens_per_second",
 )

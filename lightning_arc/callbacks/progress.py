@@ -20,7 +20,7 @@ from rich.progress import (
 
 from lightning_arc.callbacks.speed import Speed
 from lightning_arc.model.typed import typed_model, typed_trainer
-from lightning_arc.model.validation_metrics import VERIFY, WRITE
+from lightning_arc.model.validation_metrics import VERIFY_TAG, WRITE_TAG
 
 LINE_SECONDS = 30.0
 """Seconds between two lines where there is no terminal."""
@@ -188,9 +188,9 @@ def main_figures(metrics: Mapping[str, Any]) -> dict[str, str]:
         metrics: the metrics by their logged names.
     """
     forms = {
-        f"val/{VERIFY}/loss": ("verdict loss", "{:.3f}"),
-        f"val/{VERIFY}/auroc": ("AUROC", "{:.3f}"),
-        f"val/{WRITE}/loss": ("output loss", "{:.3f}"),
+        f"val/{VERIFY_TAG}/loss": ("verdict loss", "{:.3f}"),
+        f"val/{VERIFY_TAG}/auroc": ("AUROC", "{:.3f}"),
+        f"val/{WRITE_TAG}/loss": ("output loss", "{:.3f}"),
         "val/ranking/verifier_top2": ("top-2", "{:.1%}"),
         "val/ranking/vote_top2": ("by votes", "{:.1%}"),
     }

@@ -8,7 +8,7 @@ from scipy.special import expit
 from lightning_arc.callbacks.images import log_picture, picture_loggers
 from lightning_arc.data.batch import TreeBatch
 from lightning_arc.model.typed import typed_model, typed_trainer
-from lightning_arc.model.validation_metrics import VERDICTS, VERIFY
+from lightning_arc.model.validation_metrics import VERDICTS, VERIFY_TAG
 from lightning_arc.prompt.prompt_encoder import PromptEncoder
 from lightning_arc.prompt.tokenizer import decoded
 from lightning_arc.reporting.drawing import figure_to_array
@@ -28,12 +28,12 @@ class ValidationBoard(L.Callback):
             if isinstance(logger, TensorBoardLogger):
                 for name, chosen in (("right", right), ("wrong", ~right)):
                     if chosen.any():
-                        tag = f"val/{VERIFY}/log_odds_of_{name}_candidates"
+                        tag = f"val/{VERIFY_TAG}/log_odds_of_{name}_candidates"
                         logger.experiment.add_histogram(tag, log_odds[chosen], step)
-                logger.experiment.add_pr_curve(f"val/{VERIFY}/precision_recall", right, expit(log_odds), step)
+                logger.experiment.add_pr_curve(f"val/{VERIFY_TAG}/precision_recall", right, expit(log_odds), step)
         if able := picture_loggers(trainer.loggers):
             picture = figure_to_array(draw_reliability(expit(log_odds), right))
-            log_picture(able, f"val/{VERIFY}/reliability", picture, step)
+            log_picture(able, f"val/{VERIFY_TAG}/reliability", picture, step)
 
 
 class FirstPrompt(L.Callback):

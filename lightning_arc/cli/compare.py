@@ -214,7 +214,7 @@ def _write_figure(path: Path, rows: Sequence[Row]) -> None:
             methods |= {row.ranker: dict(row.entry)}
         else:
             of_run = methods.setdefault(f"{row.run}, {row.ranker}", {"curve": []})
-            tokens = sum(row.entry[name] for name in ("prefix_tokens", "branch_tokens", "lesson_tokens"))
+            tokens = sum(row.entry[name] for name in ("prefix_tokens", "branch_tokens", "test_time_tokens"))
             of_run["curve"].append({**row.entry, "views": row.views, "tokens": tokens})
     charts, names = accuracy_charts(methods)
     if not charts:

@@ -180,7 +180,7 @@ class TreeBatch:
                 `max_tokens` tokens before every part of its branches. Otherwise its prefix is run once and cached.
         """
         shapes = [TreeShape.of(tree) for tree in trees]
-        packed = pack(shapes, max_tokens, prefix_cached=not training)
+        packed = pack(shapes, max_tokens, cache_prefix=not training)
         made = [_arrays(trees, shapes, segments, training) for segments in packed]
         words = [array.reshape(-1).view(np.int32) for arrays in made for array in arrays]
         buffer = torch.from_numpy(np.concatenate(words) if words else np.zeros(0, np.int32))
@@ -253,13 +253,13 @@ class TreeBatch:
         return TreeBatch(**about | {"buffer": buffer})
 
 
-def pack(shapes: Sequence[TreeShape], max_tokens: int | None, prefix_cached: bool) -> list[tuple[PackSegment, ...]]:
+def pack(shapes: Sequence[TreeShape], max_tokens: int | None, cache_prefix: bool) -> list[tuple[PackSegment, ...]]:
     """Assign trees to packs by first-fit decreasing (Johnson, 1973).
 
     Args:
         shapes: the trees.
         max_tokens: most tokens of a pack, ``None`` for one pack.
-        prefix_cached: whether the prefix of a longer tree is cached for the packs of its later branches, else repeated.
+        cache_prefix: whether the prefix of a longer tree is cached for the packs of its later branches, else repeated.
 
     Returns:
         By pack its segments. Packs of one tree follow each other, its branches in order.
@@ -273,7 +273,7 @@ def pack(shapes: Sequence[TreeShape], max_tokens: int | None, prefix_cached: boo
     split = []
     for segment in sorted(whole, key=lambda segment: -segment.n_tokens):
         if segment.n_tokens > max_tokens:
-            split += [(part,) for part in _parts(segment, max_tokens, prefix_cached)]
+            split += [(part,) for part in _parts(segment, max_tokens, cache_prefix)]
             continue
         place = next((i for i, left in enumerate(room) if left >= segment.n_tokens), len(packs))
         if place == len(packs):
@@ -284,19 +284,17 @@ def pack(shapes: Sequence[TreeShape], max_tokens: int | None, prefix_cached: boo
     return split + packs
 
 
-def _parts(segment: PackSegment, max_tokens: int, prefix_cached: bool) -> Iterator[PackSegment]:
+def _parts(segment: PackSegment, max_tokens: int, cache_prefix: bool) -> Iterator[PackSegment]:
     """Cut a segment into parts of at most ``max_tokens`` tokens, or of one branch."""
     starts, used = [0], segment.prefix
     for place, length in enumerate(segment.branches):
         if place > starts[-1] and used + length > max_tokens:
             starts.append(place)
-            used = 0 if prefix_cached else segment.prefix
+            used = 0 if cache_prefix else segment.prefix
         used += length
     for start, stop in zip(starts, [*starts[1:], None], strict=True):
         branches = segment.branches[start:stop]
-        yield replace(
-            segment, branches=branches, first=segment.first + start, prefix_cached=prefix_cached and start > 0
-        )
+        yield replace(segment, branches=branches, first=segment.first + start, prefix_cached=cache_prefix and start > 0)
 
 
 def _arrays(

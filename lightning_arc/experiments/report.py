@@ -103,7 +103,13 @@ def difference(one: NDArray[np.float64], other: NDArray[np.float64], tasks: Sequ
 
 
 def write_report(
-    out: Path, name: str, question: str, runs: Mapping[str, Sequence[Ranked]], data: Mapping[str, Any], notes: str
+    out: Path,
+    name: str,
+    question: str,
+    command: str,
+    runs: Mapping[str, Sequence[Ranked]],
+    data: Mapping[str, Any],
+    notes: str,
 ) -> None:
     """Write the results of an experiment.
 
@@ -111,6 +117,7 @@ def write_report(
         out: folder of the results.
         name: name of the experiment.
         question: the question that it asks.
+        command: the command that repeats it.
         runs: by arm, at least one run.
         data: ``tasks``, ``candidates`` and ``with_right_output`` of the rankings.
         notes: further text below the table.
@@ -151,7 +158,7 @@ def write_report(
     write_json(out / f"{name}.json", figures)
     draw(out / f"{name}.svg", {arm: [run.trained for run in of_arm] for arm, of_arm in runs.items()}, figures["arms"])
     with whole_file(out / f"{name}.md") as path:
-        path.write_text(_page(name, question, figures, against, notes), encoding="utf-8")
+        path.write_text(_page(name, question, command, figures, against, notes), encoding="utf-8")
     print(f"written: {out / name}.md, .svg, .json")
 
 
@@ -168,12 +175,17 @@ def _evidence(run: Ranked, data: Mapping[str, Any]) -> dict[Any, CandidateScores
 def _cost(runs: Sequence[Ranked]) -> dict[str, float]:
     """Return the mean seconds and tokens of a ranking."""
     methods = [json.loads((run.ranking / "metrics.json").read_text())["methods"]["likelihood"] for run in runs]
-    tokens = [m["prefix_tokens"] + m["branch_tokens"] + m["lesson_tokens"] for m in methods]
+    tokens = [m["prefix_tokens"] + m["branch_tokens"] + m["test_time_tokens"] for m in methods]
     return {"seconds": float(np.mean([m["seconds"] for m in methods])), "tokens": float(np.mean(tokens))}
 
 
 def _page(
-    name: str, question: str, figures: Mapping[str, Any], against: Mapping[str, Mapping[str, Difference]], notes: str
+    name: str,
+    question: str,
+    command: str,
+    figures: Mapping[str, Any],
+    against: Mapping[str, Mapping[str, Difference]],
+    notes: str,
 ) -> str:
     seeds = ", ".join(map(str, figures["seeds"]))
     arms, (first, *_) = figures["arms"], figures["arms"]
@@ -181,7 +193,7 @@ def _page(
         f"# {question}",
         "",
         "```",
-        f"ARC_DATA=folder .venv/bin/python cli.py experiment --config configs/experiments/{name}.yaml",
+        command,
         "```",
         "",
         f"Measured on {figures['pairs']} pairs of {figures['tasks']} held-out training tasks; the candidates are the "

@@ -1,6 +1,7 @@
 """Running an experiment: each arm with each seed is trained, then ranks pairs that it has not seen."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def experiment(
         print(f"{name}: not there yet, and left out: {', '.join(missing)}")
     if not all(runs.values()):
         raise DataError(f"{name}: an arm has no run yet, so that there is nothing to compare")
-    write_report(Path(out), name, question, runs, data, notes)
+    write_report(Path(out), name, question, repeat_command(name, (*fit, *predict), arms), runs, data, notes)
 
 
 def check(arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
@@ -115,6 +116,13 @@ def check(arms: Mapping[str, Arm], seeds: Sequence[int]) -> None:
             raise DataError(f"arms.{name}.fit_of: {arm.fit_of!r} is no arm with a training of its own")
         if arm.fit_of is not None and arm.fit:
             raise DataError(f"arms.{name}: has settings of fit, which it takes from {arm.fit_of} (fit_of)")
+
+
+def repeat_command(name: str, configs: Sequence[str], arms: Mapping[str, Arm]) -> str:
+    """Return the command that repeats an experiment, with the environment variables that its settings name."""
+    text = "".join(map(_read, configs)) + repr(arms)
+    variables = [f"{variable}=path" for variable in sorted(set(re.findall(r"\$\{(\w+)\}", text)))]
+    return " ".join([*variables, f".venv/bin/python cli.py experiment --config configs/experiments/{name}.yaml"])
 
 
 def _run(

@@ -21,7 +21,8 @@ from lightning_arc.ranking.rankers import RANKERS, Ranker
 from lightning_arc.ranking.records import ViewScores
 from lightning_arc.ranking.scores import CandidateScores
 
-VERIFY, WRITE = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label, PromptKind.OUTPUT_FROM_EXAMPLES.label
+VERIFY_TAG, WRITE_TAG = PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES.label, PromptKind.OUTPUT_FROM_EXAMPLES.label
+"""The parts of metrics' names that say which prompts they are about."""
 
 VERDICTS = "verdicts"
 """The name of the sample of verdicts."""
@@ -93,7 +94,7 @@ class ValidationMetrics(nn.Module):
         ]
         self.verdict_loss = MeanMetric()
         self.verdicts = MetricCollection(
-            {"auroc": BinaryAUROC(), "accuracy": BinaryAccuracy()}, prefix=f"val/{VERIFY}/", compute_groups=False
+            {"auroc": BinaryAUROC(), "accuracy": BinaryAccuracy()}, prefix=f"val/{VERIFY_TAG}/", compute_groups=False
         )
         self.rankings: dict[str, RetrievalMetric] = {}
         for method in self.rankers:
@@ -153,7 +154,7 @@ class ValidationMetrics(nn.Module):
             found |= metrics.compute() if n_targets else {}
         if verdicts:
             _join(self.verdicts["auroc"])
-            found |= {f"val/{VERIFY}/loss": self.verdict_loss.compute(), **self.verdicts.compute()}
+            found |= {f"val/{VERIFY_TAG}/loss": self.verdict_loss.compute(), **self.verdicts.compute()}
         for n_trees, (name, metric) in zip(ranked, self.rankings.items(), strict=True):
             if n_trees:
                 _join(metric)

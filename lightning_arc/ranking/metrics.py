@@ -196,9 +196,9 @@ def score_rankings(
         A dict with `accuracies`, ``score`` (as the competition counts it, over all tasks; null where outputs are
         unknown), ``expected_score`` (null unless the ranker's probabilities are calibrated), ``views`` (mean number
         answered for a test input with candidates), ``seconds``, ``prefix_tokens``, ``branch_tokens`` and
-        ``lesson_tokens`` (of test-time training, whose time is in ``seconds``). If the ranker asks a model, ``judged``
-        has the `accuracies` over only the test inputs that were judged, their ``n_tests`` and ``n_solvable``, and
-        ``n_with_candidates``, the number that could have been judged.
+        ``test_time_tokens`` (of test-time training, whose time is in ``seconds``). If the ranker asks a model,
+        ``judged`` has the `accuracies` over only the test inputs that were judged, their ``n_tests`` and
+        ``n_solvable``, and ``n_with_candidates``, the number that could have been judged.
     """
     against = against or {}
     kinds = () if ranker is None else ranker.kinds
@@ -226,7 +226,7 @@ def score_rankings(
         "seconds": round(sum(cost[0] for cost in costs), 3),
         "prefix_tokens": sum(cost[1] for cost in costs),
         "branch_tokens": sum(cost[2] for cost in costs),
-        "lesson_tokens": sum(e.test_time_tokens(kinds) for e in evidence),
+        "test_time_tokens": sum(e.test_time_tokens(kinds) for e in evidence),
     }
 
 

@@ -189,7 +189,7 @@ def encode_scores(record: ViewScores) -> dict[str, Any]:
         "prefix_tokens": record.prefix_tokens,
         "branch_tokens": record.branch_tokens,
         "seconds": round(record.seconds, 6),
-        "lesson_tokens": record.test_time_tokens,
+        "test_time_tokens": record.test_time_tokens,
         "max_seq_len": record.max_seq_len,
         "diverged": record.diverged,
     }
@@ -214,7 +214,7 @@ def decode_scores(value: Any) -> ViewScores | None:
                 Choice(tuple(int(place) for place in order), tuple(_floats(log_probs)))
                 for order, log_probs in value.get("selections", [])
             ),
-            int(value.get("lesson_tokens", 0)),
+            int(value.get("test_time_tokens", value.get("lesson_tokens", 0))),  # the name in earlier files
             None if limit is None else int(limit),
             bool(value.get("diverged", False)),
             tuple(_floats(value.get("mismatches", []))),

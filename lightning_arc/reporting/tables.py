@@ -140,7 +140,7 @@ def short(count: int, trim: bool = False) -> str:
 
 
 def _tokens(entry: Mapping[str, Any]) -> str:
-    scoring, training = entry["prefix_tokens"] + entry["branch_tokens"], entry.get("lesson_tokens", 0)
+    scoring, training = entry["prefix_tokens"] + entry["branch_tokens"], entry.get("test_time_tokens", 0)
     return short(scoring) + (f"\n+{short(training)}" if training else "")
 
 

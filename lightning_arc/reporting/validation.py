@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from lightning_arc.model.validation_metrics import VERDICTS, VERIFY, Sample
+from lightning_arc.model.validation_metrics import VERDICTS, VERIFY_TAG, Sample
 from lightning_arc.ranking.metrics import bootstrap_auroc, bootstrap_interval
 from lightning_arc.reporting.calibration_charts import BINS, wilson_interval
 
@@ -90,7 +90,7 @@ def _interval(name: str, samples: Mapping[str, Sample], tasks: Sequence[str]) ->
         method, _, measure = parts[2].removesuffix("_minus_vote").rpartition("_")
         sample = samples.get(method)
         unit = "test inputs"
-    elif parts[1] == VERIFY:
+    elif parts[1] == VERIFY_TAG:
         sample, unit = samples.get(VERDICTS), "verdicts"
     else:
         unit = "prompts"

@@ -387,10 +387,10 @@ def test_the_model_is_trained_on_every_task_once_before_it_is_scored(cli, tmp_pa
     assert plain.keys() == adapted.keys() and len(adapted) == 8
     for key, record in adapted.items():
         assert (record["log_odds"] == near(plain[key]["log_odds"])) == (key[0][0] == "b")
-        assert not plain[key]["lesson_tokens"]
-    assert sorted(key[0][0] for key, record in adapted.items() if record["lesson_tokens"]) == ["a", "c"]
+        assert not plain[key]["test_time_tokens"]
+    assert sorted(key[0][0] for key, record in adapted.items() if record["test_time_tokens"]) == ["a", "c"]
     metrics = json.loads((out / "metrics.json").read_text())["methods"]
-    assert metrics["verifier"]["lesson_tokens"] == sum(record["lesson_tokens"] for record in adapted.values())
+    assert metrics["verifier"]["test_time_tokens"] == sum(record["test_time_tokens"] for record in adapted.values())
 
     # What was learned is read again by a run that goes on.
     whole = (out / "evidence-0.jsonl").read_text().splitlines(keepends=True)
@@ -400,7 +400,7 @@ def test_the_model_is_trained_on_every_task_once_before_it_is_scored(cli, tmp_pa
     for key, record in again.items():
         assert record["log_odds"] == near(adapted[key]["log_odds"])
         assert record["log_likelihood"] == near(adapted[key]["log_likelihood"])
-    assert not any(record["lesson_tokens"] for record in again.values())
+    assert not any(record["test_time_tokens"] for record in again.values())
 
 
 def test_outputs_are_written_by_models_that_have_learned_the_task(cli, tmp_path):

@@ -29,9 +29,9 @@ LONGEST = max(len(t.prefix) + sum(len(b.tokens) for b in t.branches) for t in TR
 
 def sequences(packs: list[Pack]) -> dict[int, list[int]]:
     """Every branch's whole sequence by its number, read from who sees whom and the positions in the packs."""
-    found, prefix_cached = {}, []
+    found, cached = {}, []
     for one in packs:
-        assert one.n_cached == 0 or len(prefix_cached) == one.n_cached
+        assert one.n_cached == 0 or len(cached) == one.n_cached
         tokens, positions, visible_until, start, branch = (
             *(x.tolist() for x in (one.tokens, one.positions, one.visible_until)),
             0,
@@ -39,17 +39,17 @@ def sequences(packs: list[Pack]) -> dict[int, list[int]]:
         )
         for segment in one.segments:
             if not segment.prefix_cached:
-                prefix_cached = tokens[start : start + segment.prefix]
+                cached = tokens[start : start + segment.prefix]
                 assert positions[start : start + segment.prefix] == list(range(segment.prefix))
                 assert set(visible_until[start : start + segment.prefix]) == {start + segment.n_tokens}
                 start += segment.prefix
-            assert len(prefix_cached) == segment.prefix
+            assert len(cached) == segment.prefix
             for branch, length in enumerate(segment.branches, segment.first):
                 own = slice(start, start + length)
                 assert positions[own] == list(range(segment.prefix, segment.prefix + length))
                 assert set(visible_until[own]) == {start + length}
                 assert branch not in found
-                found[branch] = prefix_cached + tokens[own]
+                found[branch] = cached + tokens[own]
                 start += length
         assert start == len(tokens)
     return found
@@ -99,9 +99,9 @@ shapes = st.builds(
 )
 
 
-@given(trees=st.lists(shapes, max_size=8), max_tokens=st.integers(1, 200), prefix_cached=st.booleans())
-def test_no_pack_is_longer_than_allowed_unless_one_branch_is(trees, max_tokens, prefix_cached):
-    packs = pack(trees, max_tokens, prefix_cached)
+@given(trees=st.lists(shapes, max_size=8), max_tokens=st.integers(1, 200), cache_prefix=st.booleans())
+def test_no_pack_is_longer_than_allowed_unless_one_branch_is(trees, max_tokens, cache_prefix):
+    packs = pack(trees, max_tokens, cache_prefix)
     for segments in packs:
         tokens = sum(segment.n_tokens for segment in segments)
         assert tokens <= max_tokens or (len(segments) == 1 and len(segments[0].branches) == 1)
@@ -109,7 +109,7 @@ def test_no_pack_is_longer_than_allowed_unless_one_branch_is(trees, max_tokens, 
     for i, shape in enumerate(trees):
         parts = [segment for segments in packs for segment in segments if segment.tree == i]
         assert sum((part.branches for part in parts), ()) == shape.branches
-        assert [part.prefix_cached for part in parts] == [prefix_cached and n > 0 for n in range(len(parts))]
+        assert [part.prefix_cached for part in parts] == [cache_prefix and n > 0 for n in range(len(parts))]
         assert all(part.prefix == shape.prefix for part in parts)
     places = [n for n, segments in enumerate(packs) for segment in segments if segment.prefix_cached]
     assert all(packs[n - 1][-1].tree == packs[n][0].tree for n in places)

@@ -16,7 +16,7 @@ from lightning_arc.arc import Candidate, PairKey
 from lightning_arc.errors import DataError
 from lightning_arc.experiments import run as running
 from lightning_arc.experiments.report import MEASURES, Difference, difference, measures
-from lightning_arc.experiments.run import Arm, check, experiment
+from lightning_arc.experiments.run import Arm, check, experiment, repeat_command
 from lightning_arc.ranking.records import ViewScores
 from lightning_arc.ranking.scores import CandidateScores
 
@@ -100,6 +100,8 @@ def test_the_experiments_of_the_repository_have_valid_settings_and_configs_that_
         assert parsed.name == path.stem and parsed.seeds == published["seeds"]
         assert all((repo_root / config).is_file() for config in (*parsed.fit, *parsed.predict))
         check(parsed.arms, parsed.seeds)
+        page = (repo_root / "docs" / "results" / f"{path.stem}.md").read_text()
+        assert page.splitlines()[3] == repeat_command(parsed.name, [*parsed.fit, *parsed.predict], parsed.arms)
 
 
 @pytest.fixture

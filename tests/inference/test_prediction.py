@@ -138,7 +138,7 @@ def test_a_whole_set_is_trained_on_once_before_any_request_and_without_test_outp
     assert adapter.name == "@set.safetensors"
     if kind == "rank":
         first, *others = [json.loads(line) for line in (folder / "evidence-0.jsonl").read_text().splitlines()[1:]]
-        assert first["lesson_tokens"] > 0 and not any(record["lesson_tokens"] for record in others)
+        assert first["test_time_tokens"] > 0 and not any(record["test_time_tokens"] for record in others)
         assert first["seconds"] > max(record["seconds"] for record in others)
     for task in tasks.values():
         task["test"][0]["output"] = [[5, 5, 5]]

@@ -24,27 +24,27 @@ PACKS = {
 
 def mask(segments) -> torch.Tensor:
     """Who sees whom, a token at a time; held keys come first."""
-    prefix_cached = segments[0].prefix if segments[0].prefix_cached else 0
+    n_cached = segments[0].prefix if segments[0].prefix_cached else 0
     n = sum(segment.n_tokens for segment in segments)
-    sees, start = torch.zeros(n, prefix_cached + n, dtype=torch.bool), 0
-    sees[:, :prefix_cached] = True
+    sees, start = torch.zeros(n, n_cached + n, dtype=torch.bool), 0
+    sees[:, :n_cached] = True
     for segment in segments:
         prefix = 0 if segment.prefix_cached else segment.prefix
         end = start + segment.n_tokens
-        sees[start:end, prefix_cached + start : prefix_cached + start + prefix] = True
+        sees[start:end, n_cached + start : n_cached + start + prefix] = True
         branch = start + prefix
         for length in segment.branches:
-            sees[branch : branch + length, prefix_cached + branch : prefix_cached + branch + length] = True
+            sees[branch : branch + length, n_cached + branch : n_cached + branch + length] = True
             branch += length
         start = end
-    return sees & (torch.arange(prefix_cached + n) - prefix_cached <= torch.arange(n)[:, None])
+    return sees & (torch.arange(n_cached + n) - n_cached <= torch.arange(n)[:, None])
 
 
 def drawn(segments, groups, dtype) -> list[torch.Tensor]:
-    prefix_cached = segments[0].prefix if segments[0].prefix_cached else 0
+    n_cached = segments[0].prefix if segments[0].prefix_cached else 0
     n = sum(segment.n_tokens for segment in segments)
     generator = torch.Generator().manual_seed(0)
-    shapes = [(1, n, 2 * groups, 16), (1, prefix_cached + n, 2, 16), (1, prefix_cached + n, 2, 16)]
+    shapes = [(1, n, 2 * groups, 16), (1, n_cached + n, 2, 16), (1, n_cached + n, 2, 16)]
     made = [torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype).transpose(1, 2) for shape in shapes]
     return [x.requires_grad_() for x in made]
 

@@ -88,9 +88,13 @@ def test_an_operator_is_there_only_with_its_name_and_its_arguments():
     assert private_operator("no_such_operator", "self") is None
 
 
-def test_products_a_second_are_those_of_a_product():
-    rate = machine.product_rate(torch.float32)
-    assert 1e8 < rate < 1e15 and machine.product_rate(torch.float32) == rate
+@pytest.mark.parametrize("dtype", (torch.float32, torch.bfloat16))
+def test_products_a_second_are_those_of_a_layer(dtype):
+    layer, x = torch.nn.Linear(1024, 1024, bias=False, dtype=dtype), torch.ones(1024, 1024, dtype=dtype)
+    with torch.inference_mode():
+        seconds = machine._milliseconds(lambda: layer(x)) / 1000
+    rate = machine.product_rate(dtype)
+    assert 1 / 8 < rate * seconds / (2 * 1024**3) < 8 and machine.product_rate(dtype) == rate
 
 
 @pytest.mark.parametrize(("seconds", "runs"), [(0.01, 5), (0.2, 3), (2.0, 1)])

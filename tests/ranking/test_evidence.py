@@ -219,8 +219,9 @@ def test_mismatches_are_merged_and_a_record_without_them_counts_as_unknown() -> 
 def test_a_record_of_an_earlier_version_is_of_one_model_and_all_candidates() -> None:
     old = encode_scores(records(1)[0])
     old = {name: old[name] for name in old if name not in ("member", "candidates", "selections", "mismatches")}
+    old["lesson_tokens"] = old.pop("test_time_tokens") + 7
     record = decode_scores(old)
-    assert (record.member, record.candidates, record.selections) == (0, None, ())
+    assert (record.member, record.candidates, record.selections, record.test_time_tokens) == (0, None, (), 7)
     assert record.answers(ScoringRequest(KEY, 0, (0, 1)))
 
 

@@ -67,15 +67,15 @@ def blocks(segments: Sequence[PackSegment], heads: int, dtype: torch.dtype) -> l
     """
     rows = min(max(ROWS // heads // STEP * STEP, STEP), 4 * STEP)
     found: list[Block] = []
-    start, prefix_cached = 0, segments[0].prefix if segments[0].prefix_cached else 0
+    start, n_cached = 0, segments[0].prefix if segments[0].prefix_cached else 0
     for segment in segments:
-        found += _of_piece(segment, start, prefix_cached, rows, dtype)
+        found += _of_piece(segment, start, n_cached, rows, dtype)
         start += segment.n_tokens
     return found
 
 
-def _of_piece(segment: PackSegment, start: int, prefix_cached: int, rows: int, dtype: torch.dtype) -> Iterator[Block]:
-    """Yield the blocks of a segment that begins at ``start`` of its pack, behind ``prefix_cached`` cached keys."""
+def _of_piece(segment: PackSegment, start: int, n_cached: int, rows: int, dtype: torch.dtype) -> Iterator[Block]:
+    """Yield the blocks of a segment that begins at ``start`` of its pack, behind ``n_cached`` cached keys."""
     behind = start + (0 if segment.prefix_cached else segment.prefix)  # the place behind the prefix
     bounds = behind + torch.tensor([0, *segment.branches]).cumsum(0)
     stop = int(bounds[-1])
@@ -83,7 +83,7 @@ def _of_piece(segment: PackSegment, start: int, prefix_cached: int, rows: int, d
         end = min(first + rows, stop)
         branch = int(torch.searchsorted(bounds, first, right=True)) - 1  # -1 within the prefix
         seen, own = (first, first) if branch < 0 else (behind, int(bounds[branch]))
-        prefix = slice(0 if segment.prefix_cached else prefix_cached + start, prefix_cached + seen)
+        prefix = slice(0 if segment.prefix_cached else n_cached + start, n_cached + seen)
         queries, keys = torch.arange(first, end)[:, None], torch.arange(own, end)
         ends = bounds[torch.searchsorted(bounds, keys, right=True).clamp(max=len(bounds) - 1)]
         visible_until = ends.where(keys >= behind, stop)
@@ -97,7 +97,7 @@ def _of_piece(segment: PackSegment, start: int, prefix_cached: int, rows: int, d
             end - first,
             n_rows,
             prefix,
-            slice(prefix_cached + own, prefix_cached + end),
+            slice(n_cached + own, n_cached + end),
             n_keys + -n_keys % STEP,
             mask,
         )

@@ -50,16 +50,16 @@ def spans(segments: Sequence[PackSegment]) -> tuple[list[Span], list[tuple[int, 
     Keys are counted from the first cached one, queries and branches from the first token of the pack.
     """
     found, branches, place = [], [], 0
-    held = segments[0].prefix if segments[0].prefix_cached else 0
+    n_cached = segments[0].prefix if segments[0].prefix_cached else 0
     for segment in segments:
         prefix = slice(place, place + segment.prefix)
         if not segment.prefix_cached:
             found.append(Span(prefix, prefix, True))
         start = place = prefix.stop
         for length in segment.branches:
-            branches.append((place - held, length))
+            branches.append((place - n_cached, length))
             place += length
-        found.append(Span(slice(start - held, place - held), prefix, False))
+        found.append(Span(slice(start - n_cached, place - n_cached), prefix, False))
     return found, branches
 
 

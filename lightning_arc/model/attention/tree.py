@@ -83,8 +83,8 @@ class PackedAttention:
             place = torch.arange(-self.n_cached, len(self.visible_until), device=self.visible_until.device)
             mask = (place <= queries) & (queries < keys)
             if window is not None:
-                prefix_cached = torch.arange(self.n_cached, device=self.visible_until.device)
-                mask &= self.positions[:, None] - torch.cat([prefix_cached, self.positions]) < window
+                cached = torch.arange(self.n_cached, device=self.visible_until.device)
+                mask &= self.positions[:, None] - torch.cat([cached, self.positions]) < window
             self._masks[window] = mask
         return self._masks[window]
 
