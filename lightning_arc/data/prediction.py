@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from lightning_arc.arc import (
     CandidatePool,
     Episode,
+    Grid,
     LabeledCandidate,
     PairKey,
     add_right_outputs,
@@ -163,11 +164,11 @@ class PredictionData:
         settings += ["set"] if options.test_time_scope == "set" else []
         digest = hashlib.sha256(json.dumps(settings).encode())
         for task in self.tasks.values():
-            for pair in (*task.demonstrations, *task.tests):
-                digest.update(pair.input.tobytes() + (b"" if pair.output is None else pair.output.tobytes()))
+            pairs = (*task.demonstrations, *task.tests)
+            _digest(digest, task.id, [grid for pair in pairs for grid in (pair.input, pair.output)])
             for key in task.keys():  # noqa: SIM118
                 if key in self.queries or trained:
-                    digest.update(b"".join(c.grid.tobytes() for c in self.candidates[key]))
+                    _digest(digest, str(key), [candidate.grid for candidate in self.candidates[key]])
         return digest.hexdigest()[:16]
 
     @property
@@ -180,3 +181,10 @@ class PredictionData:
 
     def _view(self, query: Episode, number: int) -> View:
         return common_views(number + 1, len(query.demonstrations), self.options.seed, query.key)[number]
+
+
+def _digest(digest: "hashlib._Hash", name: str, grids: Sequence[Grid | None]) -> None:
+    """Add a name and its grids to a digest, with their number and shapes: other grids may have the same bytes."""
+    digest.update(json.dumps([name, [None if grid is None else grid.shape for grid in grids]]).encode())
+    for grid in grids:
+        digest.update(b"" if grid is None else grid.tobytes())

@@ -1,12 +1,13 @@
 """Journals: records on disk as they are made, so that interrupted work can continue.
 
 The first line holds a signature of the work and its inputs; each further line is a record as JSON. A file with another
-signature is begun anew, and a last line that an interruption left half-written is cut off.
+signature is begun anew, or removed if there are fewer processes now. A last line that an interruption left half-written
+is cut off.
 """
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -55,6 +56,14 @@ class Journal(Generic[Record]):
         """Close the file."""
         with _written(self._path):
             self._file.close()
+
+
+def remove_other_work(journals: Iterable[Path], signature: str) -> None:
+    """Remove the journals that have another signature."""
+    for path in journals:
+        with _written(path), path.open("rb") as file:
+            if _parsed(file.readline()) != {"signature": signature}:
+                path.unlink()
 
 
 def read_journal(path: Path, signature: str, decode: Callable[[Any], Record | None]) -> tuple[int, list[Record]]:

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from lightning_arc.arc import Episode, Grid, PairKey, Task
 from lightning_arc.arc.io.files import dump_line, whole_file, write_json
 from lightning_arc.arc.io.submission import count_placeholders, write_submission
@@ -14,7 +12,7 @@ from lightning_arc.ranking.coverage import count_coverage, coverage, explain, ex
 from lightning_arc.ranking.divergence import diverged_tasks, divergence_sentence
 from lightning_arc.ranking.means import paired_means
 from lightning_arc.ranking.metrics import asked_views, score_methods
-from lightning_arc.ranking.rankers import RANKERS, Ranker, Ranking
+from lightning_arc.ranking.rankers import RANKERS, Ensemble, Ranker, Ranking
 from lightning_arc.ranking.scores import CandidateScores, counted
 from lightning_arc.ranking.stopping import StoppingConfig
 from lightning_arc.reporting.origin import Origin
@@ -55,6 +53,8 @@ def write_ranking(
         passed_over: number of test inputs of each skipped task, by its id.
         origin: facts about the run, for the report.
     """
+    if isinstance(ranker, Ensemble):  # all figures are then of its weighted means
+        evidence = [e.weighted(ranker.weights) for e in evidence]
     stopping = stopping or all_views(max(asked_views(evidence, ranker.kinds), 1))
     covered = [coverage(e, ranker, stopping) for e in evidence]
     rankers = RANKERS | {ranker.name: ranker}
@@ -74,7 +74,7 @@ def write_ranking(
     write_report(folder / "report.html", queries, evidence, by_method, metrics, covered, ranker.unit, origin)
     print_metrics(metrics, counted([e.key for e in evidence]), folder)
     if diverged:
-        Console().print(divergence_sentence(diverged))
+        print(divergence_sentence(diverged))
 
 
 def answers(evidence: Sequence[CandidateScores], rankings: Sequence[Ranking]) -> dict[str, list[list[Grid]]]:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_arc.arc import PairKey
 from lightning_arc.data.prediction import PredictionData
-from lightning_arc.inference.journal import Journal, read_journal
+from lightning_arc.inference.journal import Journal, read_journal, remove_other_work
 from lightning_arc.inference.predictor import Predictor
 from lightning_arc.model.arc_model import ArcModel
 
@@ -58,11 +58,16 @@ class PredictionWork(ABC, Generic[Batch, Record]):
         self.folder = Path(trainer.default_root_dir)
         self.predictor = Predictor(model, data, self.folder / "adapters")
         self._signature = f"{data.signature}-{model.signature}"
-        path, self.done = self.folder / f"{self.name}-{trainer.global_rank}.jsonl", self.records()
+        self.done = self.records()
         if self.done:
             rank_zero_info(f"{self.folder}: goes on from {len(self.done)} views of queries that were finished before")
         trainer.strategy.barrier()  # nobody writes while another still reads
-        self._journal: Journal[Record] = Journal(path, self._signature, self.encode, self.decode)
+        if trainer.is_global_zero:  # an earlier run may have had more processes
+            now = {self._path(rank) for rank in range(trainer.world_size)}
+            remove_other_work(set(self._paths()) - now, self._signature)
+        self._journal: Journal[Record] = Journal(
+            self._path(trainer.global_rank), self._signature, self.encode, self.decode
+        )
 
     def prepare(self) -> None:
         """Before the first batch, train on the demonstrations of all tasks together if the settings say so."""
@@ -112,8 +117,15 @@ class PredictionWork(ABC, Generic[Batch, Record]):
 
     def records(self) -> list[Record]:
         """Return the records of all processes."""
-        journals = sorted(self.folder.glob(f"{self.name}-*.jsonl"))
-        return [r for path in journals for r in read_journal(path, self._signature, self.decode)[1]]
+        return [r for path in self._paths() for r in read_journal(path, self._signature, self.decode)[1]]
+
+    def _path(self, rank: int) -> Path:
+        """Return the path of a process's journal."""
+        return self.folder / f"{self.name}-{rank}.jsonl"
+
+    def _paths(self) -> list[Path]:
+        """Return the paths of all journals that are there."""
+        return sorted(self.folder.glob(f"{self.name}-*.jsonl"))
 
     def close(self) -> None:
         """Close the journal, from which later runs continue."""

@@ -193,9 +193,9 @@ def score_rankings(
         against: rankings of other methods by name.
 
     Returns:
-        A dict with `accuracies`, ``score`` (as the competition counts it, over all tasks; null where outputs are
-        unknown), ``expected_score`` (null unless the ranker's probabilities are calibrated), ``views`` (mean number
-        answered for a test input with candidates), ``seconds``, ``prefix_tokens``, ``branch_tokens`` and
+        A dict with `accuracies`, ``score`` (as the competition counts it, over all tasks' test inputs; null where
+        outputs are unknown), ``expected_score`` (null unless the ranker's probabilities are calibrated), ``views``
+        (mean number answered for a test input with candidates), ``seconds``, ``prefix_tokens``, ``branch_tokens`` and
         ``test_time_tokens`` (of test-time training, whose time is in ``seconds``). If the ranker asks a model,
         ``judged`` has the `accuracies` over only the test inputs that were judged, their ``n_tests`` and
         ``n_solvable``, and ``n_with_candidates``, the number that could have been judged.
@@ -204,8 +204,11 @@ def score_rankings(
     kinds = () if ranker is None else ranker.kinds
     entry = accuracies(evidence, rankings, against)
     known = any(e.correct is not None for e in evidence)
-    entry["score"] = competition_score(evidence, rankings) if known else None
-    entry["expected_score"] = expected_score(evidence, rankings) if ranker is not None and ranker.calibrated else None
+    tests = [(e, r) for e, r in _both(evidence, rankings) if e.key.split == "test"]
+    asked, orders = [e for e, _ in tests], [r for _, r in tests]
+    calibrated = bool(asked) and ranker is not None and ranker.calibrated
+    entry["score"] = competition_score(asked, orders) if any(e.correct is not None for e in asked) else None
+    entry["expected_score"] = expected_score(asked, orders) if calibrated else None
     if ranker is not None and kinds:
         places = [i for i, e in enumerate(evidence) if is_judged(e, ranker)]
         judged = [evidence[i] for i in places]

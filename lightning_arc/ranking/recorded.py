@@ -11,22 +11,37 @@ from lightning_arc.ranking.scores import CandidateScores, gather
 
 
 def read_evidence(paths: Sequence[str]) -> list[ViewScores]:
-    """Read records from journals, whatever their signatures.
+    """Read records from journals.
+
+    Args:
+        paths: journals, or folders of journals of the same work.
 
     Raises:
-        DataError: names a path without records.
+        DataError: names a path without records, or a folder whose journals have different signatures.
     """
     records = []
     for path in map(expand, paths):
         files = sorted(path.glob("evidence-*.jsonl")) if path.is_dir() else [path]
         if not files or not all(file.is_file() for file in files):
             raise DataError(f"{path}: no evidence-*.jsonl (evidence)")
-        lines = [line for file in files for line in file.read_bytes().splitlines()]
+        by_file = {file.name: file.read_bytes().splitlines() for file in files}
+        work = {name: _signature(lines[0]) for name, lines in by_file.items() if lines}
+        if len(set(work.values())) > 1:
+            raise DataError(f"{path}: {', '.join(work)} are of different work; keep those of one model and one dataset")
+        lines = [line for lines in by_file.values() for line in lines]
         found = [record for line in lines if (record := _decoded(line)) is not None]
         if not found:
             raise DataError(f"{path}: holds no evidence")
         records += found
     return records
+
+
+def _signature(line: bytes) -> str | None:
+    """Return the signature in a journal's first line."""
+    try:
+        return str(json.loads(line)["signature"])
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
 
 
 def _decoded(line: bytes) -> ViewScores | None:

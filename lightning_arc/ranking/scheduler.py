@@ -24,7 +24,7 @@ class RankingScheduler:
         cost: computes the tokens of a request. Without it a test input is assumed to cost as much as its last view,
             which may overrun the budget by the first views in flight.
         clock: seconds from any point on.
-        done: records of an interrupted run.
+        done: records of an interrupted run; those of other test inputs or other candidates are ignored.
     """
 
     def __init__(
@@ -53,7 +53,8 @@ class RankingScheduler:
         self.spent = 0
         self._records: dict[RequestId, ViewScores] = {}
         for record in done:
-            self._keep(record)
+            if record.key in self._place and self.evidence[self._place[record.key]].fits(record):
+                self._keep(record)
         self._began, self._over = clock(), False
         self._slowest, self._answered = 0.0, 0
         self._in_flight: dict[RequestId, ScoringRequest] = {}

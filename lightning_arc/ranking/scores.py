@@ -35,12 +35,7 @@ class CandidateScores:
         Returns:
             Whether the record had a new value; false for a record about other candidates.
         """
-        n = len(self.candidates)
-        if record.key != self.key or len(record.log_odds) != n or len(record.log_likelihood) != n:
-            return False
-        if len(record.mismatches) not in (0, n):
-            return False
-        if any(not _fits(selection, n) for selection in record.selections):
+        if not self.fits(record):
             return False
         known = self._records.get(record.id)
         merged = record if known is None else merge_records(known, record)
@@ -50,6 +45,16 @@ class CandidateScores:
         for name in ("log_odds", "log_likelihood", "mismatches", "selections"):
             self.__dict__.pop(name, None)
         return True
+
+    def fits(self, record: ViewScores) -> bool:
+        """Whether a record is about this test input and has as many candidates."""
+        n = len(self.candidates)
+        return (
+            record.key == self.key
+            and len(record.log_odds) == len(record.log_likelihood) == n
+            and len(record.mismatches) in (0, n)
+            and all(_fits(selection, n) for selection in record.selections)
+        )
 
     def with_records(self, records: Iterable[ViewScores]) -> "CandidateScores":
         """Return a copy that has taken more records."""
@@ -186,7 +191,9 @@ def gather(
 def counted(keys: Collection[PairKey]) -> str:
     """Return how many test inputs there are among some keys, and how many demonstration pairs if there are any."""
     tests = sum(key.split == "test" for key in keys)
-    return f"{tests} test inputs" + (f" and {len(keys) - tests} demonstration pairs" if tests < len(keys) else "")
+    others = len(keys) - tests
+    words = [f"{tests} test input{'s' * (tests != 1)}", f"{others} demonstration pair{'s' * (others != 1)}"]
+    return " and ".join(words if others else words[:1])
 
 
 def _fits(selection: Choice, n: int) -> bool:

@@ -9,7 +9,7 @@ from lightning_arc.ranking.coverage import NOT_REACHED, Coverage, explain, expla
 from lightning_arc.ranking.divergence import divergence_sentence
 from lightning_arc.ranking.metrics import ATTEMPTS
 from lightning_arc.ranking.rankers import Ranking
-from lightning_arc.ranking.scores import CandidateScores
+from lightning_arc.ranking.scores import CandidateScores, counted
 from lightning_arc.reporting.calibration_charts import calibration_charts
 from lightning_arc.reporting.curve import accuracy_charts
 from lightning_arc.reporting.origin import Origin
@@ -75,6 +75,7 @@ def write_report(
         "report.html.jinja",
         data,
         metrics=metrics,
+        asked=counted([e.key for e in evidence]),
         unit=unit,
         origin=origin,
         table=method_table(metrics),

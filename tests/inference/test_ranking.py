@@ -1,19 +1,24 @@
 """Ranking as a loop: which requests share a batch, what is too long, and what ends it."""
 
+import json
 import math
+import re
 from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
+from lightning_arc.arc import Candidate, CandidatePool, Pair, Task, as_grid, leave_one_out
 from lightning_arc.data.module import ArcDataModule
 from lightning_arc.inference.ranking import CandidateRanking
+from lightning_arc.inference.ranking_files import write_ranking
 from lightning_arc.inference.work import batches_of_equal
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.prompt.tree import PromptKind
-from lightning_arc.ranking.rankers import ComparativeRanker, Ensemble, Verifier
+from lightning_arc.ranking.rankers import ComparativeRanker, Ensemble, Likelihood, Verifier
 from lightning_arc.ranking.records import Choice, ScoringRequest, ViewScores
+from lightning_arc.ranking.scores import gather
 from lightning_arc.ranking.stopping import StoppingConfig
 
 
@@ -31,7 +36,7 @@ def ranking(tmp_path, repo_root):
             default_root_dir=str(tmp_path),
             global_rank=0,
             world_size=1,
-            is_global_zero=False,
+            is_global_zero=True,
             strategy=SimpleNamespace(barrier=lambda: None),
             precision_plugin=SimpleNamespace(predict_step_context=nullcontext),
         )
@@ -144,6 +149,34 @@ def test_work_goes_on_from_what_was_kept(ranking):
     again = ranking(Verifier(), all_views(1), max_seq_len=1024)
     assert len(again.done) >= len(first.requests)
     assert not {r.id for r in first.requests} & {r.id for batch in again.batches() for r in _kept(again, batch)}
+
+
+def test_all_figures_of_an_ensemble_are_of_its_weighted_means(tmp_path):
+    pair = Pair(as_grid([[1]]), as_grid([[2]]))
+    tasks = {"t": Task("t", (pair,), (pair,))}
+    queries, pool = {e.key: e for e in leave_one_out(tasks["t"]) if e.key.split == "test"}, CandidatePool()
+    (key,) = queries
+    for colour in (2, 3):
+        pool.add(key, Candidate(as_grid([[colour]])))
+    records = [ViewScores(key, 0, [0.0] * 2, row, member=i) for i, row in enumerate([[-1.0, -2.0], [-10.0, -1.0]])]
+    write_ranking(tmp_path, tasks, queries, gather(queries, pool, records), Ensemble(Likelihood(), 2, [1, 0]))
+    line = json.loads((tmp_path / "ranking.jsonl").read_text())
+    assert [(c["score"], c["log_likelihood"]) for c in line["candidates"]] == [(-1.0, -1.0), (-2.0, -2.0)]
+    methods = json.loads((tmp_path / "metrics.json").read_text())["methods"]
+    assert methods["likelihood"]["top1"] == methods["likelihood-ensemble"]["top1"] == 1.0
+    page = (tmp_path / "report.html").read_text()
+    (test,) = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])["tests"]
+    assert test["logLikelihood"] == test["score"] == [-1.0, -2.0]
+
+
+def test_journals_of_other_work_are_removed_even_where_there_were_more_processes(ranking, tmp_path):
+    work = ranking(Verifier(), all_views(1), max_seq_len=1024)
+    work.close()
+    same = (tmp_path / "evidence-0.jsonl").read_bytes()
+    (tmp_path / "evidence-1.jsonl").write_bytes(same)
+    (tmp_path / "evidence-2.jsonl").write_bytes(b'{"signature": "of another model"}\n')
+    ranking(Verifier(), all_views(1), max_seq_len=1024).close()
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["evidence-0.jsonl", "evidence-1.jsonl"]
 
 
 def _kept(work: CandidateRanking, batch) -> tuple[ScoringRequest, ...]:

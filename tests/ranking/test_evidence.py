@@ -297,4 +297,4 @@ def test_a_solvers_score_is_the_likelihood_that_its_file_carries() -> None:
 def test_test_inputs_and_demonstration_pairs_are_counted_apart() -> None:
     tests, pairs = [PairKey("a", "test", i) for i in range(2)], [PairKey("a", "train", 0)]
     assert counted(tests) == "2 test inputs"
-    assert counted(tests + pairs) == "2 test inputs and 1 demonstration pairs"
+    assert counted(tests + pairs) == "2 test inputs and 1 demonstration pair"

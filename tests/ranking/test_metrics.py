@@ -16,6 +16,7 @@ from lightning_arc.ranking.metrics import (
     competition_score,
     expected_score,
     score_methods,
+    score_rankings,
     verdict_metrics,
     within_aurocs,
 )
@@ -158,6 +159,9 @@ def test_the_test_inputs_of_a_task_share_its_point() -> None:
         of([0.25], None, PairKey("d", "test", 0)),
     ]
     evidence, rankings = map(list, zip(*given, strict=True))
+    with_pair = [*zip(evidence, rankings, strict=True), of([0.9], [True], PairKey("a", "train", 0))]
+    entry = score_rankings(*map(list, zip(*with_pair, strict=True)))
+    assert entry["score"] == 1.5 and score_rankings([with_pair[-1][0]], [with_pair[-1][1]])["score"] is None
     assert competition_score(evidence, rankings) == 1.5
     assert expected_score(evidence, rankings) == pytest.approx((0.9 + 0.7) / 2 + 1 + 0.25)
 

@@ -285,3 +285,14 @@ def test_a_third_of_the_cost_chooses_as_the_whole_does_and_views_of_their_own_co
     assert common.chosen >= 0.95 and common.correct >= 0.95
     assert common.cost <= 1 / 3 and own.cost > common.cost
     assert own.views > common.views
+
+
+def test_records_of_other_candidates_are_no_answers(scores_of: Any) -> None:
+    evidence = scores_of(np.zeros((0, 2)), votes=[1, 1])
+    long = ViewScores(evidence.key, 0, [1.0] * 3, [1.0] * 3)
+    other = ViewScores(PairKey("another", "test", 0), 0, [1.0] * 2, [1.0] * 2)
+    once = StoppingConfig(min_views=1, max_views=1, confidence=1.0)
+    scheduler = RankingScheduler([evidence], Verifier(), once, done=[long, other])
+    (request,) = scheduler.next(4)
+    scheduler.take(ViewScores(request.key, request.view, [1.0, 2.0], [1.0, 2.0]))
+    assert scheduler.next(4) is None and scheduler.rankings()[0].order.tolist() == [1, 0]

@@ -25,7 +25,7 @@ def test_left_out_pairs_are_marked_shown_without_themselves_and_never_submitted(
         pool.add(key, Candidate(queries[key].output, 2))
     write_ranking(tmp_path, tasks, queries, gather(queries, pool, ()), MajorityVote())
     assert (
-        "1 test inputs and 3 demonstration pairs, the right output is among the candidates of 4"
+        "1 test input and 3 demonstration pairs, the right output is among the candidates of 4"
         in capsys.readouterr().out
     )
 
@@ -39,6 +39,7 @@ def test_left_out_pairs_are_marked_shown_without_themselves_and_never_submitted(
     assert [grid.tolist() for grid in submitted] == [[[3], [3]], [[9, 0]]]
 
     page = (tmp_path / "report.html").read_text()
+    assert "<p>1 test input and 3 demonstration pairs; the right output is" in page
     tests = json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])["tests"]
     assert [(test["split"], test["index"]) for test in tests] == [*(("train", i) for i in range(3)), ("test", 0)]
     for i, test in enumerate(tests):
