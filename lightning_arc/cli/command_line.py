@@ -10,7 +10,6 @@ from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
-from rich.console import Console
 from transformers.utils.logging import disable_progress_bar
 
 from lightning_arc.arc.io.outputs import check_folder
@@ -72,7 +71,7 @@ class ArcTrainer(SafeTrainer):
             datamodule.load_state_dict(load_checkpoint(model, ckpt_path))
         check_finite(model.named_parameters(), ckpt_path or model.source)
         export(model, datamodule.prompt_encoder.tokenizer, folder, merge, getattr(torch, dtype))
-        Console().print(f"written to {folder}")
+        print(f"written to {folder}")
 
 
 class ArcCLI(LightningCLI):
@@ -151,6 +150,9 @@ class ArcCLI(LightningCLI):
             return
         settings, saved = self.config[command], {}
         use_typed(settings, words)
+        seed = settings.get("seed_everything")
+        if not isinstance(seed, bool | None) and not 0 <= seed < 2**32:
+            raise DataError(f"seed_everything: {seed}, expected 0 to {2**32 - 1}")
         root, folders = settings.trainer.default_root_dir, _dirpaths(settings)
         requested = settings.get("ckpt_path")
         self.chosen = choose_checkpoint(requested, root, command, folders)
@@ -227,7 +229,10 @@ class ArcCLI(LightningCLI):
         kwargs["callbacks"] = further_callbacks(command, given, groups, self.config[command])
         if command == "fit":
             kwargs["callbacks"].append(HyperParameters(self._compared_settings()))
-        trainer = super().instantiate_trainer(**kwargs)
+        try:
+            trainer = super().instantiate_trainer(**kwargs)
+        except ValueError as error:  # such as an accelerator that does not exist
+            raise DataError(f"trainer: {error}") from error
         assert isinstance(trainer, ArcTrainer)  # as `ArcCLI` asks for
         trainer.interruption.listen()
         return trainer

@@ -112,6 +112,7 @@ def compare(
     rows = compare_evidence(by_run, RANKERS | (rankers or {}), views)
     about = _about(by_run, n_tasks)
     names, cells = ("run", "ranker", *TITLES), [cells for row in rows for cells in row.cells()]
+    drawn = "" if figure is None else _figure(rows)  # which may fail, before anything is written
     if markdown is not None:
         _write_markdown(Path(markdown), about, names, cells)
     if json is not None:
@@ -121,7 +122,8 @@ def compare(
         evidence, ways = next(iter(by_run.values())), [row.way for row in rows]
         write_comparison(Path(report), about, names, cells, queries, evidence, ways)
     if figure is not None:
-        _write_figure(Path(figure), rows)
+        with whole_file(Path(figure)) as temporary:
+            temporary.write_text(drawn)
     print_table(about[0], names, cells, "; ".join(about[1:]))
     return rows
 
@@ -206,8 +208,8 @@ def _write_markdown(path: Path, about: Sequence[str], names: Sequence[str], cell
         temporary.write_text(f"{'; '.join(about)}; 95% bootstrap intervals over tasks.\n\n{markdown(names, cells)}")
 
 
-def _write_figure(path: Path, rows: Sequence[Row]) -> None:
-    """Draw the accuracy of each run's rankers by the tokens of their first views."""
+def _figure(rows: Sequence[Row]) -> str:
+    """Return an SVG of the accuracy of each run's rankers by the tokens of their first views."""
     methods: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row.views is None:
@@ -219,5 +221,4 @@ def _write_figure(path: Path, rows: Sequence[Row]) -> None:
     charts, names = accuracy_charts(methods)
     if not charts:
         raise DataError("figure: expected known outputs and a ranker with two numbers of views")
-    with whole_file(path) as temporary:
-        temporary.write_text(chart_svg([(chart, names if not i else "") for i, chart in enumerate(charts)]))
+    return chart_svg([(chart, names if not i else "") for i, chart in enumerate(charts)])

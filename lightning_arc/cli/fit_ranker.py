@@ -1,5 +1,6 @@
 """Fitting a combined ranker to training tasks: python cli.py fit-ranker."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -88,6 +89,11 @@ def fit(
         raise DataError(
             f"sources: {', '.join(solvers)}: nothing that a solver says of an added right output (with_right_output)"
         )
+    if l2 is not None and not 0 <= l2 < math.inf:
+        raise DataError(f"l2: {l2}, expected at least 0")
+    for name, value, least in (("folds", folds, 2), ("seed", seed, 0)):
+        if value < least:
+            raise DataError(f"{name}: {value}, expected at least {least}")
     check_file(out, "out")
     known = read_tasks(tasks)
     records = read_evidence(evidence)

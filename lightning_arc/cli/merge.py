@@ -1,5 +1,6 @@
 """Merging solvers: python cli.py merge candidates, or submissions."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -115,6 +116,8 @@ def merged_answers(
 
 def _weights(files: Sequence[str], weights: Sequence[float] | None) -> list[float]:
     shares = [1.0] * len(files) if weights is None else list(weights)
-    if len(shares) != len(files) or any(weight <= 0 for weight in shares):
+    if not files:
+        raise DataError("files: nothing to merge")
+    if len(shares) != len(files) or not all(0 < weight < math.inf for weight in shares):
         raise DataError(f"weights: expected one of more than 0 for each of {len(files)} files")
     return shares

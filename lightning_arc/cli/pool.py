@@ -105,6 +105,8 @@ def build_pool(
     """
     if wrong_per_pair < 0:
         raise DataError(f"wrong_per_pair is {wrong_per_pair}, expected 0 or more")
+    if seed < 0:
+        raise DataError(f"seed is {seed}, expected 0 or more")
     if Path(out).suffix != ".parquet":
         raise DataError(f"{out}: expected a name that ends in .parquet (out)")
     check_file(out, "out")

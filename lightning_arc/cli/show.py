@@ -5,6 +5,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from rich.console import Console
+from rich.text import Text
 
 from lightning_arc.arc import Grid, PairKey, Task, as_grid, read_candidates, read_tasks
 from lightning_arc.errors import DataError
@@ -42,7 +43,7 @@ def show(
         raise DataError(f"test: {test}, task {task} has {len(shown.tests)} test inputs, numbered from 0")
     pool = read_candidates(candidates, {shown.id: shown}) if candidates else None
     ranked = read_ranked(ranking, shown.id) if ranking else {}
-    console.print(f"[bold]{shown.id}[/bold]\n", highlight=False)
+    console.print(Text(f"{shown.id}\n", style="bold"))
     for number, pair in enumerate(shown.demonstrations):
         print_pair(console, f"demonstration {number}", pair.input, pair.output)
     for number, pair in enumerate(shown.tests):

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lightning_arc.arc.io.files import whole_file, write_json
-from lightning_arc.errors import DataError
+from lightning_arc.errors import DataError, first_line
 from lightning_arc.experiments.report import Ranked, write_report
 from lightning_arc.folders import find_config
 
@@ -71,8 +71,10 @@ def experiment(
         DataError: names the invalid input, or the arm whose run failed, with its message.
     """
     check(arms, seeds)
-    settings = _merged([yaml.safe_load(_read(path)) or {} for path in predict])
+    settings = _merged(list(map(_settings, predict)))
     data = settings.get("data") or {}
+    if not isinstance(data, Mapping):
+        raise DataError(f"predict: data is {data!r}, expected settings by name")
     for needed in ("tasks", "candidates"):
         if not data.get(needed):
             raise DataError(f"predict: no data.{needed} in {', '.join(predict) or 'any config'}")
@@ -134,6 +136,7 @@ def _run(
     if not (trained / "trained").is_file():
         again = ["--ckpt_path", "last"] if any(trained.rglob("*.ckpt")) else []
         _start("fit", f"{arm.fit_of or name}, seed {seed}", fit, settings, trained, again)
+        _newest(trained)
         (trained / "trained").touch()
     ranking = root / f"{name}-{seed}" / "ranking"
     _check_same(ranking / "predict.json", predict, arm.predict)
@@ -143,7 +146,10 @@ def _run(
 
 def _newest(trained: Path) -> Path:
     """Return the last checkpoint of a training that ended."""
-    return max(trained.rglob("last*.ckpt"), key=lambda path: path.stat().st_mtime)
+    found = list(trained.rglob("last*.ckpt"))
+    if not found:
+        raise DataError(f"{trained}: the training left no last.ckpt to rank with (checkpoint.save_last)")
+    return max(found, key=lambda path: path.stat().st_mtime)
 
 
 def _start(
@@ -186,6 +192,17 @@ def _check_same(path: Path, configs: Sequence[str], settings: Mapping[str, Any])
 
 def _read(config: str) -> str:
     return Path(find_config(config)).read_text()
+
+
+def _settings(config: str) -> Mapping[str, Any]:
+    """Return the settings in a config."""
+    try:
+        settings = yaml.safe_load(_read(config)) or {}
+    except yaml.YAMLError as error:
+        raise DataError(f"{config}: is no YAML: {first_line(error)}") from error
+    if not isinstance(settings, Mapping):
+        raise DataError(f"{config}: expected settings by name")
+    return settings
 
 
 def _merged(configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
 from rich.table import Table
 
@@ -14,6 +15,7 @@ from lightning_arc.inference.predictor import GenerationBatch
 from lightning_arc.inference.work import PredictionWork
 from lightning_arc.model.answers import GeneratedView
 from lightning_arc.prompt.grid_encoders import DecodeError
+from lightning_arc.ranking.coverage import too_long
 from lightning_arc.ranking.divergence import diverged_tasks, divergence_sentence
 
 
@@ -59,7 +61,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
     def progress(self) -> tuple[int, int]:
         """Views that are done, and all of them, of this process."""
         n = self.trainer.world_size
-        done = len({(record.key, record.view) for record in self.done}) // n
+        done = len({(r.key, r.view) for r in self.done if r.view < self.n_views}) // n
         return done + self.n_finished, -(-len(self.data.queries) * self.data.options.n_views // n)
 
     def note(self) -> str:
@@ -130,6 +132,10 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         proposed = sum(votes for record in by_view.values() for _, votes, _ in record.answers)
         malformed = sum(record.malformed for record in by_view.values())
         table = Table(show_header=False)
+        without = data.queries.keys() - {key for key, _ in by_view}
+        long = [key for key in without if data.generation_tree(key, 0) is None]
+        if long:
+            rank_zero_warn(f"{len(long)} of {len(data.queries)} queries are {too_long(data.options.max_seq_len)}")
         for name, value in {
             "queries": f"{len(data.queries):,}",
             "answers": f"{proposed + malformed:,}, of them {malformed:,} no grids",
@@ -143,7 +149,7 @@ class Generation(PredictionWork[GenerationBatch, ViewAnswers]):
         print(f"{'candidates:':<12}{(folder / 'candidates.json').absolute()}")
         print(f"{'pool:':<12}{(folder / 'candidates.parquet').absolute()}")
         if line := divergence_sentence(diverged_tasks(by_view.values())):
-            Console().print(line)
+            print(line)
 
 
 def _by_dataset(

@@ -37,9 +37,9 @@ def fit_combined(evidence: Sequence[CandidateScores], sources: Sequence[str], l2
     by_query = [signals(e) for e in known]
     features = [np.stack([one[source] for source in sources], 1) for one in by_query]
     spread = np.concatenate([f - f.mean(0) for f in features]).std(0)
-    used = spread > 0
-    scale = np.where(used, spread, 1)
-    levels = np.where(used, np.concatenate(features).mean(0), 0)
+    levels = np.concatenate(features).mean(0)
+    used = spread > 1e-9 * np.maximum(np.abs(levels), 1)  # what is constant differs by rounding
+    scale, levels = np.where(used, spread, 1), np.where(used, levels, 0)
     scaled = [(f - levels) / scale for f in features]
     rights = [e.right_place if e.solvable else -1 for e in known]
 

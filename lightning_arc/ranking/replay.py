@@ -60,7 +60,8 @@ def answer(recorded: CandidateScores, request: ScoringRequest) -> ViewScores:
     values = {
         name: [value if i in requested else math.nan for i, value in enumerate(found.values(name))] for name in SCORES
     }
-    share = len(requested) / (n if found.candidates is None else len(found.candidates))
+    scored = set(range(n) if found.candidates is None else found.candidates)
+    share = len(requested & scored) / max(len(scored), 1)
     return _part(found, share, candidates=request.candidates, **values)
 
 
@@ -77,7 +78,7 @@ class Agreement:
     Args:
         chosen: share of test inputs with the same chosen candidates as all views give.
         correct: share of test inputs for which both or neither choose the right output; nan where none is known.
-        cost: tokens, as a share of those of all views.
+        cost: tokens, as a share of those of all views; nan where nothing was answered.
         views: mean number of views asked per test input.
     """
 
@@ -107,6 +108,6 @@ def compare(recorded: Sequence[CandidateScores], ranker: Ranker, stopping: Stopp
     return Agreement(
         sum(same) / len(same),
         sum(right) / len(right) if right else math.nan,
-        scheduler.spent / everything,
+        scheduler.spent / everything if everything else math.nan,
         sum(views) / len(views),
     )

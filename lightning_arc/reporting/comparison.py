@@ -104,9 +104,11 @@ def opponents(ways: Sequence[Way]) -> tuple[int, int]:
     """Return the places of the two ways that are compared at first.
 
     These are the best ones, by top-2 accuracy, of the first two runs; with a single run, its best one and the best one
-    without a run.
+    without a run. Where no run answered anything, they are the first two.
     """
     runs = [run for run in dict.fromkeys(way.run for way in ways) if run is not None]
+    if not runs:
+        return 0, 1
     chosen = [*runs, None][:2]
     places = [[n for n, way in enumerate(ways) if way.run == run] for run in chosen]
     first, second = (max(of_run, key=lambda n: ways[n].top2 or 0.0) for of_run in places)

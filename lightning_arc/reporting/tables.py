@@ -132,8 +132,8 @@ def number(value: float | None, digits: int) -> str:
 def short(count: int, trim: bool = False) -> str:
     """Return a count with three significant digits, such as 12.3M; ``trim`` drops trailing zeros of decimals."""
     for size, letter in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= size:
-            scaled = count / size
+        scaled = float(f"{count / size:.3g}")
+        if count >= 1000 and scaled >= 1:
             text = f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f}"
             return (text.rstrip("0").rstrip(".") if trim and "." in text else text) + letter
     return str(count)

@@ -91,6 +91,7 @@ def test_checkpoints_propose_candidates_for_demonstrations_too(given, tmp_path, 
     ("options", "message"),
     [
         (("--wrong_per_pair=-1",), "wrong_per_pair is -1"),
+        (("--seed=-1",), "seed is -1"),
         (("--out=pool.json",), "pool.json: expected a name that ends in .parquet"),
         (("--tasks=none.json",), "none.json: no such file"),
         (("--candidates=[none.json]",), "none.json: cannot be read"),

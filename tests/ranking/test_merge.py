@@ -1,6 +1,7 @@
 """Merging solvers: votes that add up, and the best two of several submissions."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,9 +100,11 @@ def test_two_candidate_files_become_one(files: Path, cli: Callable[..., str]) ->
     assert (files / "again.json").read_text() == (files / "out.json").read_text()
 
 
-@pytest.mark.parametrize("weights", ([1.0], [1.0, 0.0], [1.0, -1.0]))
+@pytest.mark.parametrize("weights", ([1.0], [1.0, 0.0], [1.0, -1.0], [1.0, math.inf], [1.0, math.nan]))
 def test_weights_that_make_no_sense_are_refused(files: Path, weights: list[float]) -> None:
     paths = [str(files / "one.json"), str(files / "two.json")]
     for merge in (candidates, submissions):
         with pytest.raises(DataError, match="weights: expected one of more than 0 for each of 2 files"):
             merge(str(files / "tasks.json"), paths, str(files / "out.json"), weights)
+        with pytest.raises(DataError, match="files: nothing to merge"):
+            merge(str(files / "tasks.json"), [], str(files / "out.json"))

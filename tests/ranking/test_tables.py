@@ -85,3 +85,5 @@ def test_markdown_has_a_line_a_row_and_intervals_in_brackets() -> None:
 def test_counts_keep_three_digits() -> None:
     counts = (0, 999, 1000, 12_345, 123_456, 9_990_000, 2 * 10**10)
     assert [short(count) for count in counts] == ["0", "999", "1.00k", "12.3k", "123k", "9.99M", "20.0G"]
+    near = (9_996, 99_949, 99_950, 999_499, 999_500, 999_999_999)
+    assert [short(count) for count in near] == ["10.0k", "99.9k", "100k", "999k", "1.00M", "1.00G"]
