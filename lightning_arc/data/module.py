@@ -77,7 +77,8 @@ class ArcDataModule(L.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader | list:
         """Return the loader of validation batches."""
-        return [] if self.validation is None else self.validation.loader()
+        world_size = self.trainer.world_size if self.trainer else 1
+        return [] if self.validation is None else self.validation.loader(world_size)
 
     def transfer_batch_to_device(self, batch: TreeBatch, device: torch.device, dataloader_idx: int) -> TreeBatch:
         """Move a batch without waiting for it."""

@@ -1,5 +1,6 @@
 """Validation data: episodes that a model is asked about while it trains, the same every time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -51,7 +52,7 @@ class ValidationData:
         source = read_source(options.val_dataset, options.oversized_tasks, in_memory=True)
         source = split(source, options.held_out_fraction, held_out=True)
         self.episodes, self.tasks = validation_episodes(source, options.seed), list(source.tasks)
-        self.prompts = list(options.val_dataset.prompts)
+        self.prompts = list(source.prompts)
 
     def tree(self, item: tuple[int, str]) -> tuple[TokenTree | None, dict[str, Any]]:
         """Make a tree and its info.
@@ -69,19 +70,25 @@ class ValidationData:
         ranks = next((p for p in self.prompts if PROMPTS[p] is PromptKind.VERIFY_OUTPUT_FROM_EXAMPLES), None)
         return tree, {"episode": i, "evidence": without_scores(self.episodes[i]) if prompt == ranks else None}
 
-    def batch(self, items: list[tuple[int, str]]) -> TreeBatch:
-        """Make a batch of the trees that are not too long."""
-        made = [(tree, info) for tree, info in map(self.tree, items) if tree is not None]
+    def batch(self, items: Sequence[tuple[int, str] | None]) -> TreeBatch:
+        """Make a batch of the trees that are not too long; ``None`` stands for no tree."""
+        asked = [self.tree(item) for item in items if item is not None]
+        made = [(tree, info) for tree, info in asked if tree is not None]
         return collate([tree for tree, _ in made], self.prompt_encoder, self.options, [info for _, info in made])
 
-    def loader(self) -> DataLoader:
-        """Return the loader, of every episode in every prompt that applies to it."""
-        items = [
+    def loader(self, world_size: int = 1) -> DataLoader:
+        """Return the loader, of every episode in every prompt that applies to it.
+
+        Lightning divides the items among the processes, and gives some items to two of them where the number does not
+        divide; here ``None`` makes up the number, so that each tree is measured once.
+        """
+        items: list[tuple[int, str] | None] = [
             (i, prompt)
             for prompt in self.prompts
             for i, episode in enumerate(self.episodes)
             if episode_for_prompt(episode, prompt, self.options.seed) is not None
         ]
+        items += [None] * (-len(items) % world_size)
         size, n = self.options.batch_size, self.options.num_workers
         # torch takes any sequence
         return DataLoader(items, size, collate_fn=self.batch, num_workers=n, worker_init_fn=follow_parent)  # type: ignore[arg-type]

@@ -130,7 +130,7 @@ class ValidationMetrics(nn.Module):
         right = torch.tensor(shape.correct, device=scores.log_odds.device) == 1
         log_odds = scores.log_odds.float()
         self.verdict_loss.update(nn.functional.softplus(torch.where(right, -log_odds, log_odds)))
-        self.verdicts.update(log_odds.sigmoid(), right.long())
+        self.verdicts.update(0.5 + 0.5 * log_odds / (1 + log_odds.abs()), right.long())  # sigmoids end in equal ones
         self.kept[VERDICTS].update(log_odds, right, info["episode"])
         if info["evidence"] is not None:
             self._update_rankings(shape, info["episode"], info["evidence"], scores)

@@ -2,7 +2,12 @@
 
 from dataclasses import replace
 
-from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, as_grid
+import pytest
+from torch.utils.data import DistributedSampler
+
+from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, Task, as_grid, write_tasks
+from lightning_arc.data.module import ArcDataModule
+from lightning_arc.data.sources import DatasetConfig
 from lightning_arc.data.validation import episode_for_prompt, without_scores
 from lightning_arc.prompt.templates import MAX_OPTIONS, PROMPTS
 
@@ -39,3 +44,25 @@ def test_the_candidates_of_a_solver_are_ranked_and_what_was_added_to_them_is_not
     assert e.correct == [False] * 13 and not e.records
     assert without_scores(EPISODE).correct[13] is True
     assert without_scores(replace(EPISODE, answers=tuple(replace(a, votes=0) for a in ANSWERS))) is None
+
+
+def test_a_prompt_of_weight_0_is_not_asked(tmp_path):
+    write_tasks([Task("t", (Pair(GRIDS[1], GRIDS[2]),), (Pair(GRIDS[3], GRIDS[4]),))], tmp_path / "tasks.json")
+    prompts = {"verify-output-from-examples-v1": 1.0, "input-from-inputs-v0": 0.0}
+    data = ArcDataModule(val_dataset=DatasetConfig(str(tmp_path / "tasks.json"), prompts), max_seq_len=1024)
+    data.setup("validate")
+    assert data.validation.prompts == ["verify-output-from-examples-v1"] and len(data.validation.loader()) == 1
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_processes_measure_each_tree_once_in_as_many_batches(tmp_path, world_size):
+    pair = Pair(GRIDS[1], GRIDS[2])
+    write_tasks([Task(f"t{i}", (pair,), (Pair(GRIDS[i], GRIDS[i + 1]),)) for i in range(5)], tmp_path / "tasks.json")
+    prompts = ["verify-output-from-examples-v1"]
+    data = ArcDataModule(val_dataset=DatasetConfig(str(tmp_path / "tasks.json"), prompts), max_seq_len=1024)
+    data.setup("validate")
+    loader = data.validation.loader(world_size)
+    shares = [DistributedSampler(loader.dataset, world_size, rank, shuffle=False) for rank in range(world_size)]
+    found = [[data.validation.batch([loader.dataset[i]]).info for i in share] for share in shares]  # as Lightning does
+    assert len({len(batches) for batches in found}) == 1
+    assert sorted(info["episode"] for batches in found for batch in batches for info in batch) == [0, 1, 2, 3, 4]

@@ -55,6 +55,16 @@ def test_rankings_writing_and_verdicts_are_counted():
     assert found["val/verify-output-from-examples/accuracy"] == pytest.approx(2 / 3)
 
 
+def test_losses_are_means_over_tokens_and_confident_verdicts_are_told_apart():
+    one, other = about([5, 1, 0]), about([5, 1, 0], episode=1)
+    metrics = ValidationMetrics()
+    metrics.update(SHAPE, scores([17.8, 19.0, 18.0], [-1.0, -6.0, -1.0], written=2), one)
+    metrics.update(SHAPE, scores([-1.0, 20.0, -2.0], [-1.0, -1.0, -1.0], written=8), other)
+    found = metrics.compute(lambda weights: weights)
+    assert float(found["val/output-from-examples/loss"]) == pytest.approx(7 / 10)
+    assert float(found["val/verify-output-from-examples/auroc"]) == 1
+
+
 def test_rankings_are_those_that_predict_makes_of_the_same_answers():
     trees = [
         ([2.0, 2.0, 2.0], [-1.0, -2.0, -3.0], about([1, 2, 1])),  # a tie, which votes settle: the right one is first
