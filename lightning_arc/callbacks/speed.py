@@ -27,6 +27,7 @@ class Speed(L.Callback):
     def __init__(self) -> None:
         self._peak = self._operations = 0.0
         self._last: float | None = None
+        self._logged = 0
         self.rate = 0.0
         self._begin_anew()
 
@@ -48,7 +49,7 @@ class Speed(L.Callback):
             f"attention {attention}"
         )
         self._begin_anew()
-        self._last = time.perf_counter()
+        self._last, self._logged = time.perf_counter(), trainer.global_step
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: TreeBatch, batch_idx: int
@@ -63,12 +64,15 @@ class Speed(L.Callback):
             return
         n = trainer.world_size
         self.rate = rate = n * self._tokens / self._seconds
-        if trainer.global_step % typed_trainer(trainer).log_every_n_steps == 0:
+        step = trainer.global_step
+        due = step % typed_trainer(trainer).log_every_n_steps == 0
+        if due and step != self._logged:  # a step may take several batches
             values = {"tokens_per_second": rate, "verdicts_per_second": n * self._verdicts / self._seconds}
             values["share_of_peak"] = rate * self._operations / (n * self._peak)
             values["memory_gib"] = peak_memory_gib(pl_module.device)
+            self._logged = step
             for logger in trainer.loggers:
-                logger.log_metrics({f"usage/{name}": value for name, value in values.items()}, trainer.global_step)
+                logger.log_metrics({f"usage/{name}": value for name, value in values.items()}, step)
             self._begin_anew()
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

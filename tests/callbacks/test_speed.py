@@ -41,26 +41,28 @@ class Module:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_rates_are_those_of_the_steps_of_all_processes_without_validations(monkeypatch, processes):
+@pytest.mark.parametrize("accumulated", [1, 3])
+def test_rates_are_those_of_the_steps_of_all_processes_without_validations(monkeypatch, processes, accumulated):
     clock = [100.0]
     monkeypatch.setattr(speed.time, "perf_counter", lambda: clock[0])
     monkeypatch.setattr(speed, "product_rate", lambda dtype, device: 1e5)
     callback, trainer, module = Speed(), Trainer(processes), Module()
     callback.on_train_start(trainer, module)
     for seconds in (1.0, 3.0, 2.0, 2.0):
-        clock[0] += seconds
-        trainer.global_step += 1
-        callback.on_train_batch_end(trainer, module, None, Batch(), 0)
+        for micro_batch in range(accumulated):
+            clock[0] += seconds / accumulated
+            trainer.global_step += micro_batch == accumulated - 1
+            callback.on_train_batch_end(trainer, module, None, Batch(), 0)
         callback.on_validation_start(trainer, module)
         clock[0] += 50.0
         callback.on_validation_end(trainer, module)
     (first, values), (second, _) = trainer.loggers[0].rows
     assert (first, second) == (2, 4)
-    assert values["usage/tokens_per_second"] == pytest.approx(processes * 80 / 4)
-    assert values["usage/verdicts_per_second"] == pytest.approx(processes * 8 / 4)
-    assert values["usage/share_of_peak"] == pytest.approx(20 * 600 / 1e5)
+    assert values["usage/tokens_per_second"] == pytest.approx(processes * accumulated * 80 / 4)
+    assert values["usage/verdicts_per_second"] == pytest.approx(processes * accumulated * 8 / 4)
+    assert values["usage/share_of_peak"] == pytest.approx(accumulated * 20 * 600 / 1e5)
     assert values["usage/memory_gib"] > 0
-    assert callback.rate == pytest.approx(processes * 80 / 4)
+    assert callback.rate == pytest.approx(processes * accumulated * 80 / 4)
 
 
 def test_operations_are_those_of_the_products_with_weights():
