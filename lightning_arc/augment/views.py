@@ -53,12 +53,6 @@ def inverse_dihedral(element: int) -> int:
     return element if element >= 4 else -element % 4
 
 
-def compose_dihedral(first: int, second: int) -> int:
-    """Return the symmetry that equals ``first`` followed by ``second``."""
-    turns = second - first if second >= 4 else second + first
-    return turns % 4 + 4 * ((first >= 4) != (second >= 4))
-
-
 def permute_colours(grid: Grid, colours: NDArray[np.int8]) -> Grid:
     """Replace colour ``c`` by ``colours[c]`` everywhere."""
     return colours.take(grid)

@@ -34,9 +34,10 @@ PATIENCE = 50
 MIN_ROUNDS = 4
 """Fewest rounds of `PATIENCE` draws before a sample is given up."""
 
-SKIPS = ("too_long", "bad_line", "no_code", "no_demonstration")
+SKIPS = ("too_long", "bad_line", "no_code", "no_demonstration", "no_wrong")
 """Why a draw is rejected: its sequence is too long, its line has no valid task, its prompt needs code that the task
-lacks, or its task has a single pair, which leaves no demonstration."""
+lacks, its task has a single pair, which leaves no demonstration, or there is no wrong prediction to judge or to choose
+beside the right output."""
 
 
 class SampleWarning(UserWarning):
@@ -225,6 +226,7 @@ class Sampler:
             "bad_line": "lines without a valid task",
             "no_code": "tasks without the code that the prompt needs",
             "no_demonstration": "tasks of a single pair, which leaves no demonstration",
+            "no_wrong": "without a wrong prediction (data.distractor_weights)",
         }
         counts = ", ".join(f"{skipped[reason]} {reasons[reason]}" for reason in SKIPS if skipped[reason])
         raise DataError(f"data.train_datasets: none of {n_draws} draws gives a sample: {counts}")
@@ -299,6 +301,8 @@ class Sampler:
         n_pool = n - int(rng.binomial(n, self.options.distractor_probability))
         grids = pool.draw_wrong(rng, episode.key, episode.known_output, n_pool)
         grids += draw_distractors(rng, episode, n - len(grids), self.options.makers, exclude=grids)
+        if not grids:
+            raise SkippedError("no_wrong")
         answers = with_right_answer(episode.known_output, grids)
         if kind is PromptKind.SELECT_OUTPUT_FROM_EXAMPLES:
             answers = tuple(answers[i] for i in rng.permutation(len(answers)))

@@ -55,8 +55,9 @@ class TestTimeDataset:
     """Training batches of demonstrations, each in turn left out of the others of its task.
 
     Every sample has a view of its own; a single task's samples have no task composition. The wrong predictions beside a
-    demonstration's output are near misses, and candidates that were proposed for that demonstration. No test input and
-    no test output is used.
+    demonstration's output are near misses, and candidates that were proposed for that demonstration. The query's input
+    and output are never used; where it is a demonstration that was left out (``data.leave_one_out``), the task's known
+    test pairs are.
 
     Args:
         key: names the dataset.

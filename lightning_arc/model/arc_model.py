@@ -31,7 +31,7 @@ from lightning_arc.model.checkpoint import check_checkpoint
 from lightning_arc.model.decoding import Decoding
 from lightning_arc.model.ensemble import ModelEnsemble
 from lightning_arc.model.fast_layers import use_fast_layers, use_fast_lora
-from lightning_arc.model.hyper_parameters import check_model_settings, settings_to_save
+from lightning_arc.model.hyper_parameters import check_model_settings, check_training_settings, settings_to_save
 from lightning_arc.model.load import (
     Lora,
     Scratch,
@@ -123,7 +123,8 @@ class ArcModel(L.LightningModule):
         labels = [kind.label for kind in PromptKind]
         shares(loss_weights or {}, labels, "model.loss_weights")
         adapts = lora is not None or adapter_path is not None
-        check_model_settings(model_path, adapts, quantize, trim_vocabulary, learning_rate)
+        check_model_settings(model_path, adapts, quantize, trim_vocabulary)
+        check_training_settings(learning_rate, weight_decay, betas, warmup_steps, lora)
         self.ensemble = [find_adapter(path) for path in ensemble or []]
         self.test_time, members = test_time, 1 + len(self.ensemble)
         if isinstance(ranker, Ensemble) and ranker.members != members:
@@ -164,11 +165,6 @@ class ArcModel(L.LightningModule):
     def trained(self) -> list[torch.nn.Parameter]:
         """The weights that are trained."""
         return [p for p in self.model.parameters() if p.requires_grad]
-
-    @property
-    def base_fingerprint(self) -> str | None:
-        """Name of the weights that were loaded, ``None`` for a model from scratch."""
-        return None if self.base is None else self.base["fingerprint"]
 
     @property
     def name_of_model(self) -> str:

@@ -18,6 +18,9 @@ from lightning_arc.model.checkpoint import read_checkpoint
 from lightning_arc.model.load import load_base, moved
 from lightning_arc.model.vocabulary import untrim
 
+WEIGHTS = ("adapter_*", "base_model.json", "config.json", "generation_config.json", "model*.safetensors*")
+"""Files of an adapter or of a whole model: of an earlier export, they would be loaded with those of another."""
+
 
 def load_checkpoint(module: ArcModel, path: str) -> dict[str, Any]:
     """Load a checkpoint's weights into a module whose model has been built; return the data module's saved state.
@@ -56,7 +59,7 @@ def export(
         DataError: if the folder cannot be written; what was there before is then as it was.
     """
     try:
-        with whole_folder(folder) as temporary:
+        with whole_folder(folder, WEIGHTS) as temporary:
             _write(module, tokenizer, temporary, merge, dtype)
     except SafetensorError as error:
         raise DataError(f"{folder}: cannot be written: {first_line(error)}") from error

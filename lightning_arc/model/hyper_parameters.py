@@ -1,5 +1,6 @@
 """Model settings in checkpoints: which are saved, how they are read from an untrusted file, and which cannot change."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from types import UnionType
@@ -48,9 +49,7 @@ FIXED_SCRATCH = ("hidden_size", "layers", "heads", "kv_heads", "intermediate_siz
 """Settings of a model from scratch that cannot change once it is trained."""
 
 
-def check_model_settings(
-    model_path: str | None, adapts: bool, quantize: str | None, trim_vocabulary: bool, learning_rate: float
-) -> None:
+def check_model_settings(model_path: str | None, adapts: bool, quantize: str | None, trim_vocabulary: bool) -> None:
     """Refuse settings of a model that do not go together.
 
     Args:
@@ -58,19 +57,36 @@ def check_model_settings(
         adapts: whether an adapter is trained.
         quantize: as in `ArcModel`.
         trim_vocabulary: as in `ArcModel`.
-        learning_rate: as in `ArcModel`.
 
     Raises:
         DataError: names the setting.
     """
-    if learning_rate <= 0:
-        raise DataError(f"model.learning_rate is {learning_rate}, expected more than 0")
     if model_path is None and adapts:
         raise DataError("model.model_path: LoRA needs a model to adapt")
     if quantize is not None and not adapts:
         raise DataError("model.quantize: weights of 4 bits are not trained; an adapter on them is (model.lora)")
     if model_path is None and trim_vocabulary:
         raise DataError("model.trim_vocabulary: a model from scratch has no token to spare")
+
+
+def check_training_settings(
+    learning_rate: float, weight_decay: float, betas: tuple[float, float], warmup_steps: int, lora: Lora | None
+) -> None:
+    """Refuse settings of `ArcModel` that no training can have.
+
+    Raises:
+        DataError: names the setting.
+    """
+    dropout = 0.0 if lora is None else lora.dropout
+    for name, value, possible, expected in (
+        ("learning_rate", learning_rate, 0 < learning_rate < math.inf, "more than 0"),
+        ("weight_decay", weight_decay, 0 <= weight_decay < math.inf, "0 or more"),
+        ("betas", list(betas), all(0 <= beta < 1 for beta in betas), "two of at least 0 and less than 1"),
+        ("warmup_steps", warmup_steps, warmup_steps >= 0, "0 or more"),
+        ("lora.dropout", dropout, 0 <= dropout < 1, "at least 0 and less than 1"),
+    ):
+        if not possible:
+            raise DataError(f"model.{name} is {value}, expected {expected}")
 
 
 def settings_to_save(settings: Mapping[str, Any], adapter: LoraConfig | None = None) -> dict[str, Any]:

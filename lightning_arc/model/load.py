@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -33,7 +34,7 @@ class Lora:
     Args:
         r: rank.
         alpha: scale; the update is multiplied by ``alpha / r``, or ``alpha / sqrt(r)`` with rsLoRA.
-        dropout: dropout on the adapter's input.
+        dropout: dropout on the adapter's input; a continued training draws other values than an uninterrupted one.
         target_modules: names of the linear layers that get an adapter, or ``all-linear``.
         use_rslora: rank-stabilised scale (Kalajdzievski, 2023).
         use_dora: weight-decomposed adaptation (Liu et al., 2024).
@@ -178,7 +179,7 @@ def add_lora(base: PreTrainedModel, lora: Lora | None, adapter_path: str | None)
         return model
     try:
         return get_peft_model(base, lora_config(lora or Lora()))
-    except ValueError as error:
+    except (ValueError, re.error) as error:  # a text that names layers is a regular expression
         raise DataError(f"model.lora: {first_line(error)}") from error
 
 
@@ -215,10 +216,11 @@ def changes_base(config: LoraConfig) -> bool:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Return a fingerprint of a model's weights: equal for equal weights whatever their precision, else different.
+    """Return a fingerprint of a model's weights: equal for equal weights, whatever their precision.
 
     It covers every parameter's name and shape and a sample of up to 64 of its values, rounded to bfloat16; reading
-    all values of a large model would take longer than loading it.
+    all values of a large model would take longer than loading it. Weights that differ only elsewhere are not told
+    apart.
 
     Returns:
         16 hexadecimal digits.

@@ -217,6 +217,7 @@ class TestTimeTrainer:
                 loss.backward()
                 clip_grad_norm_(trained, LONGEST_GRADIENT)
                 optimizer.step()
+                torch.clear_autocast_cache()  # which may hold 16-bit copies of the weights before this step
                 optimizer.zero_grad()
                 step, tokens, seconds = step + 1, tokens + sum(batch.n_tokens), time.monotonic() - start
                 if seconds - last_saved > SAVE_SECONDS:

@@ -15,7 +15,6 @@ from lightning_arc.augment.views import (
     N_SYMMETRIES,
     View,
     common_views,
-    compose_dihedral,
     dihedral,
     draw_colours,
     draw_view,
@@ -58,11 +57,10 @@ def test_the_symmetries_are_the_group_of_the_square() -> None:
     assert len(images) == N_SYMMETRIES
     for first, second in product(range(N_SYMMETRIES), repeat=2):
         both = dihedral(dihedral(LOPSIDED, first), second)
-        assert same_grid(dihedral(LOPSIDED, compose_dihedral(first, second)), both)
+        assert both.tobytes() + bytes(both.shape) in images
     for element in range(N_SYMMETRIES):
-        assert compose_dihedral(element, inverse_dihedral(element)) == 0
-        assert compose_dihedral(inverse_dihedral(element), element) == 0
-        assert sorted(compose_dihedral(element, e) for e in range(N_SYMMETRIES)) == [*range(N_SYMMETRIES)]
+        assert same_grid(dihedral(dihedral(LOPSIDED, element), inverse_dihedral(element)), LOPSIDED)
+        assert same_grid(dihedral(dihedral(LOPSIDED, inverse_dihedral(element)), element), LOPSIDED)
 
 
 @settings(deadline=None, max_examples=100)

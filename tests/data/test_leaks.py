@@ -47,10 +47,12 @@ def test_a_file_of_lines_is_looked_through_once_while_nothing_changes(made, read
     assert source_leaks(str(made), source, TASKS[4:5]) == [] and len(read) == 2
     unnamed = [replace(TASKS[2], is_named=False)]
     assert source_leaks(str(made), source, unnamed) == FOUND and len(read) == 3
+    strict = source_leaks(str(made), source, TASKS[2:3], any_pair=True)
+    assert len(read) == 4 and source_leaks(str(made), source, TASKS[2:3], any_pair=True) == strict and len(read) == 4
     some = only(source, lambda task_id: task_id != "made:3")
-    assert source_leaks(str(made), some, TASKS[2:3]) == [] and len(read) == 4
+    assert source_leaks(str(made), some, TASKS[2:3]) == [] and len(read) == 5
     os.utime(made, ns=(1, 1))
-    assert source_leaks(str(made), source, TASKS[2:3]) == FOUND and len(read) == 5
+    assert source_leaks(str(made), source, TASKS[2:3]) == FOUND and len(read) == 6
 
 
 def test_what_was_kept_and_cannot_be_read_is_found_anew(made, read, tmp_path, monkeypatch):

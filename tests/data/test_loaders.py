@@ -18,6 +18,7 @@ from lightning_arc.arc import (
     base_id,
     read_tasks,
     same_grid,
+    write_candidates,
     write_pool,
     write_tasks,
 )
@@ -94,6 +95,17 @@ def test_every_drawn_episode_has_right_and_wrong_answers_as_they_are_marked():
             assert same_grid(answer.grid, episode.output) == answer.correct
 
 
+@pytest.mark.parametrize("prompt", ["verify-output-from-examples-v1", "select-output-from-examples-v0"])
+def test_without_any_wrong_prediction_there_is_nothing_to_judge(prompt):
+    dataset = DatasetConfig(TRAINING, [prompt])
+    sampler = module(train_datasets=[dataset], distractor_weights={"few_cells_changed": 0}).training.sampler
+    with pytest.raises(DataError, match="200 without a wrong prediction"):
+        sampler.sample(0)
+    sampler = module(train_datasets=[dataset], distractor_weights={"colours_permuted": 1}).training.sampler
+    skipped = sum((sampler.sample(i).skipped for i in range(30)), Counter())
+    assert skipped["no_wrong"] > 0
+
+
 def test_wrong_predictions_come_from_the_pool_of_the_drawn_pair(tmp_path):
     import json
 
@@ -114,6 +126,21 @@ def test_wrong_predictions_come_from_the_pool_of_the_drawn_pair(tmp_path):
         assert from_pool == (episode.key.split == "test")
         seen[episode.key.split] += 1
     assert all(seen.values())
+    made = module(train_datasets=[dataset], distractor_probability=1.0, compose_new_task_probability=0.0).training
+    answers = [answer for index in range(40) for answer in made.sampler.episode(index)[0].answers]
+    assert not any(sorted(a.grid.shape) == [1, 7] and len(np.unique(a.grid)) == 1 and not a.correct for a in answers)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(1.0, 20), (0.0, 0)])
+def test_the_background_keeps_its_colour_as_often_as_the_settings_say(tmp_path, keep, kept):
+    pair = {"input": [[0, 0]], "output": [[0, 0, 0]]}
+    (tmp_path / "tasks.json").write_text(json.dumps({"t": {"train": [pair, pair], "test": [pair]}}))
+    data = module(
+        train_datasets=[DatasetConfig(str(tmp_path / "tasks.json"), ["output-from-examples-v1"])],
+        keep_background_probability=keep, compose_new_task_probability=0.0,
+    )  # fmt: skip
+    found = [data.training.sampler.episode(index)[0].query for index in range(20)]
+    assert abs(sum(not query.any() for query in found) - kept) <= 6
 
 
 def test_sequences_stay_within_their_length_and_skips_are_counted():
@@ -204,6 +231,29 @@ def test_work_goes_on_only_with_the_same_pairs_and_candidates(tmp_path):
         one.prediction.candidates.add(key, Candidate(as_grid([[7, 7, 7]])))
     assert data.prediction.signature != signatures[0] and without.prediction.signature == signatures[2]
     assert PairKey(key.task_id, "test", 0) in without.prediction.queries and key not in without.prediction.queries
+
+
+def test_no_other_candidates_or_pairs_have_the_same_signature(tmp_path):
+    grids = [as_grid([[6, 5, 4]]), as_grid([[1, 1, 1]]), as_grid([[2, 0]])]
+    upright = [grid.T for grid in grids]
+
+    def signature(first, second, pair=grids, name="a"):
+        task = Task(name, (Pair(pair[0], pair[1]),), (Pair(pair[2], None), Pair(pair[0], None)))
+        write_tasks([task], tmp_path / "tasks.json")
+        pool = CandidatePool()
+        for index, some in enumerate((first, second)):
+            for grid in some:
+                pool.add(PairKey(name, "test", index), Candidate(grid))
+        write_candidates(pool, {name: task}, tmp_path / "candidates.json")
+        data = ArcDataModule(tasks=str(tmp_path / "tasks.json"), candidates=str(tmp_path / "candidates.json"))
+        data.setup("predict")
+        return data.prediction.signature
+
+    one, two, three = grids
+    found = [signature([one, two], [three]), signature([one], [two, three]), signature(upright[:2], [three])]
+    found += [signature([one, two], [three], upright), signature([one, two], [three], name="b")]
+    found.append(signature([as_grid([[6, 5], [4, 1]]), as_grid([[1, 1]])], [three]))
+    assert len(set(found)) == len(found) and signature([one, two], [three]) == found[0]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config
 from transformers.cache_utils import Cache
 
 from lightning_arc.arc import Episode, LabeledCandidate, Pair, PairKey, as_grid
@@ -66,10 +66,19 @@ def decoded(prompt_encoder, written):
     return prompt_encoder.grid_encoder.decode(prompt_encoder.tokenizer.decode(written.tokens))
 
 
-@pytest.mark.parametrize("name", ["bundled", "qwen"])
+@pytest.mark.parametrize("name", ["bundled", "qwen", "sliding window"])
 def test_answers_have_the_likelihood_that_candidates_are_scored_with(name, request):
     if name == "bundled":
         model, prompt_encoder = load_base("bundled", torch.float64), PromptEncoder(load_tokenizer("bundled"))
+    elif name == "sliding window":
+        tokenizer = compact_tokenizer()
+        config = Qwen2Config(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=2,
+            num_attention_heads=4, num_key_value_heads=2, use_sliding_window=True, sliding_window=6,
+            max_window_layers=1,
+        )  # fmt: skip
+        torch.manual_seed(0)
+        model, prompt_encoder = AutoModelForCausalLM.from_config(config).double(), PromptEncoder(tokenizer)
     else:
         folder = request.getfixturevalue("qwen_folder")
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64)

@@ -139,6 +139,27 @@ def test_a_checkpoint_of_an_adapter_that_went_on_being_trained_needs_no_folder_o
     assert settings_to_save({"adapter_path": "other", "lora": None}, config) == {"adapter_path": "other", "lora": None}
 
 
+def test_an_adapter_and_a_whole_model_do_not_stay_in_one_folder(repo_root, tmp_path):
+    module, tokenizer = ArcModel("bundled", lora=Lora(r=4)), load_tokenizer("bundled")
+    module.build()
+    torch.manual_seed(1)
+    for name, weight in module.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight.data, std=0.05)
+    out, ids = tmp_path / "out", torch.arange(12)[None]
+    (tmp_path / "out").mkdir()
+    (out / "notes.txt").write_text("stays")
+    export(module, tokenizer, out, merge=False)
+    export(module, tokenizer, out, merge=True)
+    whole = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
+    torch.testing.assert_close(logits(whole, ids), logits(module.model, ids), rtol=1e-4, atol=1e-4)
+    export(module, tokenizer, out, merge=False)
+    export(module, tokenizer, tmp_path / "clean", merge=False)
+    assert {*(tmp_path / "clean").iterdir()} == {tmp_path / "clean" / file.name for file in out.iterdir()} - {
+        tmp_path / "clean" / "notes.txt"
+    }
+
+
 def test_a_full_disk_leaves_no_half_a_model(tmp_path, monkeypatch):
     module = ArcModel("bundled")
     module.build()

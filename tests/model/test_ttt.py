@@ -68,6 +68,20 @@ def test_training_on_a_dataset_lowers_its_loss_and_leaves_the_model_as_it_was(tr
     assert all(torch.equal(p, weights[name]) for name, p in trained.named_parameters())
 
 
+def test_weights_that_are_trained_in_16_bits_are_not_those_of_the_first_step(model, tmp_path):
+    settings = replace(SETTINGS, weights="all", steps=8)
+    one, batch = trainer(model.eval(), tmp_path, settings=settings), Trees(1).batch(0, 2)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):  # which keeps its copies of weights
+        one.adapt("task", Trees(1), one.adapters.own)
+    other = trainer(model, tmp_path / "float32", settings=settings)
+    other.adapt("task", Trees(1), other.adapters.own)
+    losses = []
+    for each in (one, other):
+        with each.adapted(each.adapters.own) as adapted, torch.no_grad():
+            losses.append(float(loss(adapted, batch, [])))
+    assert losses[0] == pytest.approx(losses[1], rel=0.2)
+
+
 def test_what_is_learned_of_a_task_does_not_depend_on_the_tasks_before(trained, settings, tmp_path):
     alone = trainer(trained, tmp_path / "alone", settings=settings)
     alone.adapt("second", Trees(2), alone.adapters.own)
