@@ -105,13 +105,10 @@ def test_a_limited_pool_draws_from_some_wrong_predictions_of_a_pair_always_the_s
     drawn = [limited.draw_wrong(np.random.default_rng(seed), key, right, 3) for seed in range(30)]
     assert all(len(grids) == 3 for grids in drawn)
     assert {grid.tobytes() for grids in drawn for grid in grids} == wrong
+    assert len(LimitedPool(pool, 20).wrong(key, right)) == 9 and key in limited and [*limited] == [key]
+    assert limited.draw_wrong(np.random.default_rng(0), PairKey("u", "train", 0), right, 3) == []
     others = [PairKey("t", "train", i) for i in range(1, 9)]
     for other in others:
         for i in range(10):
             pool.add(other, Candidate(as_grid([[i]])))
     assert len({tuple(grid.item() for grid in limited.wrong(other, right)) for other in others}) > 4  # not the same
-    pool = CandidatePool()
-    for i in range(10):
-        pool.add(key, Candidate(as_grid([[i]])))
-    assert len(LimitedPool(pool, 20).wrong(key, right)) == 9 and key in limited and [*limited] == [key]
-    assert limited.draw_wrong(np.random.default_rng(0), PairKey("u", "train", 0), right, 3) == []
