@@ -6,6 +6,7 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.cli import SaveConfigCallback
 
+from lightning_arc.data.batch import TreeShape
 from lightning_arc.data.prediction import PredictionData
 from lightning_arc.inference.predictor import ScoringBatch
 from lightning_arc.inference.ranking_files import all_views, write_ranking
@@ -59,10 +60,12 @@ class CandidateRanking(PredictionWork[ScoringBatch, ViewScores]):
                     scored.append((request, n))
             keys = [(request.member, data.test_time_key(request.key)) for request, _ in scored]
             for places in batches_of_equal(keys):
-                if scheduler.time_is_up(len(places)):
+                trains, of_trees = keys[places[0]][1] is not None, [trees[i] for i in places]
+                tokens = None if trains else sum(TreeShape.of(tree).n_tokens for tree in of_trees)
+                if scheduler.time_is_up(len(places), tokens):
                     return
                 of_batch, ns = zip(*(scored[i] for i in places), strict=True)
-                yield ScoringBatch(data.collate([trees[i] for i in places]), of_batch, ns, *keys[places[0]])
+                yield ScoringBatch(data.collate(of_trees), of_batch, ns, *keys[places[0]])
 
     def step(self, batch: ScoringBatch) -> list[ViewScores]:
         """Return the scores of a batch."""

@@ -56,7 +56,7 @@ class RankingScheduler:
             if record.key in self._place and self.evidence[self._place[record.key]].fits(record):
                 self._keep(record)
         self._began, self._over = clock(), False
-        self._slowest, self._answered = 0.0, 0
+        self._slowest, self._slowest_token, self._answered, self._answered_tokens = 0.0, 0.0, 0, 0
         self._in_flight: dict[RequestId, ScoringRequest] = {}
 
     def next(self, n: int = 1) -> list[ScoringRequest] | None:
@@ -81,19 +81,28 @@ class RankingScheduler:
                 return unanswered
         return None
 
-    def time_is_up(self, more: int) -> bool:
-        """Whether ``more`` answers would come too late. Then no more is asked, and open requests need no answer."""
+    def time_is_up(self, more: int, tokens: int | None = None) -> bool:
+        """Whether ``more`` answers would come too late. Then no more is asked, and open requests need no answer.
+
+        The slowest pace so far is expected: that of an answer or, where it takes less time, that of a token.
+
+        Args:
+            more: number of answers.
+            tokens: of all of them; ``None`` where they need more than the tokens of their prompts.
+        """
         if more and not self._over and self.stopping.max_seconds is not None:
-            elapsed, each = self._pace()
-            self._over = elapsed + each * more >= self.stopping.max_seconds
+            elapsed, each, each_token = self._pace()
+            expected = each * more if tokens is None else min(each * more, each_token * tokens)
+            self._over = elapsed + expected >= self.stopping.max_seconds
         return self._over
 
     def take(self, record: ViewScores) -> None:
         """Take the answer to a request."""
         self._keep(record)
         if self._in_flight.pop(record.id, None) is not None:
-            self._answered += 1
+            self._answered, self._answered_tokens = self._answered + 1, self._answered_tokens + record.tokens
             self._slowest = max(self._slowest, record.seconds)
+            self._slowest_token = max(self._slowest_token, record.seconds / max(record.tokens, 1))
 
     def rankings(self) -> list[Ranking]:
         """Return the order of each test input's candidates by all answers so far."""
@@ -184,13 +193,16 @@ class RankingScheduler:
         self._queue += requests
 
     def _late(self, more: int) -> bool:
-        """Whether time would be up before what is in flight and ``more`` requests are answered."""
+        """Whether time would be up before what is in flight and ``more`` requests are answered, at the mean pace."""
         if self.stopping.max_seconds is None or not more:
             return False
-        elapsed, each = self._pace()
-        return elapsed + each * (len(self._in_flight) + more) >= self.stopping.max_seconds
-
-    def _pace(self) -> tuple[float, float]:
-        """Return the seconds since the first request, and the expected seconds of an answer."""
         elapsed = self._clock() - self._began
-        return elapsed, max(self._slowest, elapsed / self._answered if self._answered else 0.0)
+        expected = elapsed / self._answered * (len(self._in_flight) + more) if self._answered else 0.0
+        return elapsed + expected >= self.stopping.max_seconds
+
+    def _pace(self) -> tuple[float, float, float]:
+        """Return the seconds since the first request, and those that an answer and a token take at most."""
+        elapsed = self._clock() - self._began
+        each = elapsed / self._answered if self._answered else 0.0
+        each_token = elapsed / self._answered_tokens if self._answered_tokens else 0.0
+        return elapsed, max(self._slowest, each), max(self._slowest_token, each_token)
