@@ -231,6 +231,8 @@ class ArcCLI(LightningCLI):
             kwargs["callbacks"].append(HyperParameters(self._compared_settings()))
         try:
             trainer = super().instantiate_trainer(**kwargs)
+        except DataError:
+            raise
         except ValueError as error:  # such as an accelerator that does not exist
             raise DataError(f"trainer: {error}") from error
         assert isinstance(trainer, ArcTrainer)  # as `ArcCLI` asks for

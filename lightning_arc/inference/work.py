@@ -62,9 +62,10 @@ class PredictionWork(ABC, Generic[Batch, Record]):
         if self.done:
             rank_zero_info(f"{self.folder}: goes on from {len(self.done)} views of queries that were finished before")
         trainer.strategy.barrier()  # nobody writes while another still reads
-        if trainer.is_global_zero:  # an earlier run may have had more processes
+        if trainer.is_global_zero:  # an earlier run may have had more processes; files of other names are a person's
             now = {self._path(rank) for rank in range(trainer.world_size)}
-            remove_other_work(set(self._paths()) - now, self._signature)
+            earlier = {path for path in self._paths() if path.stem.rpartition("-")[2].isdecimal()} - now
+            remove_other_work(earlier, self._signature)
         self._journal: Journal[Record] = Journal(
             self._path(trainer.global_rank), self._signature, self.encode, self.decode
         )

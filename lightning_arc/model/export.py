@@ -18,9 +18,6 @@ from lightning_arc.model.checkpoint import read_checkpoint
 from lightning_arc.model.load import load_base, moved
 from lightning_arc.model.vocabulary import untrim
 
-WEIGHTS = ("adapter_*", "base_model.json", "config.json", "generation_config.json", "model*.safetensors*")
-"""Files of an adapter or of a whole model: of an earlier export, they would be loaded with those of another."""
-
 
 def load_checkpoint(module: ArcModel, path: str) -> dict[str, Any]:
     """Load a checkpoint's weights into a module whose model has been built; return the data module's saved state.
@@ -56,13 +53,28 @@ def export(
         dtype: type of the weights in the file.
 
     Raises:
-        DataError: if the folder cannot be written; what was there before is then as it was.
+        DataError: if the folder cannot be written, or `holds_other` weights; what was there before is then as it was.
     """
+    if found := holds_other(module, folder, merge):
+        raise DataError(f"{folder}: holds {found}, which would be loaded together with what is exported (folder)")
     try:
-        with whole_folder(folder, WEIGHTS) as temporary:
+        with whole_folder(folder) as temporary:
             _write(module, tokenizer, temporary, merge, dtype)
     except SafetensorError as error:
         raise DataError(f"{folder}: cannot be written: {first_line(error)}") from error
+
+
+def holds_other(module: ArcModel, folder: str | Path, merge: bool) -> str | None:
+    """Return the name of a whole model's file in a folder that an adapter would be exported to, or the reverse.
+
+    Args:
+        module: the trained module.
+        folder: the folder, which need not exist.
+        merge: as in `export`.
+    """
+    is_adapter = isinstance(module.model, PeftModel) and not merge
+    found = sorted(Path(folder).glob("model*.safetensors" if is_adapter else "adapter_*"))
+    return found[0].name if found else None
 
 
 def _write(module: ArcModel, tokenizer: PreTrainedTokenizerBase, folder: Path, merge: bool, dtype: torch.dtype) -> None:

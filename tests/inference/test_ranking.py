@@ -187,9 +187,10 @@ def test_journals_of_other_work_are_removed_even_where_there_were_more_processes
     work.close()
     same = (tmp_path / "evidence-0.jsonl").read_bytes()
     (tmp_path / "evidence-1.jsonl").write_bytes(same)
-    (tmp_path / "evidence-2.jsonl").write_bytes(b'{"signature": "of another model"}\n')
+    for name in ("2", "kept"):
+        (tmp_path / f"evidence-{name}.jsonl").write_bytes(b'{"signature": "of another model"}\n')
     ranking(Verifier(), all_views(1), max_seq_len=1024).close()
-    assert sorted(path.name for path in tmp_path.glob("*.jsonl")) == ["evidence-0.jsonl", "evidence-1.jsonl"]
+    assert sorted(path.stem for path in tmp_path.glob("*.jsonl")) == ["evidence-0", "evidence-1", "evidence-kept"]
 
 
 def _kept(work: CandidateRanking, batch) -> tuple[ScoringRequest, ...]:

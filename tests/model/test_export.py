@@ -1,6 +1,7 @@
 """Export: what transformers and peft load has the logits of what was trained."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from lightning_arc.callbacks.export import ExportModel
 from lightning_arc.errors import DataError
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.export import export, load_checkpoint
@@ -139,25 +141,31 @@ def test_a_checkpoint_of_an_adapter_that_went_on_being_trained_needs_no_folder_o
     assert settings_to_save({"adapter_path": "other", "lora": None}, config) == {"adapter_path": "other", "lora": None}
 
 
-def test_an_adapter_and_a_whole_model_do_not_stay_in_one_folder(repo_root, tmp_path):
-    module, tokenizer = ArcModel("bundled", lora=Lora(r=4)), load_tokenizer("bundled")
+@pytest.mark.parametrize("merge", [True, False])
+def test_an_adapter_and_a_whole_model_are_not_put_into_one_folder(tmp_path, merge):
+    module, tokenizer, out = ArcModel("bundled", lora=Lora(r=4)), load_tokenizer("bundled"), tmp_path / "out"
     module.build()
-    torch.manual_seed(1)
-    for name, weight in module.model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(weight.data, std=0.05)
-    out, ids = tmp_path / "out", torch.arange(12)[None]
-    (tmp_path / "out").mkdir()
-    (out / "notes.txt").write_text("stays")
-    export(module, tokenizer, out, merge=False)
-    export(module, tokenizer, out, merge=True)
-    whole = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32)
-    torch.testing.assert_close(logits(whole, ids), logits(module.model, ids), rtol=1e-4, atol=1e-4)
-    export(module, tokenizer, out, merge=False)
-    export(module, tokenizer, tmp_path / "clean", merge=False)
-    assert {*(tmp_path / "clean").iterdir()} == {tmp_path / "clean" / file.name for file in out.iterdir()} - {
-        tmp_path / "clean" / "notes.txt"
-    }
+    export(module, tokenizer, out, merge)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with pytest.raises(DataError, match=r"out: holds (adapter_config.json|model.safetensors), which would be loaded"):
+        export(module, tokenizer, out, not merge)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+    export(module, tokenizer, out, merge)
+
+
+def test_a_training_keeps_a_model_of_the_other_kind_under_another_name(tmp_path):
+    module, encoder = ArcModel("bundled", lora=Lora(r=4)), SimpleNamespace(tokenizer=load_tokenizer("bundled"))
+    module.build()
+    continued = SimpleNamespace(
+        is_global_zero=True,
+        default_root_dir=str(tmp_path),
+        ckpt_path=str(tmp_path / "last.ckpt"),
+        datamodule=SimpleNamespace(prompt_encoder=encoder),
+    )
+    for merge in (False, False, True):
+        ExportModel(merge=merge).on_fit_end(continued, module)
+    assert (tmp_path / "model-1" / "adapter_model.safetensors").is_file()
+    assert (tmp_path / "model" / "model.safetensors").is_file() and len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_full_disk_leaves_no_half_a_model(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -163,14 +163,10 @@ def whole_file(path: str | Path) -> Iterator[Path]:
 
 
 @contextmanager
-def whole_folder(path: str | Path, removed: Collection[str] = ()) -> Iterator[Path]:
+def whole_folder(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder beside ``path`` to write to, which replaces ``path`` only if nothing failed.
 
     If ``path`` exists, its other files stay.
-
-    Args:
-        path: the folder.
-        removed: patterns of the names of other files that do not stay.
 
     Raises:
         DataError: if the folder cannot be written.
@@ -189,9 +185,6 @@ def whole_folder(path: str | Path, removed: Collection[str] = ()) -> Iterator[Pa
         if not path.is_dir():
             os.replace(temporary, path)
             return
-        written = {path / file.relative_to(temporary) for file in files}
-        for file in {found for pattern in removed for found in path.glob(pattern)} - written:
-            file.unlink()
         for file in files:
             target = path / file.relative_to(temporary)
             target.parent.mkdir(parents=True, exist_ok=True)
