@@ -309,7 +309,7 @@ def test_one_command_ranks_by_any_ranker_and_records_the_scores_that_it_needs(cl
 
 def test_a_time_bounded_run_is_complete_and_a_longer_one_goes_on_from_it(cli, tmp_path):
     rank = ("predict", "--config", "configs/rank.yaml", "--trainer.accelerator=cpu", "--data.max_seq_len=1024")
-    rank = (*rank, f"--trainer.default_root_dir={tmp_path}", "--data.batch_size=2", "--data.held_out_fraction=0.05")
+    rank = (*rank, f"--trainer.default_root_dir={tmp_path}", "--data.batch_size=2", "--data.held_out_fraction=0.04")
     cli(*rank, "--model.stopping.max_seconds=2", "--model.stopping.max_views=1000")
     first = (tmp_path / "evidence-0.jsonl").read_text()
     n = sum(map(len, json.loads((tmp_path / "submission.json").read_text()).values()))
