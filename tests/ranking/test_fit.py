@@ -76,7 +76,7 @@ def test_more_penalty_gives_less_weight() -> None:
 @pytest.mark.slow
 def test_the_penalty_that_does_best_on_tasks_left_out_is_taken() -> None:
     sources = list(WEIGHTS)
-    assert best_penalty(drawn(60, noise=True), sources) > best_penalty(drawn(300), sources)
+    assert best_penalty(drawn(60, noise=True), sources) > best_penalty(drawn(150), sources)
     same = [replace(e, correct=[False] * len(e.candidates)) for e in drawn(20)]
     with pytest.raises(DataError, match="nothing to fit to"):
         best_penalty(same, sources)
