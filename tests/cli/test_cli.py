@@ -77,6 +77,12 @@ def test_what_cannot_be_shown_is_one_line(cli, words, message):
     assert message in cli("show", *words, status=2)
 
 
+def test_a_task_of_any_id_is_shown(cli, tmp_path):
+    pair = {"input": [[1]], "output": [[2]]}
+    (tmp_path / "tasks.json").write_text(json.dumps({"[/x]": {"train": [pair], "test": [pair]}}))
+    assert "[/x]" in cli("show", "[/x]", "--tasks", tmp_path / "tasks.json")
+
+
 def test_an_old_name_of_an_option_typed_or_in_a_file_is_refused_with_the_new_one(cli, tmp_path):
     (tmp_path / "old.yaml").write_text("data: {lesson_prompts: [a]}")
     for words in (("--data.lesson_prompts", "[a]"), ("--config", tmp_path / "old.yaml")):

@@ -123,3 +123,11 @@ def test_what_needs_a_gpu_is_refused_without_one():
 def test_settings_that_make_no_sense_are_refused(settings, message):
     with pytest.raises(DataError, match=message):
         ArcModel(**settings)
+
+
+@pytest.mark.parametrize("layers", ["q_proj(", ["no_such_layer"]])
+def test_layers_that_there_are_none_of_are_refused_in_one_line(layers):
+    module = ArcModel("bundled", lora=Lora(r=4, target_modules=layers))
+    with pytest.raises(DataError, match=r"^model\.lora: ") as error:
+        module.build()
+    assert "\n" not in str(error.value)
