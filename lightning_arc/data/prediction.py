@@ -20,6 +20,7 @@ from lightning_arc.arc import (
     read_candidates,
     same_grid,
 )
+from lightning_arc.arc.grid import grid_key
 from lightning_arc.augment.views import View, common_views, key_seed
 from lightning_arc.data.batch import TreeBatch, TreeShape
 from lightning_arc.data.loader import collate
@@ -165,10 +166,10 @@ class PredictionData:
         digest = hashlib.sha256(json.dumps(settings).encode())
         for task in self.tasks.values():
             pairs = (*task.demonstrations, *task.tests)
-            _digest(digest, task.id, [grid for pair in pairs for grid in (pair.input, pair.output)])
+            _add_grids(digest, task.id, [grid for pair in pairs for grid in (pair.input, pair.output)])
             for key in task.keys():  # noqa: SIM118
                 if key in self.queries or trained:
-                    _digest(digest, str(key), [candidate.grid for candidate in self.candidates[key]])
+                    _add_grids(digest, str(key), [candidate.grid for candidate in self.candidates[key]])
         return digest.hexdigest()[:16]
 
     @property
@@ -183,8 +184,8 @@ class PredictionData:
         return common_views(number + 1, len(query.demonstrations), self.options.seed, query.key)[number]
 
 
-def _digest(digest: "hashlib._Hash", name: str, grids: Sequence[Grid | None]) -> None:
-    """Add a name and its grids to a digest, with their number and shapes: other grids may have the same bytes."""
-    digest.update(json.dumps([name, [None if grid is None else grid.shape for grid in grids]]).encode())
+def _add_grids(digest: "hashlib._Hash", name: str, grids: Sequence[Grid | None]) -> None:
+    """Add a name and its grids to a digest; no other names and grids add the same bytes."""
+    digest.update(json.dumps([name, len(grids)]).encode())
     for grid in grids:
-        digest.update(b"" if grid is None else grid.tobytes())
+        digest.update(b"-" if grid is None else grid_key(grid))

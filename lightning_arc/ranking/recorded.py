@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from lightning_arc.arc import CandidatePool, Task, add_right_outputs, leave_one_out
 from lightning_arc.arc.io.files import expand
@@ -25,28 +26,20 @@ def read_evidence(paths: Sequence[str]) -> list[ViewScores]:
         if not files or not all(file.is_file() for file in files):
             raise DataError(f"{path}: no evidence-*.jsonl (evidence)")
         by_file = {file.name: file.read_bytes().splitlines() for file in files}
-        work = {name: _signature(lines[0]) for name, lines in by_file.items() if lines}
-        if len(set(work.values())) > 1:
-            raise DataError(f"{path}: {', '.join(work)} are of different work; keep those of one model and one dataset")
+        headers = [_parsed(lines[0]) for lines in by_file.values() if lines]
+        if any(header != headers[0] for header in headers):
+            raise DataError(f"{path}: {', '.join(by_file)} are of different work; keep those of one model and dataset")
         lines = [line for lines in by_file.values() for line in lines]
-        found = [record for line in lines if (record := _decoded(line)) is not None]
+        found = [record for line in lines if (record := decode_scores(_parsed(line))) is not None]
         if not found:
             raise DataError(f"{path}: holds no evidence")
         records += found
     return records
 
 
-def _signature(line: bytes) -> str | None:
-    """Return the signature in a journal's first line."""
+def _parsed(line: bytes) -> Any:
     try:
-        return str(json.loads(line)["signature"])
-    except (ValueError, RecursionError, KeyError, TypeError):
-        return None
-
-
-def _decoded(line: bytes) -> ViewScores | None:
-    try:
-        return decode_scores(json.loads(line))
+        return json.loads(line)
     except (ValueError, RecursionError):
         return None
 

@@ -56,7 +56,8 @@ class RankingScheduler:
             if record.key in self._place and self.evidence[self._place[record.key]].fits(record):
                 self._keep(record)
         self._began, self._over = clock(), False
-        self._slowest, self._slowest_token, self._answered, self._answered_tokens = 0.0, 0.0, 0, 0
+        self._slowest, self._slowest_token = 0.0, 0.0
+        self._answered, self._answered_tokens = 0, 0
         self._in_flight: dict[RequestId, ScoringRequest] = {}
 
     def next(self, n: int = 1) -> list[ScoringRequest] | None:
@@ -100,7 +101,8 @@ class RankingScheduler:
         """Take the answer to a request."""
         self._keep(record)
         if self._in_flight.pop(record.id, None) is not None:
-            self._answered, self._answered_tokens = self._answered + 1, self._answered_tokens + record.tokens
+            self._answered += 1
+            self._answered_tokens += record.tokens
             self._slowest = max(self._slowest, record.seconds)
             self._slowest_token = max(self._slowest_token, record.seconds / max(record.tokens, 1))
 

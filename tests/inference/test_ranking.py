@@ -132,13 +132,13 @@ def test_no_test_time_training_begins_when_the_time_for_it_is_gone(ranking):
 
 
 def test_time_is_used_up_to_the_tokens_of_the_next_batch(ranking):
-    now, tokens, size = [0.0], 0, 0
+    now, size = [0.0], 0
     stopping = StoppingConfig(min_views=1, max_views=9, confidence=1, max_seconds=300)
     work = ranking(Verifier(), stopping, batch_size=8, max_seq_len=2048)
     work.scheduler._clock, work.scheduler._began = lambda: now[0], 0.0
     for batch in work.batches():
         costs = [work.data.cost(request) for request in batch.requests]
-        now[0], tokens, size = now[0] + sum(costs) / 1000, tokens + sum(costs), max(size, sum(costs))
+        now[0], size = now[0] + sum(costs) / 1000, max(size, sum(costs))
         for request, cost in zip(batch.requests, costs, strict=True):
             work.keep(scores(work, request, cost / 1000))
     assert 300 - size / 1000 <= now[0] < 300 and work.scheduler.next() is None
