@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from lightning_arc.model.autocast import autocast_type
 from lightning_arc.model.autograd import Context
+from lightning_arc.model.int8_products import Int8Linear, Int8Weight
 
 SAME, SAME_IN_16_BITS = 1e-5, 1e-2
 """Largest difference between the outputs of a layer and its replacement, as a share of the largest number."""
@@ -58,14 +59,17 @@ class FastLoraLinear(LoraLinear):
         base, names = self.base_layer, [name for name in self.active_adapters if name in self.lora_A]
         if kwargs or args or self.disable_adapters or self.merged or not names or not all(map(self._is_plain, names)):
             return super().forward(x, *args, **kwargs)
-        if type(base) is not nn.Linear or base.weight.requires_grad:
+        if type(base) not in (nn.Linear, Int8Linear) or base.weight.requires_grad:
             return super().forward(x)
         dtype = _computing_type(x)
+        x = x.to(dtype)
         parts = [(self.lora_A[name].weight, self.lora_B[name].weight, self.scaling[name]) for name in names]
         scales = [scale for *_, scale in parts]
         factors = [w for a, b, _ in parts for w in (a, b)]
         bias = None if base.bias is None else base.bias.to(dtype)
-        return _LoraLinear.apply(x.to(dtype), base.weight.to(dtype), bias, scales, *factors)
+        int8 = base.int8_weight(x) if isinstance(base, Int8Linear) else None
+        weight = base.weight.to(dtype) if int8 is None else int8
+        return _LoraLinear.apply(x, weight, bias, scales, *factors)
 
     def _is_plain(self, name: str) -> bool:
         """Whether an adapter is two products and nothing else."""
@@ -76,6 +80,7 @@ class FastLoraLinear(LoraLinear):
 
 
 class _LoraContext(Context, Protocol):
+    int8: Int8Weight | None
     scales: list[float]
     shape: torch.Size
 
@@ -83,16 +88,24 @@ class _LoraContext(Context, Protocol):
 class _LoraLinear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: _LoraContext, x: Tensor, weight: Tensor, bias: Tensor | None, scales: list[float], *factors: Tensor
+        ctx: _LoraContext,
+        x: Tensor,
+        weight: Tensor | Int8Weight,
+        bias: Tensor | None,
+        scales: list[float],
+        *factors: Tensor,
     ) -> Tensor:
+        rows, plain, ctx.int8 = x.flatten(0, -2), None, None
         with torch.autocast(x.device.type, enabled=False):
-            rows = x.flatten(0, -2)
-            out = F.linear(rows, weight, bias)
+            if isinstance(weight, Int8Weight):
+                ctx.int8, out = weight, weight.linear(x, bias).flatten(0, -2)
+            else:
+                plain, out = weight, F.linear(rows, weight, bias)
             inner = []
             for a, b, scale in zip(factors[::2], factors[1::2], scales, strict=True):
                 inner.append(rows @ a.to(x.dtype).T)
                 out.addmm_(inner[-1], b.to(x.dtype).T, alpha=scale)
-        ctx.save_for_backward(rows, weight, *factors, *inner)
+        ctx.save_for_backward(rows, plain, *factors, *inner)
         ctx.scales, ctx.shape = scales, x.shape
         return out.unflatten(0, x.shape[:-1])
 
@@ -104,7 +117,9 @@ class _LoraLinear(torch.autograd.Function):
         factors, inner = others[: 2 * n], others[2 * n :]
         g, found = gradient.flatten(0, -2), []
         with torch.autocast(rows.device.type, enabled=False):
-            of_x = g @ weight if wanted[0] else None
+            of_x = None
+            if wanted[0]:
+                of_x = g @ weight if ctx.int8 is None else ctx.int8.gradient(g)
             for i, scale in enumerate(ctx.scales):
                 a, b = factors[2 * i : 2 * i + 2]
                 of_inner = (g @ b.to(g.dtype)).mul_(scale)

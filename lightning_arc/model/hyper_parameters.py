@@ -33,6 +33,7 @@ SAVED: dict[str, Any] = {
 NOT_SAVED = (
     "attention",
     "gradient_checkpointing",
+    "int8_products",
     "compile",
     "decoding",
     "ranker",

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from lightning_arc.data.batch import Pack, TreeBatch
 from lightning_arc.model.arc_model import ArcModel
 from lightning_arc.model.head import LOGITS_PER_CHUNK
+from lightning_arc.model.int8_products import int8_weights
 from lightning_arc.model.load import without_wrapper
 from lightning_arc.model.machine import computing_type
 from lightning_arc.model.meta import PROBE_TOKENS, few_layers
@@ -59,7 +60,7 @@ class Memory:
     """Bytes by part.
 
     Args:
-        frozen: weights that are not trained.
+        frozen: weights that are not trained, in all types in which they are held.
         trained: trained weights.
         gradients: gradients of the trained weights.
         copies: further copies of the gradients, where a step has several packs.
@@ -136,14 +137,14 @@ def memory(module: ArcModel, model: nn.Module, probe: Probe, step: StepSize, pre
     causal_lm = without_wrapper(model)
     config = causal_lm.config.get_text_config()
     trained = [p for p in model.parameters() if p.requires_grad]
-    gradients = _bytes(trained)
+    gradients, integers = _bytes(trained), int8_weights(causal_lm) if module.int8_products else 0
     wide = computing_type(precision).itemsize
     # A mask becomes a number to add for each pair of tokens, in every layer.
     pairs = step.tokens**2 * wide if module.attention == "mask" else 0
     n, layer = config.num_hidden_layers, probe.whole.of_layer(step.tokens) + pairs
     kept = probe.checkpointed.of_layers(n, step.tokens) if recompute else probe.whole.of_layers(n, step.tokens)
     return Memory(
-        frozen=_frozen(model, module.quantize is not None),
+        frozen=_frozen(model, module.quantize is not None) + 2 * integers,  # and their transposes
         trained=gradients,
         gradients=gradients,
         copies=gradients * ((step.packs > 1) + (step.packs > 1 and step.accumulates)),

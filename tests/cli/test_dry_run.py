@@ -172,6 +172,18 @@ def test_4_bits_take_about_half_a_byte_and_averages_of_8_bits_one():
     assert optimizer_bytes("paged_adamw_8bit", [p], []) == 2 * (4096 + 4 * 16)
 
 
+def test_8_bit_products_hold_every_frozen_weight_and_its_transpose_in_a_byte_more():
+    base = {"model_path": "bundled", "lora": Lora(r=4)}
+    parts = [
+        memory(m, meta_model(m, "32-true"), Probe.of(m, "32-true"), StepSize(100, 10), "32-true", recompute=False)
+        for m in (ArcModel(**base), ArcModel(**base, int8_products=True))
+    ]
+    module = ArcModel(**base)
+    module.build()
+    matrices = [p.numel() for n, p in module.causal_lm.named_parameters() if p.dim() == 2 and "base_layer" in n]
+    assert parts[1].frozen - parts[0].frozen == 2 * sum(matrices)
+
+
 def test_a_gpu_without_bfloat16_has_no_rate_in_it():
     assert [gpu.rate(torch.bfloat16) is None for gpu in GPUS] == [not gpu.bfloat16 for gpu in GPUS]
     assert all(gpu.rate(torch.float16) > gpu.rate(torch.float32) for gpu in GPUS)

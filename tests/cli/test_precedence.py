@@ -23,6 +23,7 @@ VALUES = {  # in the checkpoint, in a YAML file, typed
     "trim_vocabulary": (True, False, True),
     "attention": ("flex", "mask", "cascade"),
     "gradient_checkpointing": (True, False, True),
+    "int8_products": (True, False, True),
     "compile": (True, False, True),
     "optimizer": ("paged_adamw_8bit", "adamw", "paged_adamw_8bit"),
     "learning_rate": (1.0, 2.0, 3.0),

@@ -41,7 +41,8 @@ def made(config, **lora) -> nn.Module:
         if "norm" in name:
             nn.init.normal_(p, 0.5, 0.3)
     if lora:
-        model = get_peft_model(model, LoraConfig(target_modules="all-linear", init_lora_weights=False, **lora))
+        settings = {"target_modules": "all-linear", "init_lora_weights": False} | lora
+        model = get_peft_model(model, LoraConfig(**settings))
     return model
 
 
