@@ -46,7 +46,7 @@ class Speed(L.Callback):
             attention = "flex" if device == "cuda" else _fastest(model.causal_lm.config.get_text_config(), dtype)
         rank_zero_info(
             f"Speed: precision {trainer.precision}, matrix products {self._peak / 1e12:.2f} TFLOP/s; "
-            f"attention {attention}"
+            f"attention {attention}{'; frozen weights in 8 bits' if model.int8_products else ''}"
         )
         self._begin_anew()
         self._last, self._logged = time.perf_counter(), trainer.global_step

@@ -72,7 +72,7 @@ class ArcModel(L.LightningModule):
         attention: attention backend. ``auto`` takes the fastest for the machine; ``mask`` works anywhere.
         gradient_checkpointing: whether layers are run again in the backward pass instead of keeping their activations.
         int8_products: whether frozen weights are multiplied in 8-bit integers, on a CPU: faster for large models where
-            products in 16 bits are slow, and about half as exact as bfloat16.
+            products in 16 bits are slow, and about as exact as bfloat16.
         compile: whether layers are compiled, which takes a while and then saves some time in every step.
         optimizer: ``adamw``; ``muon`` for the matrices of layers, with AdamW for the rest; or ``paged_adamw_8bit``
             (needs a GPU and bitsandbytes).
@@ -128,6 +128,8 @@ class ArcModel(L.LightningModule):
         shares(loss_weights or {}, labels, "model.loss_weights")
         adapts = lora is not None or adapter_path is not None
         check_model_settings(model_path, adapts, quantize, trim_vocabulary)
+        if int8_products and compile:
+            raise DataError("model.compile: layers with model.int8_products are not compiled; leave one of them out")
         check_training_settings(learning_rate, weight_decay, betas, warmup_steps, lora)
         self.ensemble = [find_adapter(path) for path in ensemble or []]
         self.test_time, members = test_time, 1 + len(self.ensemble)

@@ -1,4 +1,4 @@
-"""Products with frozen weights in 8-bit integers, for processors whose products in 16 bits are slow.
+"""Products with frozen weights in 8-bit integers, for CPUs whose products in 16 bits are slow.
 
 Inputs and weights are rounded to 8 bits, with a scale for each row, or for each group of a long row (vector-wise
 quantization: Dettmers et al., 2022). Their products are summed in 32 bits. The gradient of an input is such a product
@@ -26,7 +26,7 @@ LEAST = 1e-30
 """Least largest number of a group, so that zeros have a scale."""
 
 ROWS = 256
-"""Rows that are rounded at once, so that they stay in a processor's cache."""
+"""Rows that are rounded at once, so that they stay in a CPU's cache."""
 
 NARROWEST = 64
 """Least width of a layer, in and out, that is replaced."""
@@ -36,7 +36,7 @@ ZERO = 128
 
 
 class Packed:
-    """A matrix in 8-bit integers, in the order in which this processor multiplies it.
+    """A matrix in 8-bit integers, in the order in which this CPU multiplies it.
 
     Args:
         weight: ``(out, in)``.
@@ -94,7 +94,7 @@ class Int8Weight:
 
 
 class Int8Linear(nn.Linear):
-    """A linear layer that computes in 8-bit integers on a processor, unless its weight is being trained."""
+    """A linear layer that computes in 8-bit integers on a CPU, unless its weight is being trained."""
 
     _int8: Int8Weight | None = None
 
@@ -124,10 +124,10 @@ def use_int8_products(model: PreTrainedModel) -> None:
         model: a causal language model; its embedding and its head compute as before.
 
     Raises:
-        DataError: if this processor has no exact 8-bit products.
+        DataError: if this CPU has no exact 8-bit products.
     """
     if not exact():
-        raise DataError("model.int8_products: this processor has no exact 8-bit products (VNNI); leave it out")
+        raise DataError("model.int8_products: this CPU has no exact 8-bit products (VNNI); leave it out")
     for module in _linear_layers(model):
         module.__class__ = Int8Linear
 
@@ -147,12 +147,12 @@ def _linear_layers(model: PreTrainedModel) -> list[nn.Linear]:
 
 @lru_cache
 def exact() -> bool:
-    """Whether this processor sums products of 8-bit integers exactly: without VNNI, sums of two may exceed 16 bits."""
+    """Whether this CPU sums products of 8-bit integers exactly: without VNNI, sums of two may exceed 16 bits."""
     largest, weight = torch.full((1, 64), 255, dtype=torch.uint8), torch.full((64, 64), 127, dtype=torch.int8)
     try:
         packed = torch.ops.onednn.qlinear_prepack(weight, None)
         product = _product(largest, packed, torch.ones(64), torch.zeros(64, dtype=torch.long))
-    except (AttributeError, RuntimeError, NotImplementedError):  # another kind of processor
+    except (AttributeError, RuntimeError, NotImplementedError):  # another kind of CPU
         return False
     return bool((product == (255 - ZERO) * 127 * 64).all())
 
@@ -214,5 +214,5 @@ class _Linear(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: _LinearContext, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        of_bias = gradient.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
-        return ctx.weight.gradient(gradient), None, of_bias
+        of_input = ctx.weight.gradient(gradient) if ctx.needs_input_grad[0] else None
+        return of_input, None, gradient.flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None

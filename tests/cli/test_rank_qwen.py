@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from lightning_arc.folders import ADAPTERS, CANDIDATES, find_adapter
+from lightning_arc.model.int8_products import exact
 
 NAME = "qwen2.5-coder-0.5b"
 LAYERS = {"q_proj": (0, 0), "k_proj": (0, 1), "v_proj": (0, 1), "o_proj": (0, 0)} | {
@@ -17,6 +18,15 @@ LAYERS = {"q_proj": (0, 0), "k_proj": (0, 1), "v_proj": (0, 1), "o_proj": (0, 0)
     "down_proj": (2, 0),
 }
 """Which widths each adapted layer reads and writes: 0 the residual stream, 1 keys, 2 the feed-forward layer."""
+
+
+def shortest_candidates(path: Path, least: int = 1) -> str:
+    """Write the shortest of the bundled candidates of a task that has at least so many for a test; return its id."""
+    every = json.loads((CANDIDATES / "evaluation_60.json").read_text())
+    enough = [task_id for task_id, tests in every.items() if len(tests[0]) >= least]
+    shortest = min(enough, key=lambda task_id: len(json.dumps(every[task_id])))
+    path.write_text(json.dumps({shortest: every[shortest]}))
+    return shortest
 
 
 @pytest.fixture(scope="module")
@@ -59,14 +69,32 @@ def test_another_model_is_refused_in_one_line(cli, qwen_folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_real_weights_rank_with_it(cli, weights, tmp_path):
-    every = json.loads((CANDIDATES / "evaluation_60.json").read_text())
-    shortest = min(every, key=lambda task_id: len(json.dumps(every[task_id])))
-    (tmp_path / "candidates.json").write_text(json.dumps({shortest: every[shortest]}))
+@pytest.mark.parametrize("int8", ["false", "true"])
+def test_the_real_weights_rank_with_it(cli, weights, int8, tmp_path):
+    if int8 == "true" and not exact():
+        pytest.skip("this CPU has no exact 8-bit products")
+    shortest = shortest_candidates(tmp_path / "candidates.json")
     cli(
         *("predict", "--config", "configs/rank_qwen.yaml", "--model.model_path", weights),
         *("--data.candidates", tmp_path / "candidates.json", "--trainer.default_root_dir", tmp_path / "out"),
+        *("--model.int8_products", int8),
     )
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert [*json.loads((tmp_path / "out" / "submission.json").read_text())] == [shortest]
     assert metrics["n_tests"] == 1 and not metrics["not_judged"]["too_long"] + metrics["not_judged"]["not_reached"]
+
+
+@pytest.mark.skipif(not exact(), reason="this CPU has no exact 8-bit products")
+def test_rankings_and_test_time_training_in_8_bits_are_near_those_in_32(cli, tmp_path):
+    shortest_candidates(tmp_path / "candidates.json", least=8)
+    records = {}
+    for int8 in ("true", "false"):
+        cli(
+            *("predict", "--config", "configs/rank.yaml", "--data.candidates", tmp_path / "candidates.json"),
+            *("--model.int8_products", int8, "--trainer.default_root_dir", tmp_path / int8, "--data.n_views", "1"),
+            *("--model.test_time.steps", "2", "--model.stopping", "null"),
+        )
+        records[int8] = json.loads((tmp_path / int8 / "evidence-0.jsonl").read_text().splitlines()[-1])
+    for name in ("log_odds", "log_likelihood"):
+        found, expected = records["true"][name], records["false"][name]
+        assert found != expected and found == pytest.approx(expected, abs=0.1, rel=0.02), name

@@ -70,7 +70,7 @@ def test_zeros_stay_zero_and_numbers_that_are_not_finite_are_seen():
 
 
 @needs_vnni
-def test_gradients_are_products_with_the_transposed_weight():
+def test_gradients_are_products_with_the_transposed_weight(monkeypatch):
     weight, bias = nn.Parameter(torch.randn(96, 700), requires_grad=False), nn.Parameter(torch.randn(96))
     layer = Int8Linear(700, 96)
     layer.weight, layer.bias = weight, bias
@@ -79,6 +79,9 @@ def test_gradients_are_products_with_the_transposed_weight():
     rows = gradient.flatten(0, 1)
     assert relative(x.grad.flatten(0, 1), rounded(rows) @ rounded(weight.T).T) < 1e-5
     torch.testing.assert_close(bias.grad, rows.sum(0))
+    monkeypatch.setattr(int8_products.Int8Weight, "gradient", None)  # not asked for where the input has none
+    layer(x.detach()).backward(gradient)
+    torch.testing.assert_close(bias.grad, 2 * rows.sum(0))
 
 
 def both(**lora) -> tuple[nn.Module, nn.Module]:
@@ -188,7 +191,7 @@ def test_a_module_is_built_with_them():
 
 def test_they_are_refused_where_they_are_not_exact_or_not_there(monkeypatch):
     monkeypatch.setattr(int8_products, "exact", lambda: False)
-    with pytest.raises(DataError, match="model.int8_products: this processor has no exact 8-bit products"):
+    with pytest.raises(DataError, match="model.int8_products: this CPU has no exact 8-bit products"):
         ArcModel(scratch=Scratch(), int8_products=True).build()
     module = ArcModel(scratch=Scratch(), int8_products=True)
     device = SimpleNamespace(root_device=torch.device("cuda"))

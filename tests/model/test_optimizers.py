@@ -111,6 +111,7 @@ def test_what_needs_a_gpu_is_refused_without_one():
         ({"quantize": "4bit"}, "model.quantize"),
         ({"trim_vocabulary": True}, "model.trim_vocabulary"),
         ({"lora": Lora()}, "model.model_path"),
+        ({"int8_products": True, "compile": True}, "model.compile: layers with model.int8_products"),
         ({"learning_rate": 0.0}, "model.learning_rate"),
         ({"weight_decay": -1.0}, "model.weight_decay is -1.0, expected 0 or more"),
         ({"betas": (0.9, 1.5)}, r"model.betas is \[0.9, 1.5\]"),
