@@ -36,8 +36,21 @@ class Trainer:
 
 
 class Module:
-    device, attention = torch.device("cpu"), "mask"
+    device, attention, int8_products = torch.device("cpu"), "mask", False
     model = nn.Linear(10, 10, bias=False)
+
+
+@pytest.mark.parametrize(
+    ("int8", "end"), [(False, "attention mask"), (True, "attention mask; frozen weights in 8 bits")]
+)
+def test_a_line_tells_how_the_machine_is_used(monkeypatch, int8, end):
+    lines: list[str] = []
+    monkeypatch.setattr(speed, "rank_zero_info", lines.append)
+    monkeypatch.setattr(speed, "product_rate", lambda dtype, device: 2e12)
+    module = Module()
+    module.int8_products = int8
+    Speed().on_train_start(Trainer(), module)
+    assert lines == [f"Speed: precision 32-true, matrix products 2.00 TFLOP/s; {end}"]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
