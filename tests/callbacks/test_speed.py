@@ -50,7 +50,7 @@ def test_a_line_tells_how_the_machine_is_used(monkeypatch, int8, end):
     module = Module()
     module.int8_products = int8
     Speed().on_train_start(Trainer(), module)
-    assert lines == [f"Speed: precision 32-true, matrix products 2.00 TFLOP/s; {end}"]
+    assert lines == [f"Speed: precision 32-true, matrix products 2.00 TFLOP/s; attention {end}"]
 
 
 @pytest.mark.parametrize("processes", [1, 2])
