@@ -40,9 +40,7 @@ class Module:
     model = nn.Linear(10, 10, bias=False)
 
 
-@pytest.mark.parametrize(
-    ("int8", "end"), [(False, "attention mask"), (True, "attention mask; frozen weights in 8 bits")]
-)
+@pytest.mark.parametrize(("int8", "end"), [(False, "mask"), (True, "mask; frozen weights in 8 bits")])
 def test_a_line_tells_how_the_machine_is_used(monkeypatch, int8, end):
     lines: list[str] = []
     monkeypatch.setattr(speed, "rank_zero_info", lines.append)
