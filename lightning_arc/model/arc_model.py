@@ -127,9 +127,7 @@ class ArcModel(L.LightningModule):
         labels = [kind.label for kind in PromptKind]
         shares(loss_weights or {}, labels, "model.loss_weights")
         adapts = lora is not None or adapter_path is not None
-        check_model_settings(model_path, adapts, quantize, trim_vocabulary)
-        if int8_products and compile:
-            raise DataError("model.compile: layers with model.int8_products are not compiled; leave one of them out")
+        check_model_settings(model_path, adapts, quantize, trim_vocabulary, int8_products and compile)
         check_training_settings(learning_rate, weight_decay, betas, warmup_steps, lora)
         self.ensemble = [find_adapter(path) for path in ensemble or []]
         self.test_time, members = test_time, 1 + len(self.ensemble)

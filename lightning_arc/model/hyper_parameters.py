@@ -50,7 +50,9 @@ FIXED_SCRATCH = ("hidden_size", "layers", "heads", "kv_heads", "intermediate_siz
 """Settings of a model from scratch that cannot change once it is trained."""
 
 
-def check_model_settings(model_path: str | None, adapts: bool, quantize: str | None, trim_vocabulary: bool) -> None:
+def check_model_settings(
+    model_path: str | None, adapts: bool, quantize: str | None, trim_vocabulary: bool, compiles_int8: bool
+) -> None:
     """Refuse settings of a model that do not go together.
 
     Args:
@@ -58,10 +60,13 @@ def check_model_settings(model_path: str | None, adapts: bool, quantize: str | N
         adapts: whether an adapter is trained.
         quantize: as in `ArcModel`.
         trim_vocabulary: as in `ArcModel`.
+        compiles_int8: whether both ``int8_products`` and ``compile`` are set.
 
     Raises:
         DataError: names the setting.
     """
+    if compiles_int8:
+        raise DataError("model.compile: layers with model.int8_products are not compiled; leave one of them out")
     if model_path is None and adapts:
         raise DataError("model.model_path: LoRA needs a model to adapt")
     if quantize is not None and not adapts:

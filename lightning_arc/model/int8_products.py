@@ -54,7 +54,9 @@ class Packed:
     def multiply(self, x: Tensor) -> Tensor:
         """Return ``(…, out)`` of ``(…, in)``, in the type of ``x``."""
         out: Tensor | None = None
-        for (integers, scales), (weight, of_weight) in zip(_quantized(x, self.n_groups), self._groups, strict=True):
+        for (integers, scales), (weight, of_weight) in zip(
+            _LATEST.rounded(x, self.n_groups), self._groups, strict=True
+        ):
             part = _product(integers, weight, of_weight, self._zeros)
             out = part.mul_(scales) if out is None else out.addcmul_(part, scales)
         assert out is not None  # a weight has inputs
@@ -193,7 +195,6 @@ class _Latest:
 
 
 _LATEST = _Latest()
-_quantized = _LATEST.rounded
 
 
 def _state(x: Tensor) -> tuple[int, int]:
